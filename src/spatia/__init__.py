@@ -1,0 +1,1 @@
+"""Multimodal, multi-scale, generative modelling of imaging-based spatial transcriptomics."""

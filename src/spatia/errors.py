@@ -1,0 +1,21 @@
+"""The errors a user can cause: each says where, what was found, what was expected and what to do."""
+
+
+class SpatiaError(Exception):
+    """Base of every refusal. The command line prints it in one line and exits with 2."""
+
+
+class SlideError(SpatiaError):
+    """A vendor folder, image, table or samplesheet cannot be read as a slide."""
+
+
+class CorpusError(SpatiaError):
+    """A corpus on disk is missing, incomplete, damaged or of another format version."""
+
+
+class SettingsError(SpatiaError):
+    """A setting or command-line argument is unknown or out of range."""
+
+
+class MissingExtraError(SpatiaError):
+    """An optional dependency is not installed; the message holds the line that installs it."""
