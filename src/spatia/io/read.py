@@ -1,0 +1,57 @@
+"""Open any slide: recognise the platform, call its reader. One platform is one file and one line of `READERS`."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+from spatialdata import SpatialData
+
+from spatia.errors import SlideError
+from spatia.io.source import Source
+
+# platform -> module with `recognises(folder) -> bool` and `read(source) -> SpatialData`; asked in this order
+READERS = {
+    "xenium": "spatia.io.xenium",
+    "cosmx": "spatia.io.cosmx",
+    "merscope": "spatia.io.merscope",
+    "visium_hd": "spatia.io.visium_hd",
+    "spatialdata": "spatia.io.spatialdata_zarr",
+    "generic": "spatia.io.generic",
+}
+
+
+def read_slide(source: Source) -> SpatialData:
+    """Open the slide that ``source`` names, lazily, as the border object of ``spatia.io.border``.
+
+    Raises
+    ------
+    SlideError
+        If the folder is of no known platform, or its reader refuses it.
+    """
+    return _reader(source)(source)
+
+
+def recognise(path: Path) -> str:
+    """Return the name of the platform whose layout the folder has.
+
+    Raises
+    ------
+    SlideError
+        If it does not exist or no reader recognises it; the message lists what each looks for.
+    """
+    if not path.exists():
+        raise SlideError(f"{path}: no such file or folder. Expected the output folder of a run or a SpatialData zarr.")
+    for platform, name in READERS.items():
+        if importlib.import_module(name).recognises(path):
+            return platform
+    looked_for = "; ".join(f"{platform}: {importlib.import_module(name).LOOKS_FOR}" for platform, name in READERS.items())
+    raise SlideError(f"{path}: not the folder of a known platform. Looked for {looked_for}.")
+
+
+def _reader(source: Source) -> Callable[[Source], SpatialData]:
+    platform = source.platform
+    if platform is None:
+        platform = "generic" if source.path is None else recognise(source.path)
+    if platform not in READERS:
+        raise SlideError(f"{source.where}: unknown platform {platform!r}. Known: {', '.join(READERS)}.")
+    return importlib.import_module(READERS[platform]).read
