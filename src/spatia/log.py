@@ -69,7 +69,7 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Callable[
     """
     console = Console(stderr=True)
     if not logger.isEnabledFor(logging.INFO):
-        yield lambda steps: None
+        yield lambda _steps: None
     elif console.is_terminal:
         with _bar(console, unit) as bar:
             task = bar.add_task(escape(description), total=total)

@@ -1,0 +1,37 @@
+# `make demo` and `make test` need only Python >= 3.11, pip and make: they create .venv, install and run.
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO ?= demo
+WORKERS ?= 2
+# An environment made for the tests serves the demo as well.
+READY := $(firstword $(wildcard $(VENV)/.installed-dev) $(VENV)/.installed-all)
+
+.PHONY: help demo test check clean
+
+help:  ## say what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
+
+demo: $(READY)  ## simulate a slide, check it, build a corpus, verify and draw it (into demo/)
+	$(BIN)/spatia demo -o $(DEMO)
+
+test: $(VENV)/.installed-dev  ## all tests
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+check: $(VENV)/.installed-dev  ## style, types, layers and the fast tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+clean:  ## remove the environment, the demo and the caches
+	rm -rf $(VENV) $(DEMO) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+# Installed again only when what to install has changed.
+$(VENV)/.installed-all: pyproject.toml constraints.txt .ci/install
+	.ci/install $(VENV) all
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt .ci/install
+	.ci/install $(VENV) all,bench,dev
+	@touch $@
