@@ -92,3 +92,7 @@ _register()
 def main() -> None:
     """Run the command line; the entry point of the `spatia` script."""
     app(prog_name="spatia")
+
+
+if __name__ == "__main__":
+    main()
