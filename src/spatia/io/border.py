@@ -124,8 +124,9 @@ def make_slide(
             _require_columns(info.sample, name, vertices.columns, ("x", "y", keys.CELL_ID))
             if keys.RING not in vertices.columns:
                 vertices = vertices.assign(**{keys.RING: np.int32(0)})
+            # sort=True only says "do not look": without it, spatialdata computes the whole table to see if it is sorted
             elements[name] = PointsModel.parse(
-                vertices[["x", "y", keys.CELL_ID, keys.RING]], transformations={keys.COORDINATES_UM: Identity()}
+                vertices[["x", "y", keys.CELL_ID, keys.RING]], transformations={keys.COORDINATES_UM: Identity()}, sort=True
             )
     if cell_labels is not None:
         if labels_um_per_px is None or keys.LABEL not in table.obs:

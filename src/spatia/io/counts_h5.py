@@ -1,0 +1,132 @@
+"""Counts in HDF5, read lazily as CSR blocks of cells: 10x `cell_feature_matrix.h5`, and X of an AnnData h5ad.
+
+A 10x matrix is features x cells in CSC order, which is cells x features in CSR order: a block of cells is one slice of
+`data` and `indices`. Only `indptr` is read when the slide is opened (8 bytes a cell).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.array as da
+import h5py
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from spatia.errors import SlideError
+from spatia.io.border import count_blocks
+from spatia.io.ids import ids_as_text
+
+ROWS_PER_BLOCK = 8_192
+
+
+@dataclass(frozen=True)
+class CountMatrix:
+    """Counts as a file holds them: lazy (cells, features), with the names of both sides.
+
+    ``ids`` and ``types`` are None where the file has only symbols.
+    """
+
+    counts: da.Array
+    cell_ids: pd.Index
+    symbols: list[str]
+    ids: list[str] | None = None
+    types: list[str] | None = None
+
+
+def read_10x_h5(path: Path) -> CountMatrix:
+    """Open the matrix of 10x Genomics (`matrix/data, indices, indptr, shape, barcodes, features`).
+
+    Raises
+    ------
+    SlideError
+        If the file is missing, damaged, or of another layout.
+    """
+    with open_h5(path) as file:
+        if "matrix/indptr" not in file or "matrix/features/id" not in file:
+            raise SlideError(f"{path}: no 10x matrix in it; found {sorted(file)}. Expected the groups `matrix/features` etc.")
+        group = file["matrix"]
+        n_features, n_cells = (int(n) for n in group["shape"][:])
+        features = {name: _text(group[f"features/{name}"][:]) for name in ("id", "name", "feature_type")}
+        cell_ids = pd.Index(ids_as_text(group["barcodes"][:], path).to_pylist(), dtype=str)
+        if len(cell_ids) != n_cells or len(features["id"]) != n_features:
+            raise SlideError(
+                f"{path}: shape says {n_features:,} features x {n_cells:,} cells, but it names {len(features['id']):,} and "
+                f"{len(cell_ids):,}. The file is damaged; copy it again."
+            )
+    counts = csr_blocks(path, "matrix", (n_cells, n_features))
+    return CountMatrix(counts, cell_ids, features["name"], features["id"], features["feature_type"])
+
+
+def csr_blocks(path: Path, group: str, shape: tuple[int, int]) -> da.Array:
+    """Return the CSR matrix in ``group`` (`data`, `indices`, `indptr`) as lazy blocks of rows.
+
+    Raises
+    ------
+    SlideError
+        If `indptr` does not fit the shape or the stored values.
+    """
+    with open_h5(path) as file:
+        indptr = file[f"{group}/indptr"][:].astype(np.int64)
+        stored, dtype = file[f"{group}/data"].shape[0], file[f"{group}/data"].dtype
+        listed = file[f"{group}/indices"].shape[0]
+    if len(indptr) != shape[0] + 1 or indptr[0] != 0 or (np.diff(indptr) < 0).any() or indptr[-1] != stored or stored != listed:
+        raise SlideError(
+            f"{path}: `{group}/indptr` has {len(indptr):,} entries ending at {int(indptr[-1]):,}; expected {shape[0] + 1:,} "
+            f"ending at {stored:,}. The file is damaged; copy it again."
+        )
+    bounds = [*range(0, shape[0], ROWS_PER_BLOCK), shape[0]] if shape[0] else [0, 0]
+    blocks = [
+        (stop - start, dask.delayed(_read_rows, pure=False)(path, group, indptr[start : stop + 1], shape[1]))
+        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
+    ]
+    return count_blocks(blocks, shape[1], dtype)
+
+
+def dense_blocks(path: Path, dataset: str) -> da.Array:
+    """Return a dense (cells, features) dataset as lazy blocks of CSR rows."""
+    with open_h5(path) as file:
+        shape, dtype = file[dataset].shape, file[dataset].dtype
+    rows = max(1, min(ROWS_PER_BLOCK, (64 << 20) // max(shape[1] * dtype.itemsize, 1)))
+    bounds = [*range(0, shape[0], rows), shape[0]] if shape[0] else [0, 0]
+    blocks = [
+        (stop - start, dask.delayed(_read_dense_rows, pure=False)(path, dataset, start, stop))
+        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
+    ]
+    return count_blocks(blocks, shape[1], dtype)
+
+
+def open_h5(path: Path) -> h5py.File:
+    """Open an HDF5 file for reading, or say that it is missing or damaged."""
+    try:
+        return h5py.File(path, "r")
+    except FileNotFoundError as error:
+        raise SlideError(f"{path}: no such file. Expected an HDF5 file of counts.") from error
+    except OSError as error:
+        raise SlideError(f"{path}: not a readable HDF5 file ({error}); it may be truncated. Copy it again.") from error
+
+
+def _read_rows(path: Path, group: str, indptr: NDArray[np.int64], n_features: int) -> sp.csr_matrix:
+    start, stop = int(indptr[0]), int(indptr[-1])
+    with open_h5(path) as file:
+        try:
+            data, indices = file[f"{group}/data"][start:stop], file[f"{group}/indices"][start:stop]
+        except OSError as error:
+            raise SlideError(f"{path}: counts {start:,} to {stop:,} cannot be read ({error}). Copy the file again.") from error
+    if len(indices) and not (0 <= int(indices.min()) and int(indices.max()) < n_features):
+        raise SlideError(f"{path}: counts point at feature {int(indices.max()):,} of {n_features:,}. The file is damaged.")
+    matrix = sp.csr_matrix((data, indices.astype(np.int32), indptr - start), shape=(len(indptr) - 1, n_features))
+    matrix.sort_indices()
+    return matrix
+
+
+def _read_dense_rows(path: Path, dataset: str, start: int, stop: int) -> sp.csr_matrix:
+    with open_h5(path) as file:
+        return sp.csr_matrix(file[dataset][start:stop])
+
+
+def _text(values: NDArray[Any]) -> list[str]:
+    return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
