@@ -1,0 +1,387 @@
+"""Does the image lie under the cells? Stain under the nuclei against the same shapes moved elsewhere.
+
+The shapes (nucleus outlines, else cell outlines, else discs at the centroids) are drawn as a mask; both mask and stain
+lose their slow trend (a Gaussian of two cell diameters), so that a bright region of tissue cannot stand in for nuclei.
+The correlation of the two is taken at every translation up to ``search_um`` by one FFT. The translations that are further
+than a cell away are the null: the score is how many robust standard deviations the correlation **in place** lies above
+them. A misplaced image shows as a peak elsewhere; a swapped, flipped, scaled one as a peak under that hypothesis.
+
+Everything happens on a window of at most ``max_px`` pixels at about 1 µm/px, whatever the size of the slide.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, ndimage, stats
+from skimage.draw import polygon
+
+from spatia.io.border import Level, Pyramid
+from spatia.io.check_reading import reading
+
+Floats = NDArray[np.float64]
+Polarity = Literal["bright", "dark"]
+NUCLEAR_NAMES = ("dapi", "nucle", "hoechst", "dna", "hematoxylin", "haematoxylin")
+
+
+@dataclass(frozen=True)
+class AlignmentSettings:
+    """Where and how finely alignment is judged.
+
+    Attributes
+    ----------
+    grid_um
+        Pixel size at which stain and mask are compared.
+    max_px
+        Largest window (pixels) held in memory.
+    search_um
+        Largest translation looked at, in each direction.
+    """
+
+    grid_um: float = 1.0
+    max_px: int = 2_250_000
+    search_um: float = 90.0
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A guess of how positions in µm must be changed to lie on the image: ``position @ matrix.T + offset_um``.
+
+    ``name`` reads as the cause: "as stated", "x and y swapped", "pixel size 2 x the stated".
+    """
+
+    name: str
+    matrix: tuple[tuple[float, float], tuple[float, float]]
+    offset_um: tuple[float, float]
+
+    def apply(self, position_um: Floats) -> Floats:
+        """Return positions (n, 2) in the image's stated frame, µm."""
+        return position_um @ np.asarray(self.matrix).T + np.asarray(self.offset_um)
+
+    @property
+    def scale(self) -> float:
+        """Factor by which lengths change."""
+        return float(np.sqrt(abs(np.linalg.det(np.asarray(self.matrix)))))
+
+
+AS_STATED = Placement("as stated", ((1.0, 0.0), (0.0, 1.0)), (0.0, 0.0))
+
+
+@dataclass(frozen=True)
+class Score:
+    """How well the stain lies under the shapes under one placement.
+
+    Attributes
+    ----------
+    z
+        Correlation in place, in robust standard deviations above the null of translations further than a cell away.
+    auc
+        Probability that a stain pixel inside a shape is brighter (after the trend) than one outside; 0.5 is chance.
+    contrast
+        Mean stain inside over mean stain outside the shapes within the tissue.
+    shift_um, shift_z
+        Translation (x, y) of the shapes at which the correlation is highest, and its score.
+    n_shapes
+        Shapes that lie in the window.
+    """
+
+    placement: str
+    z: float
+    auc: float
+    contrast: float
+    shift_um: tuple[float, float]
+    shift_z: float
+    n_shapes: int
+
+    @property
+    def distance_um(self) -> float:
+        """Length of the best translation, µm."""
+        return float(np.hypot(*self.shift_um))
+
+
+@dataclass(frozen=True)
+class Stain:
+    """A window of the stain, high where nuclei are expected. ``origin_um`` is the outer corner of pixel (0, 0).
+
+    ``pixels`` is (y, x); ``valid`` is False where the window reaches beyond the image.
+    """
+
+    pixels: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    um_per_px: tuple[float, float]
+    origin_um: tuple[float, float]
+
+
+def stain_channel(pyramid: Pyramid) -> str | None:
+    """Return the channel that shows nuclei: by its name, else the first; None for RGB, where all channels are used."""
+    if pyramid.rgb:
+        return None
+    named = [name for name in pyramid.channels if any(word in name.lower() for word in NUCLEAR_NAMES)]
+    return named[0] if named else pyramid.channels[0]
+
+
+def image_extent_um(pyramid: Pyramid) -> tuple[float, float, float, float]:
+    """Return (x0, y0, x1, y1) of the image in µm."""
+    level = pyramid.levels[0]
+    (x, y), (_, rows, columns) = pyramid.origin_um, level.pixels.shape
+    return x, y, x + columns * level.um_per_px[0], y + rows * level.um_per_px[1]
+
+
+def inside_image(position_um: Floats, pyramid: Pyramid) -> NDArray[np.bool_]:
+    """Return which positions (n, 2) in µm lie on the image."""
+    x0, y0, x1, y1 = image_extent_um(pyramid)
+    x, y = position_um.T
+    return (x >= x0) & (x < x1) & (y >= y0) & (y < y1)
+
+
+def densest_window(position_um: Floats, side_um: float) -> tuple[float, float, float, float]:
+    """Return (x0, y0, x1, y1) of the square of this side that holds most positions, to a quarter of its side.
+
+    Examples
+    --------
+    >>> densest_window(np.array([[0.0, 0], [100, 100], [101, 101]]), 8.0)
+    (94.0, 94.0, 102.0, 102.0)
+    """
+    step = side_um / 4
+    low = position_um.min(axis=0)
+    bins = np.maximum(4, np.ceil((position_um.max(axis=0) - low) / step + 1e-9).astype(int))
+    columns, rows = np.minimum(((position_um - low) / step).astype(int), bins - 1).T
+    tally = np.zeros(bins, np.int64)
+    np.add.at(tally, (columns, rows), 1)
+    sums = np.pad(tally.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    totals = sums[4:, 4:] - sums[:-4, 4:] - sums[4:, :-4] + sums[:-4, :-4]
+    x0, y0 = low + step * np.array(np.unravel_index(int(totals.argmax()), totals.shape))
+    return float(x0), float(y0), float(x0 + side_um), float(y0 + side_um)
+
+
+def read_stain(
+    pyramid: Pyramid, window_um: tuple[float, float, float, float], grid_um: float, dark: bool | None = None
+) -> Stain:
+    """Read the nuclear stain in a window at about ``grid_um``, from the coarsest pyramid level that is fine enough.
+
+    Parameters
+    ----------
+    dark
+        RGB only: True where nuclei are darker than their surroundings (H&E); None: judged from the window's background.
+    """
+    level = _level_for(pyramid, grid_um)
+    factor = max(1, round(grid_um / max(level.um_per_px)))
+    channel = stain_channel(pyramid)
+    pixels, valid, corner = _read_window(level, pyramid, window_um, factor)
+    picked = pixels.mean(axis=0) if channel is None else pixels[pyramid.channels.index(channel)]
+    if channel is None and (is_brightfield(pixels, valid) if dark is None else dark):
+        picked = np.float32(picked.max()) - picked
+    um_per_px = (level.um_per_px[0] * factor, level.um_per_px[1] * factor)
+    origin = (
+        pyramid.origin_um[0] + corner[0] * level.um_per_px[0],
+        pyramid.origin_um[1] + corner[1] * level.um_per_px[1],
+    )
+    return Stain(picked, valid, um_per_px, origin)
+
+
+def is_brightfield(pixels: NDArray[np.float32], valid: NDArray[np.bool_]) -> bool:
+    """Return True where an RGB window (3, y, x) is lighter than middle grey: H&E rather than a fluorescence composite."""
+    seen = pixels[:, valid]
+    return bool(seen.size and np.percentile(seen, 75) > 127.0 * (np.float32(257.0) if seen.max() > 255 else 1.0))
+
+
+def discs(position_um: Floats, diameter_um: float, n_vertices: int = 12) -> list[Floats]:
+    """Return a ring of vertices (n_vertices, 2) around each position, µm: stands in for outlines that a slide lacks."""
+    angle = np.linspace(0, 2 * np.pi, n_vertices, endpoint=False)
+    ring = diameter_um / 2 * np.column_stack([np.cos(angle), np.sin(angle)])
+    return [position + ring for position in position_um]
+
+
+def shrink(rings: Sequence[Floats], share: float) -> list[Floats]:
+    """Return each ring drawn towards its own middle, to ``share`` of its size: nuclei lie in the middle of cells."""
+    return [ring.mean(axis=0) + share * (ring - ring.mean(axis=0)) for ring in rings]
+
+
+def score_placement(
+    pyramid: Pyramid,
+    rings_um: Sequence[Floats],
+    diameter_um: float,
+    placement: Placement = AS_STATED,
+    settings: AlignmentSettings | None = None,
+) -> Score | None:
+    """Score one placement with the shapes given, all of which are drawn; None where none of them falls on the image.
+
+    Parameters
+    ----------
+    rings_um
+        One ring of vertices (m, 2) per shape, µm as the slide states them.
+    diameter_um
+        Typical cell diameter, µm: sets the width of the trend and what counts as elsewhere.
+    """
+    settings = settings or AlignmentSettings()
+    scale = placement.scale
+    moved = [placement.apply(ring) for ring in rings_um]
+    centres = np.array([ring.mean(axis=0) for ring in moved]) if moved else np.empty((0, 2))
+    seen = inside_image(centres, pyramid) if len(centres) else np.zeros(0, bool)
+    if not seen.any():
+        return None
+    moved = [ring for ring, kept in zip(moved, seen, strict=True) if kept]
+    vertices = np.concatenate(moved)
+    margin = settings.search_um * scale
+    low, high = vertices.min(axis=0) - margin, vertices.max(axis=0) + margin
+    grid = max(settings.grid_um * scale, float(np.sqrt(np.prod(high - low) / settings.max_px)))
+    stain = read_stain(pyramid, (low[0], low[1], high[0], high[1]), grid)
+    return _score(stain, moved, diameter_um * scale, margin, placement)
+
+
+def _score(stain: Stain, rings: Sequence[Floats], diameter: float, margin: float, placement: Placement) -> Score:
+    mask = draw_mask(rings, stain)
+    sigma = 2 * diameter / np.asarray(stain.um_per_px)[::-1]
+    flat = _flatten(_clip(stain), stain.valid, sigma)
+    outline = _flatten(mask.astype(np.float32), stain.valid, sigma)
+    correlation, shift_px = _correlate(flat, outline, np.asarray(stain.um_per_px)[::-1], margin)
+    shift = shift_px * np.asarray(stain.um_per_px)
+    distance = np.hypot(shift[..., 0], shift[..., 1])
+    null = correlation[distance > max(2 * diameter, 0.2 * margin)]
+    centre = float(np.median(null))
+    spread = float(1.4826 * np.median(np.abs(null - centre))) or float("inf")
+    z = (correlation - centre) / spread
+    best = np.unravel_index(int(z.argmax()), z.shape)
+    inside, outside = _inside_outside(flat, mask, stain.valid, sigma)
+    raw_inside, raw_outside = _inside_outside(stain.pixels, mask, stain.valid, sigma)
+    moved = shift[best] / placement.scale
+    turned = np.linalg.solve(np.asarray(placement.matrix), shift[best]) if placement.scale else moved
+    return Score(
+        placement=placement.name,
+        z=float(z[distance == 0][0]),
+        auc=_auc(inside, outside),
+        contrast=float(raw_inside.mean() / max(float(raw_outside.mean()), 1e-9)) if raw_inside.size else float("nan"),
+        shift_um=(float(turned[0]), float(turned[1])),
+        shift_z=float(z[best]),
+        n_shapes=len(rings),
+    )
+
+
+def draw_mask(rings: Sequence[Floats], stain: Stain) -> NDArray[np.bool_]:
+    """Return the mask (y, x) on the stain's grid that is True inside the rings."""
+    mask = np.zeros(stain.pixels.shape, bool)
+    for ring in rings:
+        px = (ring - np.asarray(stain.origin_um)) / np.asarray(stain.um_per_px) - 0.5
+        rows, columns = polygon(px[:, 1], px[:, 0], mask.shape)
+        mask[rows, columns] = True
+    return mask
+
+
+def _level_for(pyramid: Pyramid, grid_um: float) -> Level:
+    fine_enough = [level for level in pyramid.levels if max(level.um_per_px) <= grid_um * 1.01]
+    return fine_enough[-1] if fine_enough else pyramid.levels[0]
+
+
+def _read_window(
+    level: Level, pyramid: Pyramid, window_um: tuple[float, float, float, float], factor: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], tuple[int, int]]:
+    channel = stain_channel(pyramid)
+    x0, y0, x1, y1 = window_um
+    ox, oy = pyramid.origin_um
+    sx, sy = level.um_per_px
+    columns = (int(np.floor((x0 - ox) / sx)), int(np.ceil((x1 - ox) / sx)))
+    rows = (int(np.floor((y0 - oy) / sy)), int(np.ceil((y1 - oy) / sy)))
+    width = -(-(columns[1] - columns[0]) // factor)
+    height = -(-(rows[1] - rows[0]) // factor)
+    full = level.pixels.shape
+    inside = (slice(max(rows[0], 0), min(rows[1], full[1])), slice(max(columns[0], 0), min(columns[1], full[2])))
+    picked = (
+        slice(None) if channel is None else slice(pyramid.channels.index(channel), pyramid.channels.index(channel) + 1)
+    )
+    with reading("the image"):
+        block = np.asarray(level.pixels[picked, inside[0], inside[1]].compute(scheduler="threads", num_workers=2))
+    out = np.zeros((full[0], height, width), np.float32)
+    top, left = inside[0].start - rows[0], inside[1].start - columns[0]
+    summed, weight = _block_sums(block, (top, left), (height, width), factor)
+    out[picked] = summed / np.maximum(weight, 1)
+    return out, weight > 0.5 * factor**2, (columns[0], rows[0])
+
+
+def _block_sums(
+    block: NDArray[np.generic], corner: tuple[int, int], shape: tuple[int, int], factor: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Sum (c, y, x) over squares of ``factor`` pixels of a grid of which ``block`` starts at ``corner``; and their weights."""
+    if block.shape[1] == 0 or block.shape[2] == 0:
+        return np.zeros((block.shape[0], *shape), np.float32), np.zeros(shape, np.float32)
+    row_edges, row_of = _edges(corner[0], block.shape[1], factor)
+    column_edges, column_of = _edges(corner[1], block.shape[2], factor)
+    part = np.add.reduceat(block, row_edges, axis=1, dtype=np.float32)
+    part = np.add.reduceat(part, column_edges, axis=2, dtype=np.float32)
+    out = np.zeros((block.shape[0], *shape), np.float32)
+    out[np.ix_(np.arange(block.shape[0]), row_of, column_of)] = part
+    weight = np.zeros(shape, np.float32)
+    row_weight = np.diff(np.append(row_edges, block.shape[1]))
+    column_weight = np.diff(np.append(column_edges, block.shape[2]))
+    weight[np.ix_(row_of, column_of)] = np.outer(row_weight, column_weight)
+    return out, weight
+
+
+def _edges(start: int, length: int, factor: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    squares = (start + np.arange(length)) // factor
+    edges = np.flatnonzero(np.append(True, squares[1:] != squares[:-1]))
+    return edges, squares[edges]
+
+
+def _clip(stain: Stain) -> NDArray[np.float32]:
+    seen = stain.pixels[stain.valid]
+    low, high = np.percentile(seen, [1, 99]) if seen.size else (0.0, 1.0)
+    clipped: NDArray[np.float32] = np.clip(stain.pixels, low, high).astype(np.float32) - np.float32(low)
+    return clipped
+
+
+def _flatten(values: NDArray[np.float32], valid: NDArray[np.bool_], sigma: Floats) -> NDArray[np.float32]:
+    """Remove the slow trend, counting valid pixels only; 0 outside."""
+    weight = ndimage.gaussian_filter(valid.astype(np.float32), sigma, mode="constant")
+    trend = ndimage.gaussian_filter(np.where(valid, values, 0).astype(np.float32), sigma, mode="constant")
+    return np.where(valid, values - trend / np.maximum(weight, 1e-3), 0).astype(np.float32)
+
+
+def _correlate(
+    stain: NDArray[np.float32], mask: NDArray[np.float32], um_per_px: Floats, margin: float
+) -> tuple[Floats, Floats]:
+    """Return the correlation at every translation within the margin, and the translations (x, y) in pixels."""
+    reach = np.floor(margin / um_per_px).astype(int)
+    size = [fft.next_fast_len(int(length + r), real=True) for length, r in zip(stain.shape, reach, strict=True)]
+    product = fft.rfft2(stain, size) * np.conj(fft.rfft2(mask, size))
+    full = fft.irfft2(product, size)
+    rows, columns = np.arange(-reach[0], reach[0] + 1), np.arange(-reach[1], reach[1] + 1)
+    norm = float(np.sqrt((stain.astype(np.float64) ** 2).sum() * (mask.astype(np.float64) ** 2).sum())) or 1.0
+    picked = full[np.ix_(rows % size[0], columns % size[1])].astype(np.float64) / norm
+    return picked, np.stack(np.broadcast_arrays(columns[None, :], rows[:, None]), axis=-1).astype(np.float64)
+
+
+def _inside_outside(
+    values: NDArray[np.float32], mask: NDArray[np.bool_], valid: NDArray[np.bool_], sigma: Floats, most: int = 100_000
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    near = ndimage.uniform_filter(mask.astype(np.float32), np.maximum(3, (2 * sigma)).astype(int)) > 0.02
+    inside, outside = values[mask & valid], values[~mask & near & valid]
+    return inside[:: max(1, inside.size // most)], outside[:: max(1, outside.size // most)]
+
+
+def _auc(inside: NDArray[np.float32], outside: NDArray[np.float32]) -> float:
+    if not inside.size or not outside.size:
+        return float("nan")
+    return float(stats.mannwhitneyu(inside, outside).statistic / (inside.size * outside.size))
+
+
+def placements(pyramid: Pyramid, scales: Sequence[float] = (2.0, 0.5, 1 / 0.2125, 0.2125)) -> list[Placement]:
+    """Return the ways in which slides go wrong: axes swapped, flipped, turned; the pixel size off by a known factor."""
+    x0, y0, x1, y1 = image_extent_um(pyramid)
+    wide, high = x0 + x1, y0 + y1
+    ox, oy = pyramid.origin_um
+    turned = [
+        Placement("x and y swapped", ((0, 1), (1, 0)), (0, 0)),
+        Placement("y flipped", ((1, 0), (0, -1)), (0, high)),
+        Placement("x flipped", ((-1, 0), (0, 1)), (wide, 0)),
+        Placement("turned by 180 degrees", ((-1, 0), (0, -1)), (wide, high)),
+        Placement("x and y swapped, then y flipped", ((0, 1), (-1, 0)), (0, high)),
+        Placement("x and y swapped, then x flipped", ((0, -1), (1, 0)), (wide, 0)),
+        Placement("x and y swapped, then both flipped", ((0, -1), (-1, 0)), (wide, high)),
+    ]
+    scaled = [
+        Placement(f"pixel size {f:.3g} x the stated", ((1 / f, 0), (0, 1 / f)), (ox - ox / f, oy - oy / f))
+        for f in scales
+    ]
+    return turned + scaled

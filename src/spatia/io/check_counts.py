@@ -1,0 +1,296 @@
+"""Are the counts raw? One pass over all rows, block by block, and what the names of the genes say."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import anndata as ad
+import dask.array as da
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from spatia import keys
+from spatia.io.check_reading import reading
+from spatia.io.findings import Finding, Severity
+from spatia.io.source import Source
+
+ENSEMBL = re.compile(r"^(ENS[A-Z]{0,6}G\d{11}(\.\d+)?|FBgn\d{7}|WBGene\d{8}|Y[A-P][LR]\d{3}[WC](-[A-Z])?)$")
+MARKUP = re.compile(r"[<>\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class CountSurvey:
+    """What one pass over the table's values found.
+
+    ``totals`` (n cells) and ``feature_totals`` (m features) sum the finite values; ``example`` is a block's first rows
+    with fractions in them, kept to tell how they came about.
+    """
+
+    n_values: int
+    n_missing: int
+    n_negative: int
+    n_fraction: int
+    largest: float
+    totals: NDArray[np.float64]
+    feature_totals: NDArray[np.float64]
+    example: sp.csr_matrix | None
+
+
+def survey_counts(counts: da.Array) -> CountSurvey:
+    """Read every block of rows once and tally its values; memory is one block."""
+    totals = np.zeros(counts.shape[0])
+    feature_totals = np.zeros(counts.shape[1])
+    n_values = n_missing = n_negative = n_fraction = 0
+    largest, example = 0.0, None
+    for start, block in row_blocks(counts):
+        values = block.data
+        finite = np.isfinite(values)
+        n_values += values.size
+        n_missing += int((~finite).sum())
+        n_negative += int((values[finite] < 0).sum())
+        fractions = int((values[finite] != np.rint(values[finite])).sum())
+        n_fraction += fractions
+        if fractions and example is None:
+            example = block[:512]
+        clean = block if finite.all() else _zero_missing(block)
+        totals[start : start + block.shape[0]] = np.asarray(clean.sum(axis=1)).ravel()
+        feature_totals += np.asarray(clean.sum(axis=0)).ravel()
+        largest = max(largest, float(values[finite].max(initial=0.0)))
+    return CountSurvey(n_values, n_missing, n_negative, n_fraction, largest, totals, feature_totals, example)
+
+
+def row_blocks(counts: da.Array) -> Iterator[tuple[int, sp.csr_matrix]]:
+    """Yield (first row, CSR block) over the rows of the border's lazy counts."""
+    start = 0
+    for index, rows in enumerate(counts.chunks[0]):
+        with reading("the count matrix"):
+            block = sp.csr_matrix(counts.blocks[index].compute(scheduler="synchronous"))
+        yield start, block.astype(np.float64)
+        start += rows
+
+
+def explain_fractions(example: sp.csr_matrix) -> str:
+    """Say how values with fractions came about, as far as their pattern tells.
+
+    Log-normalised: undoing the logarithm gives rows with one common sum, or whole multiples of each row's smallest value.
+
+    Examples
+    --------
+    >>> raw = np.random.default_rng(0).poisson(2.0, (50, 40)).astype(float)
+    >>> scaled = raw / raw.sum(axis=1, keepdims=True) * 1e4
+    >>> explain_fractions(sp.csr_matrix(np.log1p(scaled)))
+    'log-normalised (log1p of counts scaled to 10,000 per cell)'
+    >>> explain_fractions(sp.csr_matrix(scaled))
+    'normalised (scaled to 10,000 per cell)'
+    >>> explain_fractions(sp.csr_matrix(raw + np.random.default_rng(1).random(raw.shape)))
+    'not whole numbers, of no known transformation'
+    """
+    values = example.copy()
+    values.data = np.where(np.isfinite(values.data), values.data, 0)
+    total = _common_total(values)
+    if total:
+        return f"normalised (scaled to {total:,.0f} per cell)"
+    if values.data.size and values.data.max() < 50 and values.data.min() >= 0:
+        for name, undone in (("log1p", np.expm1(values.data)), ("log2(1 + x)", np.exp2(values.data) - 1)):
+            back = sp.csr_matrix((undone, values.indices, values.indptr), shape=values.shape)
+            total = _common_total(back)
+            if total:
+                return f"log-normalised ({name} of counts scaled to {total:,.0f} per cell)"
+            if _whole_multiples(back):
+                return f"log-normalised ({name} of scaled counts)"
+    if _whole_multiples(values):
+        return "normalised (each cell's counts times its own factor)"
+    if values.data.size and values.data.min() < 0:
+        return "scaled or centred (values below zero)"
+    return "not whole numbers, of no known transformation"
+
+
+def count_findings(survey: CountSurvey, source: Source) -> list[Finding]:
+    """Judge the values: finite, not negative, whole, not all zero, cells that are empty."""
+    n_cells = survey.totals.size
+    intensity = source.measure == "intensity"
+    findings = [
+        Finding(
+            "counts-missing",
+            "refused" if survey.n_missing else "ok",
+            "NaN or infinite values in the table",
+            f"{survey.n_missing:,} of {survey.n_values:,} stored values",
+            "0",
+            "Export the raw counts again; a missing value cannot be told from a measured zero."
+            if survey.n_missing
+            else "",
+        )
+    ]
+    if not intensity:
+        findings.append(
+            Finding(
+                "counts-negative",
+                "refused" if survey.n_negative else "ok",
+                "negative values in the table",
+                f"{survey.n_negative:,} of {survey.n_values:,} stored values",
+                "0",
+                "Give raw counts; scaled or background-subtracted values are not counts." if survey.n_negative else "",
+            )
+        )
+    findings.append(_raw_finding(survey, intensity))
+    empty = int((survey.totals == 0).sum())
+    all_empty = n_cells > 0 and empty == n_cells
+    findings.append(
+        Finding(
+            "counts-empty-cells",
+            "refused" if all_empty else "warning" if empty else "ok",
+            "cells without a single count",
+            f"{empty:,} of {n_cells:,} cells ({empty / max(n_cells, 1):.2%})",
+            "0, at least not all",
+            "Every value is zero: this is not the slide's count matrix."
+            if all_empty
+            else "Kept, and marked by total counts 0; filter them in the analysis."
+            if empty
+            else "",
+        )
+    )
+    return findings
+
+
+def _raw_finding(survey: CountSurvey, intensity: bool) -> Finding:
+    code, what = "counts-raw", "whole numbers (raw counts, not normalised, not logarithms)"
+    if intensity:
+        return Finding(
+            code,
+            "ok",
+            "values declared as intensities",
+            f"largest {survey.largest:.4g}",
+            "declared by --measure intensity",
+        )
+    if not survey.n_fraction or survey.example is None:
+        return Finding(code, "ok", what, f"0 fractions, largest {survey.largest:,.0f}", "0 fractions")
+    return Finding(
+        code,
+        "refused",
+        what,
+        f"{survey.n_fraction:,} of {survey.n_values:,} stored values have a fraction; {explain_fractions(survey.example)}",
+        "0 fractions",
+        "Give the raw counts (often in .raw or layers['counts'] of an h5ad). For protein intensities declare "
+        "--measure intensity.",
+    )
+
+
+def gene_findings(table: ad.AnnData, feature_totals: NDArray[np.float64]) -> list[Finding]:
+    """Judge the names of the features: Ensembl ids, controls, duplicates, text that could be markup."""
+    var = table.var
+    is_gene = (var[keys.FEATURE_TYPE].astype(str) == "gene").to_numpy()
+    genes = var.loc[is_gene]
+    findings = [_id_finding(genes), _control_finding(var, is_gene, feature_totals)]
+    for column, what in ((keys.GENE_ID, "gene ids"), (keys.SYMBOL, "gene symbols")):
+        names = genes[column].astype(str)
+        repeated = names[names.duplicated()].unique()
+        findings.append(
+            Finding(
+                f"genes-duplicate-{'ids' if column == keys.GENE_ID else 'symbols'}",
+                ("refused" if column == keys.GENE_ID else "warning") if len(repeated) else "ok",
+                f"{what} that occur more than once",
+                f"{len(repeated):,}" + (f": {_some(repeated)}" if len(repeated) else ""),
+                "0",
+                "Make the ids unique (sum or rename the rows)."
+                if len(repeated) and column == keys.GENE_ID
+                else "Genes are told apart by their ids."
+                if len(repeated)
+                else "",
+            )
+        )
+    findings.append(_markup_finding(var))
+    return findings
+
+
+def _id_finding(genes: pd.DataFrame) -> Finding:
+    known = genes[keys.GENE_ID].astype(str).map(lambda name: bool(ENSEMBL.match(name))).to_numpy(bool)
+    missing = int((~known).sum())
+    share = known.mean() if len(genes) else 0.0
+    severity: Severity = "refused" if not len(genes) else "warning" if missing else "ok"
+    return Finding(
+        "genes-ids",
+        severity,
+        "genes with an Ensembl id (coverage of the gene vocabulary)",
+        f"{len(genes) - missing:,} of {len(genes):,} genes ({share:.1%}); {missing:,} known by symbol or name only",
+        "100 %" if len(genes) else "at least one gene",
+        ""
+        if severity == "ok"
+        else "Sections are matched by gene id: give a gene_panel.json or a column of Ensembl ids, or build all sections by symbol."
+        if len(genes)
+        else "The table has only controls: give the matrix that holds the genes.",
+    )
+
+
+def _control_finding(var: pd.DataFrame, is_gene: NDArray[np.bool_], totals: NDArray[np.float64]) -> Finding:
+    n_controls = int((~is_gene).sum())
+    share = totals[~is_gene].sum() / totals.sum() if totals.sum() > 0 else 0.0
+    kinds = var.loc[~is_gene, keys.FEATURE_TYPE].astype(str).value_counts()
+    listed = ", ".join(f"{safe_text(name)} {count:,}" for name, count in kinds.items())
+    return Finding(
+        "genes-controls",
+        "warning" if n_controls else "ok",
+        "control and blank probes",
+        f"{n_controls:,} features, {share:.2%} of all counts" + (f" ({listed})" if listed else ""),
+        "excluded from the corpus",
+        "Excluded and counted; more than a few per cent points to poor specificity." if n_controls else "",
+    )
+
+
+def _markup_finding(var: pd.DataFrame) -> Finding:
+    names = pd.concat([var[keys.GENE_ID].astype(str), var[keys.SYMBOL].astype(str)])
+    odd = names[names.map(lambda name: bool(MARKUP.search(name)))].unique()
+    return Finding(
+        "genes-markup",
+        "warning" if len(odd) else "ok",
+        "gene names with <, > or control characters",
+        f"{len(odd):,}" + (f": {_some(odd)}" if len(odd) else ""),
+        "0",
+        "Kept as data and shown escaped everywhere; check where the panel file comes from." if len(odd) else "",
+    )
+
+
+def safe_text(name: object, longest: int = 60) -> str:
+    r"""Return a name from a file as text that a terminal cannot take as commands: control characters as ``\xNN``.
+
+    Examples
+    --------
+    >>> safe_text("a\x1b[31mb")
+    'a\\x1b[31mb'
+    """
+    text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(name))
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _some(names: NDArray[np.object_], most: int = 3) -> str:
+    return ", ".join(safe_text(name) for name in names[:most]) + (" …" if len(names) > most else "")
+
+
+def _zero_missing(block: sp.csr_matrix) -> sp.csr_matrix:
+    clean = block.copy()
+    clean.data = np.where(np.isfinite(clean.data), clean.data, 0)
+    return clean
+
+
+def _common_total(values: sp.csr_matrix) -> float | None:
+    totals = np.asarray(values.sum(axis=1)).ravel()
+    totals = totals[totals > 0]
+    if totals.size < 3:
+        return None
+    middle = float(np.median(totals))
+    return middle if float(np.mean(np.abs(totals / middle - 1) < 0.005)) > 0.9 else None
+
+
+def _whole_multiples(values: sp.csr_matrix, tolerance: float = 0.02) -> bool:
+    """Return True if in most rows all values are whole multiples of the smallest: counts times one factor per cell."""
+    whole = []
+    for row in range(min(values.shape[0], 200)):
+        found = values.data[values.indptr[row] : values.indptr[row + 1]]
+        found = found[found > 0]
+        if found.size >= 5:
+            multiples = found / found.min()
+            whole.append(
+                bool(np.all(np.abs(multiples - np.rint(multiples)) < tolerance * np.maximum(1, multiples / 10)))
+            )
+    return len(whole) >= 3 and float(np.mean(whole)) > 0.9

@@ -1,0 +1,281 @@
+"""Does the image belong to these cells: its pixel size, its extent, and the stain under the nuclei."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from spatia.io.alignment import (
+    AS_STATED,
+    AlignmentSettings,
+    Placement,
+    Score,
+    densest_window,
+    discs,
+    image_extent_um,
+    inside_image,
+    placements,
+    score_placement,
+    shrink,
+    stain_channel,
+)
+from spatia.io.border import Pyramid, SlideInfo
+from spatia.io.check_geometry import ring_list
+from spatia.io.check_outlines import OutlineSurvey
+from spatia.io.check_reading import reading
+from spatia.io.findings import Finding, Severity
+from spatia.io.source import Source
+
+Floats = NDArray[np.float64]
+OME_SIZE = re.compile(r'PhysicalSizeX="([0-9.eE+-]+)"')
+OME_UNIT = re.compile(r'PhysicalSizeXUnit="([^"]{1,20})"')
+UNITS_UM = {"µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "nm": 1e-3, "mm": 1e3, "pm": 1e-6, "cm": 1e4, "m": 1e6}
+
+
+@dataclass(frozen=True)
+class ImageLimits:
+    """Limits of the image's findings; `docs/check.md` gives the margins measured on real and simulated slides.
+
+    Attributes
+    ----------
+    covered, covered_refused
+        Share of centroids on the image: below the first a warning, below the second a refusal.
+    size_tolerance
+        Relative difference of two statements of the pixel size that is still rounding.
+    fewest
+        Cells in the window below which alignment is not judged.
+    z, z_refused
+        Score of the stain in place: below the first a warning, below the second a refusal.
+    shift_um
+        Best translation beyond which the image counts as shifted.
+    other_z, other_gain
+        What another placement must reach, and by which factor it must beat the stated one, to be named as the cause.
+    """
+
+    covered: float = 0.999
+    covered_refused: float = 0.6
+    size_tolerance: float = 0.02
+    fewest: int = 60
+    z: float = 6.0
+    z_refused: float = 4.0
+    shift_um: float = 5.0
+    other_z: float = 7.0
+    other_gain: float = 1.4
+
+
+LIMITS = ImageLimits()
+
+
+def absence_finding(info: SlideInfo) -> Finding:
+    """Record why there is no image."""
+    return Finding(
+        "image-absent", "warning", "image", f"none: {info.image_absence}", "an image, or a declared absence",
+        "The corpus records the absence; image features of these cells are missing, not zero.",
+    )  # fmt: skip
+
+
+def extent_findings(pyramid: Pyramid, position_um: Floats, info: SlideInfo, source: Source) -> list[Finding]:
+    """Judge pixel size and extent: what the file says of itself, and whether the cells lie on the image."""
+    return [*_stated_in_file(pyramid, info, source), _coverage(pyramid, position_um)]
+
+
+def _coverage(pyramid: Pyramid, position_um: Floats) -> Finding:
+    share = float(inside_image(position_um, pyramid).mean()) if len(position_um) else 1.0
+    x0, y0, x1, y1 = image_extent_um(pyramid)
+    low, high = position_um.min(axis=0), position_um.max(axis=0)
+    severity: Severity = "refused" if share < LIMITS.covered_refused else "warning" if share < LIMITS.covered else "ok"
+    outside = round((1 - share) * len(position_um))
+    return Finding(
+        "image-extent",
+        severity,
+        "cells on the image (pixel size, origin)",
+        f"{share:.1%} ({outside:,} outside); cells x {low[0]:.0f}-{high[0]:.0f}, y {low[1]:.0f}-{high[1]:.0f} µm; "
+        f"image x {x0:.0f}-{x1:.0f}, y {y0:.0f}-{y1:.0f} µm at {pyramid.levels[0].um_per_px[0]:.4g} µm/px",
+        f">= {LIMITS.covered:.1%}",
+        "Correct the pixel size (--um-per-px) or the image's origin; or give the image of this region."
+        if severity == "refused"
+        else "Cells outside the image have no crop; they are counted at building."
+        if severity == "warning"
+        else "",
+        forceable=True,
+    )
+
+
+def _stated_in_file(pyramid: Pyramid, info: SlideInfo, source: Source) -> list[Finding]:
+    stated = pyramid.levels[0].um_per_px[0]
+    for path in _image_files(info, source):
+        inside = ome_um_per_px(path)
+        if inside is None:
+            continue
+        off = inside / stated
+        fine = abs(off - 1) <= LIMITS.size_tolerance
+        return [
+            Finding(
+                "pixel-size",
+                "ok" if fine else "refused",
+                f"pixel size used, against the one written in {path.name}",
+                f"{stated:.5g} µm",
+                f"{inside:.5g} µm (factor {off:.3g})" if not fine else f"{inside:.5g} µm",
+                ""
+                if fine
+                else "Correct whichever is wrong (experiment.xenium, --um-per-px or the image's own metadata).",
+                forceable=True,
+            )
+        ]
+    return []
+
+
+def _image_files(info: SlideInfo, source: Source) -> list[Path]:
+    folder = source.path if source.path is not None else Path()
+    named = [source.image] if source.image is not None else [folder / name for name in info.files]
+    return [path for path in named if path.name.lower().endswith((".tif", ".tiff")) and path.is_file()]
+
+
+def ome_um_per_px(path: Path) -> float | None:
+    """Return PhysicalSizeX of an OME-TIFF in µm, or None where the file does not say. No XML is parsed."""
+    with reading(str(path)), tifffile.TiffFile(path) as file:
+        text = file.pages.first.description
+    size = OME_SIZE.search(text)
+    unit = OME_UNIT.search(text)
+    if size is None or "<Pixels" not in text:
+        return None
+    factor = UNITS_UM.get(unit.group(1) if unit else "µm")
+    return float(size.group(1)) * factor if factor and float(size.group(1)) > 0 else None
+
+
+def window_side_um(pyramid: Pyramid, settings: AlignmentSettings) -> float:
+    """Return the side of the square in which alignment is judged: what fits both the grid and the pixels to be read."""
+    grid = max(settings.grid_um, *pyramid.levels[0].um_per_px)
+    by_grid = float(np.sqrt(settings.max_px)) * grid
+    fine_enough = [max(level.um_per_px) for level in pyramid.levels if max(level.um_per_px) <= settings.grid_um * 1.01]
+    read_um = fine_enough[-1] if fine_enough else grid
+    by_reading = 2_667 * np.sqrt(settings.max_px) / 1_500 * read_um * 1.5  # 16 Mpx at the default
+    return max(min(by_grid, by_reading) - 2 * settings.search_um, 4 * settings.search_um)
+
+
+def alignment_rows(pyramid: Pyramid, position_um: Floats, settings: AlignmentSettings) -> NDArray[np.int64]:
+    """Return the rows of the cells in the densest window of the image."""
+    on_image = np.flatnonzero(inside_image(position_um, pyramid))
+    if on_image.size == 0:
+        return on_image
+    window = densest_window(position_um[on_image], window_side_um(pyramid, settings))
+    return on_image[_within(position_um[on_image], window)]
+
+
+def alignment_findings(
+    pyramid: Pyramid,
+    position_um: Floats,
+    *,
+    rows: NDArray[np.int64],
+    surveys: Sequence[tuple[str, OutlineSurvey]],
+    diameter_um: float,
+    settings: AlignmentSettings,
+) -> list[Finding]:
+    """Judge whether the stain lies under the shapes, and if not which change would put it there.
+
+    Parameters
+    ----------
+    rows
+        Cells of the window in which alignment is judged.
+    surveys
+        (name, survey) of the outlines there are, nuclei first.
+    """
+    if rows.size < LIMITS.fewest:
+        return [_too_few(rows.size)]
+    kind, rings = _shapes(position_um, rows, surveys, diameter_um)
+    stated = score_placement(pyramid, rings, diameter_um, AS_STATED, settings)
+    if stated is None:
+        return [_too_few(0)]
+    aligned = stated.z >= LIMITS.z and (stated.distance_um <= LIMITS.shift_um or stated.shift_z < 1.15 * stated.z)
+    others = [] if aligned else score_others(pyramid, position_um, diameter_um, settings)
+    return [_judge(stated, others, kind, stain_channel(pyramid))]
+
+
+def score_others(
+    pyramid: Pyramid, position_um: Floats, diameter_um: float, settings: AlignmentSettings
+) -> list[tuple[Placement, Score]]:
+    """Score every other placement with discs at the centroids, each in the densest window that it puts on the image."""
+    side = window_side_um(pyramid, settings)
+    scored = []
+    for placement in (AS_STATED, *placements(pyramid)):
+        moved = placement.apply(position_um)
+        on_image = np.flatnonzero(inside_image(moved, pyramid))
+        if on_image.size < LIMITS.fewest:
+            continue
+        window = densest_window(moved[on_image], side * placement.scale)
+        rows = on_image[_within(moved[on_image], window)]
+        score = score_placement(pyramid, discs(position_um[rows], 0.7 * diameter_um), diameter_um, placement, settings)
+        if score is not None and rows.size >= LIMITS.fewest:
+            scored.append((placement, score))
+    return scored
+
+
+def _shapes(
+    position_um: Floats, rows: NDArray[np.int64], surveys: Sequence[tuple[str, OutlineSurvey]], diameter_um: float
+) -> tuple[str, list[Floats]]:
+    for name, survey in surveys:
+        rings = ring_list(survey, [int(row) for row in rows])
+        if len(rings) >= 0.5 * rows.size:
+            nuclei = name.startswith("nucleus")
+            return name.replace("_", " "), rings if nuclei else shrink(rings, 0.75)
+    return "discs at the centroids", discs(position_um[rows], 0.7 * diameter_um)
+
+
+def _judge(stated: Score, others: Sequence[tuple[Placement, Score]], kind: str, channel: str | None) -> Finding:
+    found = (
+        f"z {stated.z:.1f}, AUC {stated.auc:.2f}, stain {stated.contrast:.2f} x that beside; best at "
+        f"({stated.shift_um[0]:+.1f}, {stated.shift_um[1]:+.1f}) µm with z {stated.shift_z:.1f}; {stated.n_shapes:,} shapes"
+    )
+    what = f"image alignment: {channel or 'RGB'} under the {kind}, against the same shapes moved elsewhere"
+    expected = f"z >= {LIMITS.z:g} and best within {LIMITS.shift_um:g} µm"
+    cause = _cause(stated, others)
+    if cause is not None:
+        return Finding(
+            "image-alignment", "refused", what, f"{found}; {cause}", expected,
+            "Correct that at its source, or give the right image, pixel size or origin; see it with --figure.", forceable=True,
+        )  # fmt: skip
+    if stated.z < LIMITS.z_refused:
+        return Finding(
+            "image-alignment", "refused", what, f"{found}; no swap, flip, scale or shift does better", expected,
+            "Image of another region or slide, or a channel that shows no cells? Give the right image, or --no-image.",
+            forceable=True,
+        )  # fmt: skip
+    weak = stated.z < LIMITS.z
+    return Finding(
+        "image-alignment", "warning" if weak else "ok", what, found, expected,
+        "Weak: look at the figure (--figure) before trusting crops." if weak else "",
+    )  # fmt: skip
+
+
+def _cause(stated: Score, others: Sequence[tuple[Placement, Score]]) -> str | None:
+    """Return what fits clearly better than the stated placement, as a sentence with its score; None if nothing does."""
+    if stated.distance_um > LIMITS.shift_um and stated.shift_z >= max(LIMITS.other_z, LIMITS.other_gain * stated.z):
+        dx, dy = stated.shift_um
+        return f"the cells lie on the image if moved by ({dx:+.1f}, {dy:+.1f}) µm (z {stated.shift_z:.1f})"
+    wrong = [(placement, score) for placement, score in others if placement is not AS_STATED]
+    if not wrong:
+        return None
+    placement, score = max(wrong, key=lambda pair: pair[1].shift_z)
+    same_discs = max((other.z for first, other in others if first is AS_STATED), default=0.0)
+    if score.shift_z < max(LIMITS.other_z, LIMITS.other_gain * max(stated.z, same_discs)):
+        return None
+    dx, dy = score.shift_um
+    moved = f", moved by ({dx:+.0f}, {dy:+.0f}) µm" if score.distance_um > LIMITS.shift_um else ""
+    return f"it fits better with {placement.name}{moved} (z {score.shift_z:.1f})"
+
+
+def _too_few(n: int) -> Finding:
+    return Finding(
+        "image-alignment", "warning", "image alignment", f"{n} cells on the image: too few to judge",
+        f">= {LIMITS.fewest} cells", "Look at the figure (--figure).",
+    )  # fmt: skip
+
+
+def _within(position_um: Floats, window: tuple[float, float, float, float]) -> NDArray[np.bool_]:
+    x0, y0, x1, y1 = window
+    x, y = position_um.T
+    return (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1)
