@@ -19,6 +19,7 @@ Every reader calls :func:`make_slide`; every consumer calls the accessors. What 
     :class:`SlideInfo` as JSON: the source, its files, what the reader noticed.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -32,7 +33,8 @@ import scipy.sparse as sp
 import xarray as xr
 from spatialdata import SpatialData
 from spatialdata.models import Image2DModel, Labels2DModel, PointsModel, TableModel
-from spatialdata.transformations import Identity, Scale, Sequence as Chain, Translation, get_transformation
+from spatialdata.transformations import Identity, Scale, Translation, get_transformation
+from spatialdata.transformations import Sequence as Chain
 
 from spatia import keys
 from spatia.errors import SlideError
@@ -112,7 +114,9 @@ def make_slide(
         If neither image nor reason for its absence is given, or a part lacks a column named above.
     """
     if (image is None) == (info.image_absence is None):
-        raise SlideError(f"{info.sample}: a slide has either an image or a reason for its absence; got both or neither.")
+        raise SlideError(
+            f"{info.sample}: a slide has either an image or a reason for its absence; got both or neither."
+        )
     _require_columns(info.sample, "var of the table", table.var.columns, (keys.GENE_ID, keys.SYMBOL, keys.FEATURE_TYPE))
     if keys.SPATIAL not in table.obsm:
         raise SlideError(f"{info.sample}: the table has no obsm['spatial'] with cell centroids in µm.")
@@ -124,10 +128,7 @@ def make_slide(
             _require_columns(info.sample, name, vertices.columns, ("x", "y", keys.CELL_ID))
             if keys.RING not in vertices.columns:
                 vertices = vertices.assign(**{keys.RING: np.int32(0)})
-            # sort=True only says "do not look": without it, spatialdata computes the whole table to see if it is sorted
-            elements[name] = PointsModel.parse(
-                vertices[["x", "y", keys.CELL_ID, keys.RING]], transformations={keys.COORDINATES_UM: Identity()}, sort=True
-            )
+            elements[name] = _points_element(vertices[["x", "y", keys.CELL_ID, keys.RING]])
     if cell_labels is not None:
         if labels_um_per_px is None or keys.LABEL not in table.obs:
             raise SlideError(f"{info.sample}: a label raster needs its pixel size in µm and a column obs['label'].")
@@ -169,7 +170,7 @@ def slide_pyramid(slide: SpatialData) -> Pyramid | None:
 
 def slide_outlines(slide: SpatialData, name: str) -> dd.DataFrame | None:
     """Return the lazy vertex table ``"cell_outlines"`` or ``"nucleus_outlines"`` (x, y in µm, cell_id, ring), or None."""
-    return slide.points[name] if name in slide.points else None
+    return slide.points.get(name)
 
 
 def slide_labels(slide: SpatialData) -> Pyramid | None:
@@ -198,7 +199,7 @@ def counts_in_memory(counts: sp.spmatrix | np.ndarray, rows_per_block: int = 16_
     """Wrap a matrix that is in memory already (cells x features) as the border's lazy blocks of CSR rows."""
     matrix = sp.csr_matrix(counts)
     bounds = [*range(0, max(matrix.shape[0], 1), rows_per_block), matrix.shape[0]]
-    parts = [matrix[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    parts = [matrix[a:b] for a, b in itertools.pairwise(bounds)]
     arrays = [da.from_array(part, chunks=part.shape, asarray=False) for part in parts]
     return da.concatenate(arrays, axis=0) if len(arrays) > 1 else arrays[0]
 
@@ -206,6 +207,17 @@ def counts_in_memory(counts: sp.spmatrix | np.ndarray, rows_per_block: int = 16_
 def vertices_in_memory(vertices: pd.DataFrame) -> dd.DataFrame:
     """Wrap a vertex table that is in memory already as the border's lazy table, the order of rows kept."""
     return dd.from_pandas(vertices.reset_index(drop=True), chunksize=1_000_000, sort=False)
+
+
+def _points_element(vertices: dd.DataFrame) -> dd.DataFrame:
+    """Declare a vertex table in µm.
+
+    Not ``PointsModel.parse``: it computes the whole table to see whether its index is sorted, and puts it together again
+    column by column, so that every partition is read twice.
+    """
+    vertices.attrs["transform"] = {keys.COORDINATES_UM: Identity()}
+    PointsModel().validate(vertices)
+    return vertices
 
 
 def _image_element(image: Pyramid) -> xr.DataTree:

@@ -4,6 +4,7 @@ A 10x matrix is features x cells in CSC order, which is cells x features in CSR 
 `data` and `indices`. Only `indptr` is read when the slide is opened (8 bytes a cell).
 """
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,12 @@ def read_10x_h5(path: Path) -> CountMatrix:
     """
     with open_h5(path) as file:
         if "matrix/indptr" not in file or "matrix/features/id" not in file:
-            raise SlideError(f"{path}: no 10x matrix in it; found {sorted(file)}. Expected the groups `matrix/features` etc.")
+            raise SlideError(
+                f"{path}: no 10x matrix in it; found {sorted(file)}. Expected the groups `matrix/features` etc."
+            )
         group = file["matrix"]
         n_features, n_cells = (int(n) for n in group["shape"][:])
-        features = {name: _text(group[f"features/{name}"][:]) for name in ("id", "name", "feature_type")}
+        features = {name: as_text(group[f"features/{name}"][:]) for name in ("id", "name", "feature_type")}
         cell_ids = pd.Index(ids_as_text(group["barcodes"][:], path).to_pylist(), dtype=str)
         if len(cell_ids) != n_cells or len(features["id"]) != n_features:
             raise SlideError(
@@ -73,7 +76,13 @@ def csr_blocks(path: Path, group: str, shape: tuple[int, int]) -> da.Array:
         indptr = file[f"{group}/indptr"][:].astype(np.int64)
         stored, dtype = file[f"{group}/data"].shape[0], file[f"{group}/data"].dtype
         listed = file[f"{group}/indices"].shape[0]
-    if len(indptr) != shape[0] + 1 or indptr[0] != 0 or (np.diff(indptr) < 0).any() or indptr[-1] != stored or stored != listed:
+    if (
+        len(indptr) != shape[0] + 1
+        or indptr[0] != 0
+        or (np.diff(indptr) < 0).any()
+        or indptr[-1] != stored
+        or stored != listed
+    ):
         raise SlideError(
             f"{path}: `{group}/indptr` has {len(indptr):,} entries ending at {int(indptr[-1]):,}; expected {shape[0] + 1:,} "
             f"ending at {stored:,}. The file is damaged; copy it again."
@@ -81,22 +90,35 @@ def csr_blocks(path: Path, group: str, shape: tuple[int, int]) -> da.Array:
     bounds = [*range(0, shape[0], ROWS_PER_BLOCK), shape[0]] if shape[0] else [0, 0]
     blocks = [
         (stop - start, dask.delayed(_read_rows, pure=False)(path, group, indptr[start : stop + 1], shape[1]))
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
+        for start, stop in itertools.pairwise(bounds)
     ]
     return count_blocks(blocks, shape[1], dtype)
 
 
-def dense_blocks(path: Path, dataset: str) -> da.Array:
-    """Return a dense (cells, features) dataset as lazy blocks of CSR rows."""
+def dense_blocks(path: Path, dataset: str, *, transposed: bool = False) -> da.Array:
+    """Return a dense (cells, features) dataset as lazy blocks of CSR rows; ``transposed``: the file has (features, cells)."""
     with open_h5(path) as file:
         shape, dtype = file[dataset].shape, file[dataset].dtype
-    rows = max(1, min(ROWS_PER_BLOCK, (64 << 20) // max(shape[1] * dtype.itemsize, 1)))
-    bounds = [*range(0, shape[0], rows), shape[0]] if shape[0] else [0, 0]
+    n_cells, n_features = shape[::-1] if transposed else shape
+    rows = max(1, min(ROWS_PER_BLOCK, (64 << 20) // max(n_features * dtype.itemsize, 1)))
+    bounds = [*range(0, n_cells, rows), n_cells] if n_cells else [0, 0]
     blocks = [
-        (stop - start, dask.delayed(_read_dense_rows, pure=False)(path, dataset, start, stop))
-        for start, stop in zip(bounds[:-1], bounds[1:], strict=True)
+        (stop - start, dask.delayed(_read_dense_rows, pure=False)(path, dataset, start, stop, transposed))
+        for start, stop in itertools.pairwise(bounds)
     ]
-    return count_blocks(blocks, shape[1], dtype)
+    return count_blocks(blocks, n_features, dtype)
+
+
+def take_rows(counts: da.Array, rows: NDArray[np.int64]) -> da.Array:
+    """Return some rows of lazy CSR blocks, in ascending order, still lazily (dask's own indexing needs dense blocks)."""
+    starts = np.concatenate([[0], np.cumsum(counts.chunks[0])])
+    parts = []
+    for block, start, stop in zip(counts.to_delayed()[:, 0], starts[:-1], starts[1:], strict=True):
+        local = rows[(rows >= start) & (rows < stop)] - start
+        if len(local):
+            parts.append((len(local), dask.delayed(_take)(block, local)))
+    empty = (0, dask.delayed(sp.csr_matrix)((0, counts.shape[1])))
+    return count_blocks(parts or [empty], counts.shape[1], counts.dtype)
 
 
 def open_h5(path: Path) -> h5py.File:
@@ -115,18 +137,27 @@ def _read_rows(path: Path, group: str, indptr: NDArray[np.int64], n_features: in
         try:
             data, indices = file[f"{group}/data"][start:stop], file[f"{group}/indices"][start:stop]
         except OSError as error:
-            raise SlideError(f"{path}: counts {start:,} to {stop:,} cannot be read ({error}). Copy the file again.") from error
-    if len(indices) and not (0 <= int(indices.min()) and int(indices.max()) < n_features):
-        raise SlideError(f"{path}: counts point at feature {int(indices.max()):,} of {n_features:,}. The file is damaged.")
+            raise SlideError(
+                f"{path}: counts {start:,} to {stop:,} cannot be read ({error}). Copy the file again."
+            ) from error
+    if len(indices) and not (int(indices.min()) >= 0 and int(indices.max()) < n_features):
+        raise SlideError(
+            f"{path}: counts point at feature {int(indices.max()):,} of {n_features:,}. The file is damaged."
+        )
     matrix = sp.csr_matrix((data, indices.astype(np.int32), indptr - start), shape=(len(indptr) - 1, n_features))
     matrix.sort_indices()
     return matrix
 
 
-def _read_dense_rows(path: Path, dataset: str, start: int, stop: int) -> sp.csr_matrix:
+def _read_dense_rows(path: Path, dataset: str, start: int, stop: int, transposed: bool) -> sp.csr_matrix:
     with open_h5(path) as file:
-        return sp.csr_matrix(file[dataset][start:stop])
+        return sp.csr_matrix(file[dataset][:, start:stop].T if transposed else file[dataset][start:stop])
 
 
-def _text(values: NDArray[Any]) -> list[str]:
+def _take(block: sp.csr_matrix, rows: NDArray[np.int64]) -> sp.csr_matrix:
+    return block[rows]
+
+
+def as_text(values: NDArray[Any]) -> list[str]:
+    """Return names as text; HDF5 gives bytes."""
     return [value.decode() if isinstance(value, bytes) else str(value) for value in values]

@@ -70,8 +70,13 @@ def describe_features(
     """
     symbols, ids = list(symbols), list(ids if ids is not None else symbols)
     if not symbols or not all(symbols):
-        raise SlideError(f"{where}: {sum(not s for s in symbols)} of {len(symbols)} features have no name; expected a panel.")
-    kinds = [feature_type(s) if t in ("Gene Expression", GENE) else t for s, t in zip(symbols, types or [GENE] * len(symbols), strict=True)]
+        raise SlideError(
+            f"{where}: {sum(not s for s in symbols)} of {len(symbols)} features have no name; expected a panel."
+        )
+    kinds = [
+        feature_type(s) if t in ("Gene Expression", GENE) else t
+        for s, t in zip(symbols, types or [GENE] * len(symbols), strict=True)
+    ]
     var = pd.DataFrame({keys.GENE_ID: ids, keys.SYMBOL: symbols, keys.FEATURE_TYPE: kinds})
     notices = []
     genes = var[keys.FEATURE_TYPE] == GENE

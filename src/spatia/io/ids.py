@@ -32,11 +32,15 @@ def ids_as_text(values: pa.Array | pa.ChunkedArray | pd.Series | np.ndarray, whe
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if column.null_count:
-        raise SlideError(f"{where}: {column.null_count:,} of {len(column):,} cell ids are empty; expected an id in every row.")
+        raise SlideError(
+            f"{where}: {column.null_count:,} of {len(column):,} cell ids are empty; expected an id in every row."
+        )
     if pa.types.is_floating(column.type):
         whole = column.cast(pa.int64(), safe=False)
         if not pc.all(pc.equal(whole.cast(column.type), column)).as_py():
-            raise SlideError(f"{where}: cell ids are fractions, such as {column[0].as_py()!r}; expected text or integers.")
+            raise SlideError(
+                f"{where}: cell ids are fractions, such as {column[0].as_py()!r}; expected text or integers."
+            )
         column = whole
     return column.cast(pa.string())
 

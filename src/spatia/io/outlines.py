@@ -19,7 +19,12 @@ from spatia.io.border import vertices_in_memory
 from spatia.io.ids import ids_as_text
 
 ROWS_PER_PARTITION = 1_000_000
-_NAMES = {"x": ("vertex_x", "x"), "y": ("vertex_y", "y"), keys.CELL_ID: ("cell_id", "cell"), keys.RING: ("label_id", "ring")}
+_NAMES = {
+    "x": ("vertex_x", "x"),
+    "y": ("vertex_y", "y"),
+    keys.CELL_ID: ("cell_id", "cell"),
+    keys.RING: ("label_id", "ring"),
+}
 
 
 def read_outlines(path: Path, rows_per_partition: int = ROWS_PER_PARTITION) -> dd.DataFrame:
@@ -33,7 +38,9 @@ def read_outlines(path: Path, rows_per_partition: int = ROWS_PER_PARTITION) -> d
         If the file is missing or damaged, or lacks a column.
     """
     if not path.is_file():
-        raise SlideError(f"{path}: no such outline file. Expected parquet or csv with cell_id, vertex_x, vertex_y (µm).")
+        raise SlideError(
+            f"{path}: no such outline file. Expected parquet or csv with cell_id, vertex_x, vertex_y (µm)."
+        )
     if path.suffix == ".parquet":
         return _from_parquet(path, rows_per_partition)
     return vertices_in_memory(_read_csv(path))
@@ -63,9 +70,12 @@ def _from_parquet(path: Path, rows_per_partition: int) -> dd.DataFrame:
             bounds = _bounds(rows, rows_per_partition)
             leads = [_leading_rows(file, columns[keys.CELL_ID], first, path) for first, _ in bounds[1:]]
     except (pa.ArrowException, OSError) as error:
-        raise SlideError(f"{path}: not a readable parquet file ({error}); it may be truncated. Copy it again.") from error
+        raise SlideError(
+            f"{path}: not a readable parquet file ({error}); it may be truncated. Copy it again."
+        ) from error
     spans = [
-        (first, stop, skip, borrow) for (first, stop), skip, borrow in zip(bounds, [0, *leads], [*leads, 0], strict=True)
+        (first, stop, skip, borrow)
+        for (first, stop), skip, borrow in zip(bounds, [0, *leads], [*leads, 0], strict=True)
     ]
     if not spans:
         return vertices_in_memory(_meta())
@@ -128,10 +138,14 @@ def _vertices(columns: dict[str, pa.ChunkedArray], path: Path) -> pd.DataFrame:
         {
             "x": columns["x"].to_numpy().astype(np.float64),
             "y": columns["y"].to_numpy().astype(np.float64),
-            keys.CELL_ID: pd.Series(pd.arrays.ArrowStringArray(ids_as_text(columns[keys.CELL_ID], path)), dtype="string[pyarrow]"),
+            keys.CELL_ID: pd.Series(
+                pd.arrays.ArrowStringArray(ids_as_text(columns[keys.CELL_ID], path)), dtype="string[pyarrow]"
+            ),
         }
     )
-    ring = pd.Series(columns[keys.RING].to_numpy()) if keys.RING in columns else pd.Series(np.zeros(len(frame), np.int32))
+    ring = (
+        pd.Series(columns[keys.RING].to_numpy()) if keys.RING in columns else pd.Series(np.zeros(len(frame), np.int32))
+    )
     frame[keys.RING] = number_rings(frame[keys.CELL_ID], ring)
     return frame
 

@@ -44,7 +44,9 @@ def recognise(path: Path) -> str:
     for platform, name in READERS.items():
         if importlib.import_module(name).recognises(path):
             return platform
-    looked_for = "; ".join(f"{platform}: {importlib.import_module(name).LOOKS_FOR}" for platform, name in READERS.items())
+    looked_for = "; ".join(
+        f"{platform}: {importlib.import_module(name).LOOKS_FOR}" for platform, name in READERS.items()
+    )
     raise SlideError(f"{path}: not the folder of a known platform. Looked for {looked_for}.")
 
 

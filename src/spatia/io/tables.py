@@ -30,7 +30,9 @@ def read_cell_list(path: Path, id_column: str = "cell_id") -> pd.DataFrame:
     except FileNotFoundError as error:
         raise SlideError(f"{path}: no such list of cells. Expected parquet or csv.") from error
     except (pa.ArrowException, ValueError, OSError, EOFError) as error:
-        raise SlideError(f"{path}: not a readable list of cells ({error}); it may be truncated. Copy it again.") from error
+        raise SlideError(
+            f"{path}: not a readable list of cells ({error}); it may be truncated. Copy it again."
+        ) from error
     if id_column not in frame:
         raise SlideError(f"{path}: no column {id_column!r}; found {list(frame.columns)}.")
     if frame.empty:
@@ -50,7 +52,7 @@ def make_table(
         If a centroid is not a finite number.
     """
     centroids = np.asarray(centroids_um, np.float64)
-    lost = ~np.isfinite(centroids).all(axis=1)
+    lost = np.asarray(~np.isfinite(centroids).all(axis=1))
     if lost.any():
         raise SlideError(
             f"{source.where}: {int(lost.sum()):,} of {len(lost):,} cells have no position; first: "

@@ -224,7 +224,9 @@ def _check_pyramid(levels: tuple[tuple[Plane, ...], ...], path: Path) -> None:
 
 def _check_imagej(description: str, n_pages: int, path: Path) -> None:
     """Refuse ImageJ's private layouts, whose further planes have no directory, or are slices in depth."""
-    stated = {name: int(value) for name, value in re.findall(r"^(images|slices|frames)=(\d+)\s*$", description, re.MULTILINE)}
+    stated = {
+        name: int(value) for name, value in re.findall(r"^(images|slices|frames)=(\d+)\s*$", description, re.MULTILINE)
+    }
     if not description.startswith("ImageJ="):
         return
     if stated.get("images", 1) > n_pages or stated.get("slices", 1) > 1 or stated.get("frames", 1) > 1:

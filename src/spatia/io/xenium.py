@@ -13,6 +13,7 @@ from typing import Any
 import dask.dataframe as dd
 from spatialdata import SpatialData
 
+from spatia import keys
 from spatia.errors import SlideError
 from spatia.io.border import Notice, Pyramid, SlideInfo, make_slide
 from spatia.io.counts_h5 import CountMatrix, read_10x_h5
@@ -55,7 +56,9 @@ def read(source: Source) -> SpatialData:
     matrix_path, matrix = _matrix(folder)
     cells_path = _first(folder, "cells", ("parquet", "csv.gz"))
     if cells_path is None:
-        raise SlideError(f"{folder}: no cells.parquet or cells.csv.gz. Expected the list of cells; copy it from the run.")
+        raise SlideError(
+            f"{folder}: no cells.parquet or cells.csv.gz. Expected the list of cells; copy it from the run."
+        )
     cells = align_to(matrix.cell_ids, read_cell_list(cells_path), matrix_path, cells_path)
     if not set(_CENTROIDS) <= set(cells.columns):
         raise SlideError(f"{cells_path}: no columns {_CENTROIDS}; found {list(cells.columns)}.")
@@ -81,7 +84,13 @@ def read(source: Source) -> SpatialData:
         notices=(*notices, *_cell_number(experiment, len(cells)), *features.notices),
         details={key: value for key, value in experiment.items() if isinstance(value, str | int | float)},
     )
-    return make_slide(info, table, image=image, **outlines)
+    return make_slide(
+        info,
+        table,
+        image=image,
+        cell_outlines=outlines.get(keys.CELL_OUTLINES),
+        nucleus_outlines=outlines.get(keys.NUCLEUS_OUTLINES),
+    )
 
 
 def read_experiment(folder: Path) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def open_other_image(source: Source, um_per_px_bundle: float | None) -> Pyramid:
     SlideError
         If the pixel size is not known, or the alignment turns the image.
     """
-    assert source.image is not None  # noqa: S101  the caller asked
+    assert source.image is not None
     raster = open_raster(source.image)
     if source.um_per_px is not None:
         return _placed(raster, (source.um_per_px,) * 2, source.image_origin_um, source)
@@ -146,7 +146,9 @@ def _channel_files(folder: Path) -> list[Path]:
     """Return the channel files in order of their number; a gap in the numbers is a missing channel."""
     numbered = {int(match[1]): path for path in sorted(folder.iterdir()) if (match := _CHANNEL_FILE.match(path.name))}
     if not numbered:
-        raise SlideError(f"{folder}: no morphology_focus_NNNN.ome.tif or chNNNN_*.ome.tif in it. Copy the whole folder.")
+        raise SlideError(
+            f"{folder}: no morphology_focus_NNNN.ome.tif or chNNNN_*.ome.tif in it. Copy the whole folder."
+        )
     missing = sorted(set(range(max(numbered) + 1)) - set(numbered))
     if missing:
         raise SlideError(
