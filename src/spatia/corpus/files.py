@@ -1,0 +1,55 @@
+"""Small files written atomically, and digests of large ones."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+SAMPLED_ABOVE_BYTES = 256 * 2**20
+_SAMPLE_BYTES, _SAMPLES = 2**20, 64
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON aside and rename it, so that the file is whole or absent."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text aside and rename it."""
+    aside = path.with_name(path.name + ".part")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def input_digest(path: Path) -> str:
+    """Return a digest by which an input file is recognised again: SHA-256, sampled for very large files.
+
+    Above 256 MiB, the size and 64 evenly spaced MiB are hashed (and the digest says so): an image of 20 GB would take
+    longer to hash than its cells to cut.
+    """
+    size = path.stat().st_size
+    if size <= SAMPLED_ABOVE_BYTES:
+        return "sha256:" + sha256(path)
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for sample in range(_SAMPLES):
+            file.seek((size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
+            digest.update(file.read(_SAMPLE_BYTES))
+    return "sampled-sha256:" + digest.hexdigest()
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return all files below a folder, sorted by their path relative to it."""
+    return sorted(
+        (path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.relative_to(folder).as_posix()
+    )

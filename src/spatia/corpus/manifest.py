@@ -1,0 +1,135 @@
+"""What says that a corpus is whole: digests of every file of a section, and the list of sections in ``corpus.json``."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import pandas as pd
+import zarr
+
+from spatia import keys
+from spatia.corpus.corpus import (
+    CORPUS_FILE,
+    FORMAT,
+    FORMAT_VERSION,
+    GENES_COLUMNS,
+    GENES_FILE,
+    MANIFEST_FILE,
+    SECTION_FILE,
+    read_json,
+)
+from spatia.corpus.files import files_below, sha256, write_json
+from spatia.corpus.scheduling import Scheduler
+from spatia.corpus.settings import BuildSettings
+from spatia.errors import CorpusError
+from spatia.version import __version__
+
+VERSIONS_OF = ("anndata", "dask", "imagecodecs", "numpy", "scipy", "spatialdata", "tifffile", "zarr")
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of what decides the bytes of a corpus."""
+    return {"spatia": __version__, **{name: version(name) for name in VERSIONS_OF}}
+
+
+def write_manifest(section: Path, scheduler: Scheduler) -> None:
+    """Hash every file of a finished section into its ``manifest.json``."""
+    files = [path for path in files_below(section) if path.name != MANIFEST_FILE]
+    digests = scheduler.run(f"{section.parent.name}: digests", [(sha256, (path,)) for path in files], "files")
+    write_json(
+        section / MANIFEST_FILE,
+        {
+            "algorithm": "sha256",
+            "files": {
+                path.relative_to(section).as_posix(): {"bytes": path.stat().st_size, "sha256": digest}
+                for path, digest in zip(files, digests, strict=True)
+            },
+        },
+    )
+
+
+def register_sections(corpus: Path, settings: BuildSettings) -> None:
+    """Write ``genes.parquet`` and ``corpus.json`` from the sections that stand in the folder.
+
+    Sections and genes keep their place; new ones follow, so that row numbers of the vocabulary stay valid.
+    """
+    known = list(read_json(corpus / CORPUS_FILE)["sections"]) if (corpus / CORPUS_FILE).exists() else []
+    there = sorted(path.parent.name for path in (corpus / "sections").glob(f"[!.]*/{SECTION_FILE}"))
+    samples = [name for name in known if name in there] + [name for name in there if name not in known]
+    facts = {name: read_json(corpus / "sections" / name / SECTION_FILE) for name in samples}
+    genes = _vocabulary(corpus, facts)
+    aside = corpus / f"{GENES_FILE}.part"
+    genes.to_parquet(aside, index=False)
+    aside.replace(corpus / GENES_FILE)
+    channels = list(dict.fromkeys(channel for one in facts.values() for channel in one["channels"]))
+    write_json(
+        corpus / CORPUS_FILE,
+        {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "spatia_version": __version__,
+            **corpus_settings(settings),
+            "channels": channels,
+            "n_genes": len(genes),
+            "genes_sha256": sha256(corpus / GENES_FILE),
+            "sections": {name: _entry(corpus, name, one) for name, one in facts.items()},
+        },
+    )
+
+
+def corpus_settings(settings: BuildSettings) -> dict[str, Any]:
+    """Return the settings that all sections of a corpus share, as they stand in ``corpus.json``."""
+    return {
+        "levels": {level: getattr(settings, level).model_dump() for level in keys.LEVELS},
+        "niches": settings.niches.model_dump(),
+    }
+
+
+def require_same_settings(corpus: Path, settings: BuildSettings) -> None:
+    """Refuse to add a section to a corpus of other levels or niches.
+
+    Raises
+    ------
+    CorpusError
+        Naming the settings found and those asked for.
+    """
+    if not (corpus / CORPUS_FILE).exists():
+        return
+    content = read_json(corpus / CORPUS_FILE)
+    for name, wanted in corpus_settings(settings).items():
+        if content.get(name) != wanted:
+            raise CorpusError(
+                f"{corpus}: was built with {name} = {content.get(name)}, asked for {wanted}. All sections of a corpus share "
+                "them. Build into another folder, or give the corpus's own settings."
+            )
+
+
+def _entry(corpus: Path, sample: str, facts: dict[str, Any]) -> dict[str, Any]:
+    names = (
+        "n_cells",
+        "n_niches",
+        "n_tissues",
+        "n_genes",
+        "channels",
+        "donor",
+        "tissue",
+        "disease",
+        "organism",
+        "platform",
+    )
+    digest = sha256(corpus / "sections" / sample / MANIFEST_FILE)
+    return {**{name: facts[name] for name in names}, "manifest_sha256": digest}
+
+
+def _vocabulary(corpus: Path, facts: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    parts = [pd.read_parquet(corpus / GENES_FILE)] if (corpus / GENES_FILE).exists() else []
+    for sample, one in facts.items():
+        var = ad.io.read_elem(zarr.open_group(corpus / "sections" / sample / keys.STORES["cell"], mode="r")["var"])
+        parts.append(
+            pd.DataFrame(
+                {"gene_id": var.index.astype(str), "symbol": var[keys.SYMBOL].astype(str), "organism": one["organism"]}
+            )
+        )
+    genes = pd.concat([part[list(GENES_COLUMNS)].astype(object) for part in parts], ignore_index=True)
+    return genes.drop_duplicates("gene_id", ignore_index=True).astype("string")

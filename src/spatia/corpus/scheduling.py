@@ -1,0 +1,54 @@
+"""Run the independent tasks of a build: on local threads, or on a dask.distributed cluster."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import dask
+from dask.callbacks import Callback
+
+from spatia.log import progress
+
+
+class Scheduler:
+    """Where tasks run. Tasks write files and return little; they take only picklable arguments.
+
+    Parameters
+    ----------
+    address
+        Address of a dask.distributed scheduler whose workers see the same files; None: threads of this process.
+    n_workers
+        Number of local threads; None: one a core.
+    """
+
+    def __init__(self, address: str | None = None, n_workers: int | None = None) -> None:
+        self.address, self.n_workers = address, n_workers
+
+    def run(
+        self, description: str, calls: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], unit: str
+    ) -> list[Any]:
+        """Run ``function(*arguments)`` for every call; return the results in order. The first error stops the rest."""
+        if not calls:
+            return []
+        with progress(description, len(calls), unit) as advance:
+            return self._on_cluster(calls, advance) if self.address else self._on_threads(calls, advance)
+
+    def _on_threads(
+        self, calls: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], advance: Callable[[int], None]
+    ) -> list[Any]:
+        # the graph is plain task tuples: arguments must pass as they are, not be searched for lazy parts
+        tasks = [dask.delayed(function, pure=False, traverse=False)(*arguments) for function, arguments in calls]
+        names = {task.key for task in tasks}
+        with Callback(posttask=lambda key, *_: advance(1) if key in names else None):
+            return list(dask.compute(*tasks, scheduler="threads", num_workers=self.n_workers, optimize_graph=False))
+
+    def _on_cluster(
+        self, calls: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], advance: Callable[[int], None]
+    ) -> list[Any]:
+        from distributed import Client, as_completed
+
+        with Client(self.address) as client:
+            futures = [client.submit(function, *arguments, pure=False) for function, arguments in calls]
+            for future in as_completed(futures):
+                future.result()  # raises the task's own error
+                advance(1)
+            return client.gather(futures)
