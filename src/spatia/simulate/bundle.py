@@ -60,7 +60,7 @@ def write_tables(
         matrix.add(counts)
         sums.append(np.stack([counts[:, kinds == kind].sum(1).A1 for kind in ("Gene Expression", *CONTROLS)], 1))
         if transcripts is not None:
-            transcripts.add(number, block, counts, spilled)
+            transcripts.add(number, block, counts)
         progress("counts", number + 1, len(parts))
     matrix.close()
     if transcripts is not None:

@@ -70,6 +70,7 @@ def activities(kind: NDArray[np.int8], states: NDArray[np.float32]) -> NDArray[n
 
 def make_expression(
     panel: Panel,
+    *,
     seed: int,
     section: int,
     donor: int,

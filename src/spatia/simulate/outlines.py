@@ -23,13 +23,20 @@ GAP = 0.985
 class Outlines:
     """Radii in µm at the fixed ``ANGLES`` around the centre of the cell, each (n, 24) float32.
 
-    ``limit`` is how far the lines between neighbours let the cell reach; ``wobble`` is its own unevenness (factor).
+    ``limit`` is how far the lines between neighbours let the cell reach.
     """
 
     cell: NDArray[np.float32]
     nucleus: NDArray[np.float32]
     limit: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Irregularity:
+    """What makes each cell uneven: ``wobble`` of the outline, a factor (n, 24), and ``shift`` of the nucleus (n, 2)."""
+
     wobble: NDArray[np.float32]
+    shift: NDArray[np.float32]
 
 
 def _ellipse(area_um2: NDArray, log_aspect: NDArray, axis: NDArray, angle: NDArray) -> NDArray[np.float64]:
@@ -67,16 +74,44 @@ def neighbour_limits(
 
 
 def shape(
-    features: NDArray[np.float32], axis: NDArray[np.float64], limit: NDArray[np.float32], wobble: NDArray[np.float32]
+    features: NDArray[np.float32], axis: NDArray[np.float64], limit: NDArray[np.float32], own: Irregularity
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the radii of cells and nuclei, each (n, 24) µm: ellipses, uneven, cut by the limits."""
-    wanted = _reach(features[:, None], axis[:, None], ANGLES) * FILL * wobble
+    wanted = _reach(features[:, None], axis[:, None], ANGLES) * FILL * own.wobble
     cell = np.maximum(np.minimum(wanted, GAP * limit), 0.6)
     area = 0.5 * np.sin(2 * np.pi / N_VERTICES) * (cell * np.roll(cell, -1, 1)).sum(1)
     nucleus_area = np.minimum(np.exp(features[:, FEATURES.index("nucleus_area")]), 0.72 * area)
-    aspect = np.clip(features[:, FEATURES.index("nucleus_elongation")], 0, 1.4)
-    nucleus = _ellipse(nucleus_area[:, None], aspect[:, None], axis[:, None], ANGLES) * (1 + 0.5 * (wobble - 1))
+    stretch = np.exp(np.clip(features[:, FEATURES.index("nucleus_elongation")], 0, 1.4) / 2)
+    mean = np.sqrt(nucleus_area / np.pi)
+    nucleus = _shifted_ellipse(mean * stretch, mean / stretch, own.shift, ANGLES - axis[:, None])
+    nucleus = nucleus * (1 + 0.5 * (own.wobble - 1))
     return cell.astype(np.float32), np.minimum(nucleus, 0.9 * cell).astype(np.float32)
+
+
+def _shifted_ellipse(
+    long: NDArray[np.float64], short: NDArray[np.float64], shift: NDArray[np.float32], turn: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return where rays from the centre of the cell leave an ellipse whose own centre is shifted, (n, v).
+
+    Parameters
+    ----------
+    shift
+        (n, 2), along and across the long axis, in units of the half axes; below 1, so that the rays start inside.
+    turn
+        Angles from the long axis, (n, v).
+    """
+    u, v = np.cos(turn) / long[:, None], np.sin(turn) / short[:, None]
+    a = u**2 + v**2
+    b = -(u * shift[:, :1] + v * shift[:, 1:])
+    c = (shift.astype(np.float64) ** 2).sum(1, keepdims=True) - 1
+    return (-b + np.sqrt(b**2 - a * c)) / a
+
+
+def draw_irregularity(rng: np.random.Generator, n_cells: int, polarised: NDArray[np.bool_]) -> Irregularity:
+    """Draw the unevenness of cells; nuclei of polarised cells stand at their base (the far end of the long axis)."""
+    shift = np.clip(rng.normal(0, 0.2, (n_cells, 2)), -0.5, 0.5)
+    shift[:, 0] += 0.3 * polarised
+    return Irregularity(draw_wobble(rng, n_cells), shift.astype(np.float32))
 
 
 def draw_wobble(rng: np.random.Generator, n_cells: int) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """Put cells into the tissue: rings first, then everything else by a hard-core process whose spacing depends on type."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from spatia.simulate.tissue import Ring, Tissue, distance_to_ring
 # (domain or part of one) -> share of each type among the cells that fill it
 MIXTURES: dict[str, dict[str, float]] = {
     "nest": {"tumour": 0.945, "t_cell": 0.03, "macrophage": 0.025},
-    "septum": {"fibroblast": 0.50, "endothelial": 0.20, "macrophage": 0.14, "t_cell": 0.13, "plasma": 0.03},
+    "septum": {"fibroblast": 0.55, "endothelial": 0.20, "macrophage": 0.13, "t_cell": 0.09, "plasma": 0.03},
     "margin_outside": {
         "fibroblast": 0.46,
         "t_cell": 0.20,
@@ -35,6 +35,7 @@ MIXTURES: dict[str, dict[str, float]] = {
     "perivascular": {"fibroblast": 0.42, "pericyte": 0.22, "t_cell": 0.16, "macrophage": 0.14, "plasma": 0.06},
     "lobule": {"fibroblast": 0.70, "endothelial": 0.14, "t_cell": 0.07, "macrophage": 0.06, "plasma": 0.03},
 }
+ROUND = ("tumour", "macrophage", "t_cell", "b_cell", "plasma")  # their long axes follow nothing
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Placement:
 
 
 def _ring_cells(
-    rng: np.random.Generator, ring: Ring, kind: str, offset_um: float, spacing_um: float, radial: bool
+    rng: np.random.Generator, ring: Ring, kind: str, *, offset_um: float, spacing_um: float, radial: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.int8], NDArray[np.float64]]:
     """Place one layer of cells around every ring, ``offset_um`` outside the lumen edge."""
     number = np.maximum(3, np.round(2 * np.pi * (ring.radius_um + offset_um) / spacing_um)).astype(np.int64)
@@ -65,11 +66,11 @@ def _structured(
     rng: np.random.Generator, tissue: Tissue
 ) -> tuple[NDArray[np.float64], NDArray[np.int8], NDArray[np.float64]]:
     layers = [
-        _ring_cells(rng, tissue.ducts, "luminal", 5.0, 7.6, radial=True),
-        _ring_cells(rng, tissue.ducts, "myoepithelial", 13.0, 13.0, radial=False),
-        _ring_cells(rng, tissue.lumina, "tumour", 6.0, 9.5, radial=True),
-        _ring_cells(rng, tissue.vessels, "endothelial", 2.6, 11.0, radial=False),
-        _ring_cells(rng, tissue.vessels, "pericyte", 7.4, 13.0, radial=False),
+        _ring_cells(rng, tissue.ducts, "luminal", offset_um=5.0, spacing_um=7.6, radial=True),
+        _ring_cells(rng, tissue.ducts, "myoepithelial", offset_um=13.0, spacing_um=13.0, radial=False),
+        _ring_cells(rng, tissue.lumina, "tumour", offset_um=6.0, spacing_um=9.5, radial=True),
+        _ring_cells(rng, tissue.vessels, "endothelial", offset_um=2.6, spacing_um=11.0, radial=False),
+        _ring_cells(rng, tissue.vessels, "pericyte", offset_um=7.4, spacing_um=13.0, radial=False),
     ]
     position, kind, axis = (np.concatenate(parts) for parts in zip(*layers, strict=True))
     small = kind == CODE["pericyte"]  # capillaries and small venules have few pericytes
@@ -90,7 +91,7 @@ def _parts(tissue: Tissue, position: NDArray[np.float64], domain: NDArray[np.int
         part[domain == DOMAIN_CODE[name]] = index[mixture]
     depth = tissue.at(tissue.tumour_depth_um, position)
     tumour = (domain == DOMAIN_CODE["tumour_core"]) | (domain == DOMAIN_CODE["tumour_margin"])
-    septum = tissue.at(tissue.septum_um, position) < 5.0
+    septum = tissue.at(tissue.septum_um, position) < 4.5
     part[tumour] = np.where(septum[tumour], index["septum"], index["nest"])
     part[tumour & (depth < 0)] = index["margin_outside"]
     aggregate = domain == DOMAIN_CODE["immune_aggregate"]
@@ -111,23 +112,61 @@ def _fill(
     position, pick = position[keep], pick[keep]
     part = _parts(tissue, position, tissue.domains(position))
     shares = np.array([[mixture.get(name, 0.0) for name in TYPE_NAMES] for mixture in MIXTURES.values()])
-    shares = shares * tilt
+    crowding = type_table("radius_um") * type_table("room")  # small cells find a place more often
+    shares = shares * tilt * (crowding / crowding.mean()) ** 1.5
     ladder = np.cumsum(shares / shares.sum(1, keepdims=True), 1)
     ladder[:, -1] = 1.0
     kind = (pick[:, None] > ladder[part]).sum(1).astype(np.int8)
     return position, kind, tissue.at(tissue.flow, position, order=0).astype(np.float64)
 
 
-def _hard_core(
-    position: NDArray[np.float64], reach: NDArray[np.float64], priority: NDArray[np.float64]
-) -> NDArray[np.bool_]:
+@dataclass(frozen=True)
+class _Discs:
+    """Ellipses that cells claim: (n,) mean radius in µm, long over short axis, and direction of the long axis."""
+
+    radius_um: NDArray[np.float64]
+    aspect: NDArray[np.float64]
+    axis: NDArray[np.float64]
+
+    def reach(self, which: NDArray[np.int64], direction: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the radius of ellipses in directions, (m,)."""
+        stretch = np.sqrt(self.aspect[which])
+        turn = direction - self.axis[which]
+        return self.radius_um[which] / np.hypot(np.cos(turn) / stretch, np.sin(turn) * stretch)
+
+
+def _crowded_pairs(position: NDArray[np.float64], discs: _Discs, slack: float) -> tuple[NDArray, NDArray, NDArray]:
+    """Find pairs closer than ``slack`` times the sum of their reaches.
+
+    Returns
+    -------
+    Pairs (m, 2) int32, distance (m,) and direction (m,) from the first to the second. Works through bands of the slide,
+    so that the many pairs that are merely near never exist at once.
+    """
+    farthest = 2 * slack * float((discs.radius_um * np.sqrt(discs.aspect)).max())
+    order = np.argsort(position[:, 1], kind="stable")
+    y = position[order, 1]
+    found = []
+    for low in np.arange(0, y[-1] + 1, 250.0):
+        start, own, stop = np.searchsorted(y, [low, low + 250, low + 250 + farthest])
+        band = order[start:stop]
+        pairs = cKDTree(position[band]).query_pairs(farthest, output_type="ndarray")
+        pairs = pairs[pairs.min(1) < own - start]  # the others belong to the next band
+        pairs = band[pairs]
+        gap = position[pairs[:, 1]] - position[pairs[:, 0]]
+        distance, direction = np.hypot(gap[:, 0], gap[:, 1]), np.arctan2(gap[:, 1], gap[:, 0])
+        close = distance < slack * (discs.reach(pairs[:, 0], direction) + discs.reach(pairs[:, 1], direction))
+        found.append((pairs[close].astype(np.int32), distance[close], direction[close]))
+    pairs, distance, direction = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return pairs, distance, direction
+
+
+def _hard_core(position: NDArray[np.float64], discs: _Discs, priority: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Keep a maximal set of cells none of which is closer to another than the sum of their reaches.
 
     In each round the cells that outrank all their live rivals stay, and their rivals go.
     """
-    pairs = cKDTree(position).query_pairs(2 * float(reach.max()), output_type="ndarray")
-    gap = position[pairs[:, 0]] - position[pairs[:, 1]]
-    pairs = pairs[np.einsum("ij,ij->i", gap, gap) < (reach[pairs[:, 0]] + reach[pairs[:, 1]]) ** 2]
+    pairs, _, _ = _crowded_pairs(position, discs, slack=1.0)
     kept = np.zeros(len(position), bool)
     alive = np.ones(len(position), bool)
     while alive.any():
@@ -142,17 +181,15 @@ def _hard_core(
     return kept
 
 
-def _relax(position: NDArray[np.float64], reach: NDArray[np.float64], movable: NDArray[np.bool_], rounds: int) -> None:
+def _relax(position: NDArray[np.float64], discs: _Discs, movable: NDArray[np.bool_], rounds: int) -> None:
     """Push cells that stand too close apart, in place; epithelium becomes even, rings stay."""
+    slack = 1.18
     for _ in range(rounds):
-        pairs = cKDTree(position).query_pairs(2.4 * float(reach.max()), output_type="ndarray")
-        gap = position[pairs[:, 0]] - position[pairs[:, 1]]
-        distance = np.maximum(np.hypot(gap[:, 0], gap[:, 1]), 1e-6)
-        lack = np.clip(1.18 * (reach[pairs[:, 0]] + reach[pairs[:, 1]]) - distance, 0, 2.0)
-        push = gap / distance[:, None] * (0.25 * lack)[:, None]
-        for axis in range(2):
-            shift = np.bincount(pairs[:, 0], push[:, axis], len(position))
-            shift -= np.bincount(pairs[:, 1], push[:, axis], len(position))
+        pairs, distance, direction = _crowded_pairs(position, discs, slack)
+        wanted = slack * (discs.reach(pairs[:, 0], direction) + discs.reach(pairs[:, 1], direction))
+        push = 0.25 * np.minimum(wanted - distance, 2.0)
+        for axis, part in enumerate((np.cos(direction) * push, np.sin(direction) * push)):
+            shift = np.bincount(pairs[:, 1], part, len(position)) - np.bincount(pairs[:, 0], part, len(position))
             position[:, axis] += np.where(movable, np.clip(shift, -1.5, 1.5), 0)
 
 
@@ -177,25 +214,29 @@ def place_cells(rng: np.random.Generator, tissue: Tissue, n_cells: int, tilt: ND
     axis = np.concatenate([seat_axis, fill_axis])
     seated = np.arange(len(position)) < len(seat)
     priority = rng.permutation(len(position)) + np.where(seated, len(position), 0)
-    reach = type_table("radius_um")[kind] * type_table("room")[kind]
-    reach[seated] *= 0.62  # rings are packed
-    scale = 1.0
+    loose = np.isin(kind, [CODE[name] for name in ROUND]) & ~seated
+    axis = np.where(loose, rng.uniform(0, np.pi, len(axis)), axis + rng.normal(0, 0.15, len(axis)))
+    discs = _claims(kind, axis, seated)
     for _ in range(12):
-        kept = _hard_core(position, reach * scale, priority)
+        kept = _hard_core(position, discs, priority)
         if kept.sum() >= n_cells:
             break
-        scale *= 0.985 * np.sqrt(kept.sum() / n_cells)
+        discs = replace(discs, radius_um=discs.radius_um * 0.985 * np.sqrt(kept.sum() / n_cells))
     else:
         raise SettingsError(f"{kept.sum():,} of {n_cells:,} cells found a place. Choose a smaller cells_per_mm2.")
-    surplus = np.flatnonzero(kept & ~seated)
-    extra = int(kept.sum()) - n_cells
-    kept[rng.permutation(surplus)[:extra]] = False
+    kept[rng.permutation(np.flatnonzero(kept & ~seated))[: int(kept.sum()) - n_cells]] = False
     keep = np.flatnonzero(kept)
-    position, kind, axis, movable = position[keep], kind[keep], axis[keep], ~seated[keep]
-    _relax(position, reach[keep] * scale, movable, rounds=4)
+    position, kind, axis = position[keep], kind[keep], axis[keep]
+    discs = _Discs(discs.radius_um[keep], discs.aspect[keep], axis)
+    _relax(position, discs, ~seated[keep], rounds=4)
     position = np.clip(position, 2.0, tissue.side_um - 2.0)
-    loose = np.isin(kind, [CODE[name] for name in ("tumour", "macrophage", "t_cell", "b_cell", "plasma")]) & movable
-    axis = np.where(loose, rng.uniform(0, np.pi, len(axis)), axis + rng.normal(0, 0.15, len(axis)))
     order = np.lexsort((position[:, 0], position[:, 1] // 100.0))
     position = position[order]
     return Placement(position, kind[order], tissue.domains(position), axis[order])
+
+
+def _claims(kind: NDArray[np.int8], axis: NDArray[np.float64], seated: NDArray[np.bool_]) -> _Discs:
+    """Return the room that cells claim: elongated cells lie side by side, and rings are packed."""
+    radius = type_table("radius_um")[kind] * type_table("room")[kind] * np.where(seated, 0.62, 1.0)
+    aspect = np.where(seated, 1.0, np.minimum(type_table("aspect")[kind], 2.8))
+    return _Discs(radius, aspect, axis)

@@ -60,6 +60,7 @@ class PyramidWriter:
         self,
         folder: Path,
         shape: tuple[int, int],
+        *,
         um_per_px: float,
         channels: tuple[str, ...],
         codec: Codec,

@@ -12,15 +12,17 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import correlate1d
 from scipy.spatial import cKDTree
 
-from spatia.simulate.celltypes import FEATURES
+from spatia.simulate.celltypes import CODE, FEATURES
 from spatia.simulate.outlines import N_VERTICES, vertices_um
 from spatia.simulate.randomness import Stream, generator
 from spatia.simulate.section import Cells
+from spatia.simulate.settings import SimulationSettings
 
 NOISE_PX = 256
 PSF_UM = 0.24
 HAZE_UM = 1.6
 HAZE_SHARE = 0.18
+FIBRE_REACH_UM = 3.5
 REACH_UM = 30.0  # no outline reaches farther from its centre
 FULL_SCALE = np.array([2600.0, 1500.0, 2200.0, 1700.0], np.float32)  # of a typical bright cell, above the background
 BACKGROUND = np.array([140.0, 90.0, 160.0, 110.0], np.float32)
@@ -58,15 +60,15 @@ class Microscope:
     @property
     def margin_px(self) -> int:
         """Margin that every filter stays within."""
-        return 4 * int(np.ceil((4 * HAZE_UM / self.um_per_px + 8) / 4))
+        return 4 * int(np.ceil((3 * FIBRE_REACH_UM + 3 * HAZE_UM) / self.um_per_px / 4 + 10))
 
 
-def make_microscope(seed: int, section: int, donor: int, um_per_px: float, camera_noise: float) -> Microscope:
-    """Draw the stain gains of a section: one part is the donor's, the other the run's."""
-    gain = generator(seed, Stream.DONOR, donor, 2).normal(0, 0.12, 4) + generator(
-        seed, Stream.PANEL, section, 1
-    ).normal(0, 0.08, 4)
-    return Microscope(seed, section, um_per_px, np.exp(gain).astype(np.float32), camera_noise)
+def section_microscope(settings: SimulationSettings, number: int) -> Microscope:
+    """Return what pictures of a section are taken with; its stain gains are partly the donor's, partly the run's."""
+    seed = settings.seed
+    gain = generator(seed, Stream.DONOR, settings.donor_of(number), 2).normal(0, 0.12, 4)
+    gain += generator(seed, Stream.PANEL, number, 1).normal(0, 0.08, 4)
+    return Microscope(seed, number, settings.um_per_px, np.exp(gain).astype(np.float32), settings.image_noise)
 
 
 def _kernel(sigma_px: float) -> NDArray[np.float32]:
@@ -97,17 +99,15 @@ def noise_field(microscope: Microscope, stream: Stream, number: int, window: Win
     return out
 
 
-def label_windows(
-    cells: Cells, chosen: NDArray[np.int64], window: Window, um_per_px: float
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Draw cells and nuclei as label images of a window; label k is ``chosen[k − 1]``, 0 is no cell."""
+def label_windows(cells: Cells, window: Window, um_per_px: float) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Draw cells and nuclei as label images of a window; label k is cell k − 1, 0 is none."""
     images = []
     for radii in (cells.outlines.cell, cells.outlines.nucleus):
         image = Image.new("I", (window.shape[1], window.shape[0]), 0)
         pen = ImageDraw.Draw(image)
         corner = np.array([window.left, window.top]) + 0.5  # PIL puts integers at pixel centres
-        polygons = vertices_um(cells.centre_um[chosen], radii[chosen]) / um_per_px - corner
-        for label, polygon in enumerate(polygons.reshape(len(chosen), 2 * N_VERTICES).tolist(), start=1):
+        polygons = vertices_um(cells.centre_um, radii) / um_per_px - corner
+        for label, polygon in enumerate(polygons.reshape(len(cells), 2 * N_VERTICES).tolist(), start=1):
             pen.polygon(polygon, fill=label)
         images.append(np.asarray(image, np.int32))
     return images[0], images[1]
@@ -125,13 +125,14 @@ def cells_near(tree: cKDTree, centre_um: NDArray[np.float64], window: Window, um
 
 
 def render(cells: Cells, tree: cKDTree, microscope: Microscope, window: Window) -> NDArray[np.uint16]:
-    """Draw a window in all channels, (4, h, w) uint16."""
-    margin = microscope.margin_px
-    # the haze is computed on a grid of 4 px that is fixed to the slide
-    wide = window.grown(margin)
-    wide = Window(wide.top // 4 * 4, wide.left // 4 * 4, -(-wide.bottom // 4) * 4, -(-wide.right // 4) * 4)
-    chosen = cells_near(tree, cells.centre_um, wide, microscope.um_per_px)
-    stains = _paint(cells, chosen, microscope, wide)
+    """Draw a window in all channels, (4, h, w) uint16; ``tree`` holds the centres of all cells."""
+    return render_local(cells.take(local_cells(cells, tree, microscope, window)), microscope, window)
+
+
+def render_local(cells: Cells, microscope: Microscope, window: Window) -> NDArray[np.uint16]:
+    """Draw a window from the cells that :func:`local_cells` found for it, some of them perhaps changed."""
+    wide = _working_window(microscope, window)
+    stains = _paint(cells, microscope, wide)
     rows = slice(window.top - wide.top, window.bottom - wide.top)
     columns = slice(window.left - wide.left, window.right - wide.left)
     out = np.empty((4, *window.shape), np.uint16)
@@ -145,36 +146,65 @@ def render(cells: Cells, tree: cKDTree, microscope: Microscope, window: Window) 
     return out
 
 
+def local_cells(cells: Cells, tree: cKDTree, microscope: Microscope, window: Window) -> NDArray[np.int64]:
+    """Return the rows of the cells that matter for a window, ascending."""
+    return cells_near(tree, cells.centre_um, _working_window(microscope, window), microscope.um_per_px)
+
+
+def _working_window(microscope: Microscope, window: Window) -> Window:
+    """Grow a window by the reach of the filters, to a grid of 4 px fixed to the slide (on which haze is computed)."""
+    wide = window.grown(microscope.margin_px)
+    return Window(wide.top // 4 * 4, wide.left // 4 * 4, -(-wide.bottom // 4) * 4, -(-wide.right // 4) * 4)
+
+
 def _through_optics(stain: NDArray[np.float32], um_per_px: float) -> NDArray[np.float32]:
     """Blur by the point spread function: a sharp core, and the haze of what is out of focus."""
-    h, w = stain.shape
-    coarse = stain.reshape(h // 4, 4, w // 4, 4).mean((1, 3), dtype=np.float32)
-    haze = blur(coarse, HAZE_UM / um_per_px / 4)
-    haze = np.repeat(np.repeat(haze, 4, 0), 4, 1)
-    haze = blur(haze, 2.0)
+    haze = _enlarge(blur(_shrink(stain), HAZE_UM / um_per_px / 4))
     return (1 - HAZE_SHARE) * blur(stain, PSF_UM / um_per_px) + HAZE_SHARE * haze
 
 
-def _paint(
-    cells: Cells, chosen: NDArray[np.int64], microscope: Microscope, window: Window
-) -> list[NDArray[np.float32]]:
+def _paint(cells: Cells, microscope: Microscope, window: Window) -> list[NDArray[np.float32]]:
     """Paint the ideal stains of a window, before optics and camera."""
     um_per_px = microscope.um_per_px
-    labels, nuclei = label_windows(cells, chosen, window, um_per_px)
-    features = {
-        name: np.concatenate([[0.0], np.exp(cells.features[chosen, column])]).astype(np.float32)
+    labels, nuclei = label_windows(cells, window, um_per_px)
+    look = {
+        name: np.concatenate([[0.0], np.exp(cells.features[:, column])]).astype(np.float32)
         for column, name in enumerate(FEATURES)
     }
     fine = _texture(microscope, 0, window, 0.28, 0.7)
-    coarse = _texture(microscope, 1, window, 0.55, 1.6)
-    inside, nuclear = labels > 0, nuclei > 0
-    edge = _edges(labels)
-    dapi = np.where(nuclear, features["dapi"][nuclei] * np.maximum(1 + features["chromatin"][nuclei] * coarse, 0.1), 0)
-    dapi += 0.02 * inside
-    boundary = features["boundary"][labels] * (0.10 * np.maximum(1 + 0.3 * fine, 0) + 1.1 * edge)
-    rna = features["rna"][labels] * np.where(nuclear, 0.45, 0.9) * np.maximum(1 + 0.28 * fine, 0)
-    protein = features["protein"][labels] * np.where(nuclear, 0.35, 0.9) * np.maximum(1 + 0.35 * coarse, 0)
-    return [stain.astype(np.float32) for stain in (dapi, boundary, rna, protein)]
+    coarse = _texture(microscope, 1, window, 0.5, 1.5)
+    nuclear = nuclei > 0
+    fibres = _fibres(cells.kind, labels, microscope, window)
+    chromatin = np.clip(1 + look["chromatin"][nuclei] * coarse, 0.25, 2.6)
+    dapi = np.where(nuclear, look["dapi"][nuclei] * chromatin, 0) + np.float32(0.02) * (labels > 0)
+    boundary = look["boundary"][labels] * (0.12 * np.maximum(1 + 0.3 * fine, 0) + 1.1 * _edges(labels))
+    # ribosomes fill the cytoplasm, and in the nucleus only the nucleoli, where chromatin is thin
+    inner = np.where(nuclear, np.where(coarse < -1.1, 1.1, 0.4), 0.9).astype(np.float32)
+    rna = look["rna"][labels] * inner * np.maximum(1 + 0.28 * fine, 0) + 0.05 * fibres
+    protein = look["protein"][labels] * np.where(nuclear, 0.4, 0.9) * np.maximum(1 + 0.4 * fine, 0) + 0.30 * fibres
+    return [stain.astype(np.float32) for stain in (dapi, boundary + 0.05 * fibres, rna, protein)]
+
+
+def _fibres(
+    kind: NDArray[np.int8], labels: NDArray[np.int32], microscope: Microscope, window: Window
+) -> NDArray[np.float32]:
+    """Paint the matrix between cells: wavy fibres wherever fibroblasts are near."""
+    source = np.concatenate([[0.0], kind == CODE["fibroblast"]]).astype(np.float32)[labels]
+    amount = blur(_shrink(source), FIBRE_REACH_UM / microscope.um_per_px / 4)
+    coarse = Window(window.top // 4, window.left // 4, window.bottom // 4, window.right // 4)
+    field = blur(noise_field(microscope, Stream.TEXTURE, 2, coarse), 2.4 / microscope.um_per_px / 4)
+    field = field * np.float32(9.6 / microscope.um_per_px / 4 * np.sqrt(np.pi))
+    line = 0.35 + np.exp(-4 * np.sin(field * np.pi) ** 2)
+    return np.where(labels == 0, _enlarge(np.minimum(1.6 * amount, 1) * line), 0)
+
+
+def _shrink(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    h, w = image.shape
+    return image.reshape(h // 4, 4, w // 4, 4).mean((1, 3), dtype=np.float32)
+
+
+def _enlarge(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    return blur(np.repeat(np.repeat(image, 4, 0), 4, 1), 2.0)
 
 
 def _texture(

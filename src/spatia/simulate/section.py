@@ -1,21 +1,23 @@
 """One section, simulated: every cell with its type, states, morphology and outline, in memory (some 400 bytes a cell)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from spatia.simulate.celltypes import TYPE_NAMES
+from spatia.simulate.celltypes import CODE, TYPE_NAMES
 from spatia.simulate.expression import Expression, draw_counts, driver_scores, library_size, make_expression
 from spatia.simulate.genes import make_panel
 from spatia.simulate.morphology import draw_features
-from spatia.simulate.outlines import Outlines, draw_wobble, neighbour_limits, shape
-from spatia.simulate.placement import place_cells
+from spatia.simulate.outlines import Irregularity, Outlines, draw_irregularity, neighbour_limits, shape
+from spatia.simulate.placement import Placement, place_cells
 from spatia.simulate.randomness import Stream, blocks, generator
 from spatia.simulate.settings import SimulationSettings
 from spatia.simulate.states import draw_states
 from spatia.simulate.tissue import GLASS_UM, make_tissue
+
+POLARISED = (CODE["luminal"],)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,12 @@ class Cells:
     def __len__(self) -> int:
         """Return the number of cells."""
         return len(self.kind)
+
+    def take(self, rows: NDArray[np.int64]) -> "Cells":
+        """Return some of the cells, copied."""
+        outlines = Outlines(self.outlines.cell[rows], self.outlines.nucleus[rows], self.outlines.limit[rows])
+        arrays = {part.name: getattr(self, part.name)[rows] for part in fields(self) if part.name != "outlines"}
+        return Cells(**arrays, outlines=outlines)
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ def simulate_section(settings: SimulationSettings, number: int) -> Section:
         ]
     )
     features = draw_features(generator(seed, Stream.FEATURES, number, 1), placement.kind, states, scores)
-    outlines = _draw_outlines(settings, number, placement.centre_um, features, placement.axis)
+    outlines = _draw_outlines(settings, number, placement, features)
     cells = Cells(
         placement.centre_um,
         placement.kind,
@@ -112,20 +120,20 @@ def simulate_section(settings: SimulationSettings, number: int) -> Section:
     return Section(cells, expression, side_um, number, donor)
 
 
+def irregularity(settings: SimulationSettings, number: int, block: int, kind: NDArray[np.int8]) -> Irregularity:
+    """Draw the unevenness of one block of cells; the same call always gives the same."""
+    rng = generator(settings.seed, Stream.OUTLINES, number, block)
+    return draw_irregularity(rng, len(kind), np.isin(kind, POLARISED))
+
+
 def _draw_outlines(
-    settings: SimulationSettings,
-    number: int,
-    centre_um: NDArray[np.float64],
-    features: NDArray[np.float32],
-    axis: NDArray[np.float64],
+    settings: SimulationSettings, number: int, placement: Placement, features: NDArray[np.float32]
 ) -> Outlines:
-    tree = cKDTree(centre_um)
+    tree = cKDTree(placement.centre_um)
     parts = []
-    for block, chosen in enumerate(blocks(len(axis))):
-        limit = neighbour_limits(centre_um, features, axis, chosen, tree)
-        wobble = draw_wobble(generator(settings.seed, Stream.OUTLINES, number, block), len(limit))
-        cell, nucleus = shape(features[chosen], axis[chosen], limit, wobble)
-        parts.append(Outlines(cell, nucleus, limit, wobble))
-    return Outlines(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("cell", "nucleus", "limit", "wobble"))
-    )
+    for block, chosen in enumerate(blocks(len(features))):
+        limit = neighbour_limits(placement.centre_um, features, placement.axis, chosen, tree)
+        own = irregularity(settings, number, block, placement.kind[chosen])
+        cell, nucleus = shape(features[chosen], placement.axis[chosen], limit, own)
+        parts.append((cell, nucleus, limit))
+    return Outlines(*(np.concatenate(part) for part in zip(*parts, strict=True)))

@@ -13,9 +13,10 @@ from scipy.spatial import cKDTree
 from spatia.errors import SettingsError
 from spatia.simulate.bundle import write_metadata, write_tables
 from spatia.simulate.celltypes import CHANNELS
+from spatia.simulate.counterfactual import write_counterfactual
 from spatia.simulate.pyramid import PyramidWriter
 from spatia.simulate.randomness import Stream, generator
-from spatia.simulate.raster import Microscope, Window, make_microscope, render
+from spatia.simulate.raster import Microscope, Window, render, section_microscope
 from spatia.simulate.section import Cells, Section, simulate_section
 from spatia.simulate.settings import SimulationSettings
 from spatia.simulate.truth import write_truth
@@ -68,6 +69,8 @@ def _write_section(path: Path, settings: SimulationSettings, number: int, progre
         write_truth(unfinished, settings, section)
         _write_image(unfinished, settings, section, progress)
         write_metadata(unfinished, settings, section, numbers)
+        for transition in settings.transitions:
+            write_counterfactual(unfinished, transition, n_cells=settings.n_counterfactual)
         if path.exists():
             path.rmdir()
         unfinished.rename(path)
@@ -86,16 +89,16 @@ def _write_image(folder: Path, settings: SimulationSettings, section: Section, p
     scratch = folder / "scratch"
     scratch.mkdir()
     shape = image_shape(section, settings.um_per_px)
-    microscope = make_microscope(settings.seed, section.number, section.donor, settings.um_per_px, settings.image_noise)
+    microscope = section_microscope(settings, section.number)
     writer = PyramidWriter(
         folder / "morphology_focus",
         shape,
-        settings.um_per_px,
-        CHANNELS,
-        settings.codec,
-        settings.tile_px,
-        scratch,
-        generator(settings.seed, Stream.IDENTITY, section.number, 1),
+        um_per_px=settings.um_per_px,
+        channels=CHANNELS,
+        codec=settings.codec,
+        tile_px=settings.tile_px,
+        scratch=scratch,
+        identity=generator(settings.seed, Stream.IDENTITY, section.number, 1),
     )
     rows: list[NDArray[np.uint16]] = []
     windows = _tile_windows(shape, settings.tile_px)

@@ -9,6 +9,13 @@ from spatia.simulate.placement import Placement
 from spatia.simulate.tissue import Tissue
 
 N_NEIGHBOURS = 15
+# which types can have a state at all; elsewhere it is 0
+TYPES_WITH: dict[str, tuple[str, ...]] = {
+    "emt": ("tumour", "luminal"),
+    "proliferation": ("tumour", "luminal", "b_cell", "t_cell"),
+    "activation": ("t_cell", "b_cell", "macrophage", "fibroblast", "endothelial"),
+    "hypoxia": TYPE_NAMES,
+}
 
 
 def neighbour_shares(placement: Placement, k: int = N_NEIGHBOURS) -> NDArray[np.float32]:

@@ -171,24 +171,30 @@ def make_tissue(rng: np.random.Generator, side_um: float, tilt: float) -> Tissue
     inside = _tissue_mask(rng, n, side_um)
     length = min(150.0, 0.12 * side_um)
     field = smooth_field(rng, n, length)
-    share = float(np.clip(0.42 * np.exp(0.3 * tilt), 0.2, 0.65))
+    share = float(np.clip(0.46 * np.exp(0.15 * tilt), 0.3, 0.62))
     depth = _signed_distance_um(field > np.quantile(field[inside], 1 - share))
     far = (depth < -min(45.0, 0.05 * side_um)) & inside
     lobules = smooth_field(rng, n, 0.7 * length)
     normal = far & (lobules > np.quantile(lobules[far], 0.55)) if far.any() else far
-    septa = _septa_um(rng, n, side_um, spacing_um=105.0)
+    septa = _septa_um(rng, n, side_um, spacing_um=120.0)
     stream = smooth_field(rng, n, 45.0) + 0.02 * np.clip(depth, -60, 60)
     slope_y, slope_x = np.gradient(stream)
     area_mm2 = inside.sum() * GRID_UM**2 / 1e6
     aggregates = _aggregates(rng, inside & ~normal & (depth < -8), side_um, area_mm2)
     ducts = make_rings(
-        rng, normal & (aggregates <= 0), rng.lognormal(np.log(13), 0.55, int(900 * area_mm2) + 3).clip(6, 55), 17, 0.12
+        rng, normal & (aggregates <= 0), rng.lognormal(np.log(10), 0.6, int(700 * area_mm2) + 3).clip(5, 48), 17, 0.13
     )
     lumina = make_rings(
-        rng, (depth > 10) & (septa > 8), rng.lognormal(np.log(9), 0.5, int(70 * area_mm2) + 1).clip(5, 26), 9, 0.14
+        rng,
+        inside & (depth > 10) & (septa > 8),
+        rng.lognormal(np.log(9), 0.5, int(45 * area_mm2) + 1).clip(5, 26),
+        9,
+        0.14,
     )
     open_stroma = inside & ~normal & (depth < -4) & (aggregates <= 0)
-    vessels = make_rings(rng, open_stroma, rng.lognormal(np.log(7), 0.5, int(70 * area_mm2) + 2).clip(4, 26), 10, 0.08)
+    vessels = make_rings(
+        rng, open_stroma, rng.lognormal(np.log(6), 0.55, int(38 * area_mm2) + 2).clip(3.5, 30), 10, 0.12
+    )
     return Tissue(
         side_um,
         inside,

@@ -12,7 +12,7 @@ from spatia.simulate.outlines import ANGLES, N_VERTICES
 from spatia.simulate.randomness import Stream, generator
 from spatia.simulate.section import Section
 from spatia.simulate.settings import SimulationSettings
-from spatia.simulate.tables import CONTROLS, Features, Spilled
+from spatia.simulate.tables import CONTROLS, Features
 
 CATEGORY = dict(
     zip(
@@ -57,7 +57,7 @@ class TranscriptWriter:
         """Share of all transcripts that lie in no cell."""
         return self.n_unassigned / max(self.n_written, 1)
 
-    def add(self, number: int, block: slice, counts: csr_matrix, spilled: Spilled) -> None:
+    def add(self, number: int, block: slice, counts: csr_matrix) -> None:
         """Write the transcripts of a block of cells whose observed counts are ``counts`` (cells, features)."""
         rng = generator(self.settings.seed, Stream.LOCATIONS, self.section.number, number)
         coo = counts.tocoo()
