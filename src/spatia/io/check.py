@@ -18,13 +18,13 @@ from spatia.io.check_counts import count_findings, gene_findings, survey_counts
 from spatia.io.check_forecast import Forecast, forecast_findings
 from spatia.io.check_geometry import (
     duplicate_finding,
-    label_findings,
     outline_findings,
     position_findings,
     spread_sample,
     vendor_area,
 )
 from spatia.io.check_image import absence_finding, alignment_findings, alignment_rows, extent_findings
+from spatia.io.check_labels import label_findings
 from spatia.io.check_outlines import OutlineSurvey, survey_outlines
 from spatia.io.findings import Finding, Report
 from spatia.io.read import read_slide
@@ -141,7 +141,9 @@ def _size_finding(n_cells: int) -> Finding:
 
 
 def _notice_finding(notice: Notice) -> Finding:
-    return Finding(notice.code, "warning", "noticed while reading", notice.found, notice.expected, notice.remedy)
+    return Finding(
+        notice.code.replace("_", "-"), "warning", "noticed while reading", notice.found, notice.expected, notice.remedy
+    )
 
 
 def _refusal(code: str, what: str, error: SpatiaError) -> Finding:

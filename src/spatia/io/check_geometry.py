@@ -12,7 +12,6 @@ from scipy.spatial import KDTree
 from spatia import keys
 from spatia.io.border import Pyramid
 from spatia.io.check_outlines import OutlineSurvey
-from spatia.io.check_reading import reading
 from spatia.io.findings import Finding, Severity
 
 Floats = NDArray[np.float64]
@@ -35,8 +34,9 @@ class Plausible:
         The same for the median distance of centroid and outline, as a share of the cell diameter.
     area_ratio
         Median of area by outline over area by vendor.
-    lost_area
-        An outline with less than this share of the vendor's area has lost vertices.
+    lost_area, lost_offset
+        An outline has lost vertices with less than this share of the vendor's area; or, at the border of the region, with its
+        centroid further than this share of a cell diameter from the vendor's.
     """
 
     diameter_um: tuple[float, float] = (5.0, 40.0)
@@ -47,6 +47,7 @@ class Plausible:
     offset_share_refused: float = 0.5
     area_ratio: tuple[float, float] = (0.7, 1.4)
     lost_area: float = 0.4
+    lost_offset: float = 0.15
 
 
 def spread_sample(n: int, most: int) -> NDArray[np.int64]:
@@ -117,7 +118,7 @@ def outline_findings(
     findings.append(_inside(prefix, what, survey, position_um, pyramid))
     if vendor_area_um2 is not None:
         findings += _areas(prefix, what, survey, vendor_area_um2)
-    findings.append(_lost_vertices(prefix, what, survey, vendor_area_um2))
+    findings.append(_lost_vertices(prefix, what, survey, position_um, vendor_area_um2))
     findings.append(_self_crossing(prefix, what, survey))
     return findings
 
@@ -147,7 +148,7 @@ def _diameter(survey: OutlineSurvey) -> Finding:
     low, high = Plausible().diameter_um
     found = survey.diameter_um
     fine = low <= found <= high
-    hint = "" if fine else _scale_hint(found)
+    hint = "" if fine else scale_hint(found)
     return Finding(
         "cell-diameter",
         "ok" if fine else "refused",
@@ -159,7 +160,8 @@ def _diameter(survey: OutlineSurvey) -> Finding:
     )
 
 
-def _scale_hint(diameter_um: float) -> str:
+def scale_hint(diameter_um: float) -> str:
+    """Say which known factor would make a diameter that of a cell; empty where none does."""
     for factor, cause in (
         (0.2125, "µm given where pixels of 0.2125 µm are meant"),
         (0.1203, "pixels of 0.12 µm"),
@@ -194,7 +196,8 @@ def _inside(prefix: str, what: str, survey: OutlineSurvey, position_um: Floats, 
     doubtful = share < limits.inside_share / wide or offset > limits.offset_share * diameter * wide
     explanation = ""
     if refused or doubtful:
-        explanation = explain_offset(position_um[have], survey.centre_um[have], diameter, _extent(pyramid))
+        mirror = None if pyramid is None else image_mirror_um(pyramid)
+        explanation = explain_offset(position_um[have], survey.centre_um[have], diameter, mirror)
     return Finding(
         f"{prefix}-inside",
         "refused" if refused else "warning" if doubtful else "ok",
@@ -209,9 +212,8 @@ def _inside(prefix: str, what: str, survey: OutlineSurvey, position_um: Floats, 
     )
 
 
-def _extent(pyramid: Pyramid | None) -> tuple[float, float] | None:
-    if pyramid is None:
-        return None
+def image_mirror_um(pyramid: Pyramid) -> tuple[float, float]:
+    """Return the sum of the two edges in x and in y, µm: a coordinate is mirrored on the raster by subtraction from it."""
     level = pyramid.levels[0]
     return (
         2 * pyramid.origin_um[0] + level.pixels.shape[2] * level.um_per_px[0],
@@ -308,23 +310,34 @@ def _areas(prefix: str, what: str, survey: OutlineSurvey, vendor: Floats) -> lis
     ]
 
 
-def _lost_vertices(prefix: str, what: str, survey: OutlineSurvey, vendor: Floats | None) -> Finding:
+def _lost_vertices(
+    prefix: str, what: str, survey: OutlineSurvey, position_um: Floats, vendor: Floats | None
+) -> Finding:
     few = survey.present & (survey.n_vertices < 4)
     small = np.zeros_like(few)
-    if vendor is not None:
-        with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):
+        if vendor is not None:
             small = survey.present & (survey.area_um2 < Plausible().lost_area * vendor)
-    lost = int((few | small).sum())
+        off = np.hypot(*(survey.centre_um - position_um).T) > Plausible().lost_offset * survey.diameter_um
+    off &= survey.present & _at_border(position_um, survey.diameter_um) & (prefix == "cells")
+    lost = int((few | small | off).sum())
     return Finding(
         f"{prefix}-lost-vertices",
         "warning" if lost else "ok",
-        f"{what} that lost vertices (fewer than 4, or less than {Plausible().lost_area:.0%} of the vendor's area)",
+        f"{what} that lost vertices (fewer than 4; less than {Plausible().lost_area:.0%} of the vendor's area; "
+        "or, at the border of the region, far from their centroid)",
         f"{lost:,} of {int(survey.present.sum()):,} ({int(few.sum()):,} with fewer than 4 vertices)",
         "0, or a few at the border of the region",
-        "Their masks are too small; the measured area of these cells is marked unreliable by the vendor's."
+        "Their masks and measured shapes are not those of whole cells; leave border cells out of morphology."
         if lost
         else "",
     )
+
+
+def _at_border(position_um: Floats, diameter_um: float) -> NDArray[np.bool_]:
+    low, high = position_um.min(axis=0), position_um.max(axis=0)
+    at_border: NDArray[np.bool_] = ((position_um < low + diameter_um) | (position_um > high - diameter_um)).any(axis=1)
+    return at_border
 
 
 def _self_crossing(prefix: str, what: str, survey: OutlineSurvey) -> Finding:
@@ -340,82 +353,6 @@ def _self_crossing(prefix: str, what: str, survey: OutlineSurvey) -> Finding:
         "0",
         "Drawn by the even-odd rule, so the crossed part is left out of the mask." if crossing else "",
     )
-
-
-def label_findings(
-    labels: Pyramid, label_of_cell: NDArray[np.int64], position_um: Floats
-) -> tuple[list[Finding], float]:
-    """Judge a label raster: is each cell's own label under its centroid? Returns also the median cell diameter, µm."""
-    level = labels.levels[0]
-    diameter, counted = _label_diameter(labels, label_of_cell)
-    rows = spread_sample(len(position_um), 2_000)
-    tries = {
-        "as stated": position_um[rows],
-        "x and y swapped": position_um[rows][:, ::-1],
-        "y flipped": np.column_stack([position_um[rows][:, 0], _far_edge(labels)[1] - position_um[rows][:, 1]]),
-        "x flipped": np.column_stack([_far_edge(labels)[0] - position_um[rows][:, 0], position_um[rows][:, 1]]),
-    }
-    shares = {name: float((_label_at(labels, where) == label_of_cell[rows]).mean()) for name, where in tries.items()}
-    stated = shares["as stated"]
-    best = max(shares, key=lambda name: shares[name])
-    limits = Plausible()
-    severity: Severity = (
-        "refused" if stated < limits.inside_share_refused else "warning" if stated < limits.inside_share else "ok"
-    )
-    better = f"; {best}: {shares[best]:.1%}" if shares[best] > stated + 0.2 else ""
-    low, high = limits.diameter_um
-    fine = low <= diameter <= high
-    return [
-        Finding(
-            "labels-inside",
-            severity,
-            "axis order: centroids on their own label",
-            f"{stated:.1%} of {rows.size:,} sampled{better}",
-            f">= {limits.inside_share:.0%}",
-            "" if severity == "ok" else "Correct the positions, or the label raster's pixel size, at their source.",
-        ),
-        Finding(
-            "cell-diameter",
-            "ok" if fine else "refused",
-            f"median cell diameter from the labels (units; {counted:,} cells)",
-            f"{diameter:.1f} µm{'' if fine else _scale_hint(diameter)}",
-            f"{low:g} to {high:g} µm",
-            "" if fine else f"Is the label raster's pixel size of {level.um_per_px[0]:.4g} µm right?",
-            forceable=True,
-        ),
-    ], diameter
-
-
-def _far_edge(labels: Pyramid) -> tuple[float, float]:
-    edge = _extent(labels)
-    assert edge is not None
-    return edge
-
-
-def _label_at(labels: Pyramid, position_um: Floats) -> NDArray[np.int64]:
-    level = labels.levels[0]
-    px = np.floor((position_um - np.asarray(labels.origin_um)) / np.asarray(level.um_per_px)).astype(np.int64)
-    raster = level.pixels[0]
-    inside = (px >= 0).all(axis=1) & (px[:, 0] < raster.shape[1]) & (px[:, 1] < raster.shape[0])
-    found = np.full(len(px), -1, np.int64)
-    with reading("the label raster"):
-        found[inside] = (
-            raster.vindex[px[inside, 1], px[inside, 0]].compute(scheduler="synchronous") if inside.any() else []
-        )
-    return found
-
-
-def _label_diameter(labels: Pyramid, label_of_cell: NDArray[np.int64], most_px: int = 16_000_000) -> tuple[float, int]:
-    level = labels.levels[0]
-    raster = level.pixels[0]
-    side = int(np.sqrt(most_px))
-    top, left = (max(0, (length - side) // 2) for length in raster.shape)
-    with reading("the label raster"):
-        window = raster[top : top + side, left : left + side].compute(scheduler="synchronous")
-    values, tally = np.unique(window, return_counts=True)
-    tally = tally[np.isin(values, label_of_cell)]
-    area = tally * level.um_per_px[0] * level.um_per_px[1]
-    return (float(2 * np.sqrt(np.median(area) / np.pi)), int(tally.size)) if tally.size else (float("nan"), 0)
 
 
 def vendor_area(obs: pd.DataFrame, name: str) -> Floats | None:

@@ -46,12 +46,12 @@ class ImageLimits:
         Share of centroids on the image: below the first a warning, below the second a refusal.
     size_tolerance
         Relative difference of two statements of the pixel size that is still rounding.
-    fewest
-        Cells in the window below which alignment is not judged.
+    fewest, fewest_scored
+        Cells in the window below which a low score is not held against the image; and below which none is computed.
     z, z_refused
         Score of the stain in place: below the first a warning, below the second a refusal.
-    shift_um
-        Best translation beyond which the image counts as shifted.
+    shift_um, shift_refused_um
+        Best translation beyond which the image counts as slightly off, and as shifted.
     other_z, other_gain
         What another placement must reach, and by which factor it must beat the stated one, to be named as the cause.
     """
@@ -60,10 +60,12 @@ class ImageLimits:
     covered_refused: float = 0.6
     size_tolerance: float = 0.02
     fewest: int = 60
+    fewest_scored: int = 30
     z: float = 6.0
     z_refused: float = 4.0
-    shift_um: float = 5.0
-    other_z: float = 7.0
+    shift_um: float = 2.5
+    shift_refused_um: float = 5.0
+    other_z: float = 10.0
     other_gain: float = 1.4
 
 
@@ -184,15 +186,16 @@ def alignment_findings(
     surveys
         (name, survey) of the outlines there are, nuclei first.
     """
-    if rows.size < LIMITS.fewest:
+    if len(position_um) < LIMITS.fewest_scored:
         return [_too_few(rows.size)]
     kind, rings = _shapes(position_um, rows, surveys, diameter_um)
-    stated = score_placement(pyramid, rings, diameter_um, AS_STATED, settings)
-    if stated is None:
-        return [_too_few(0)]
-    aligned = stated.z >= LIMITS.z and (stated.distance_um <= LIMITS.shift_um or stated.shift_z < 1.15 * stated.z)
-    others = [] if aligned else score_others(pyramid, position_um, diameter_um, settings)
-    return [_judge(stated, others, kind, stain_channel(pyramid))]
+    enough = rows.size >= LIMITS.fewest_scored
+    stated = score_placement(pyramid, rings, diameter_um, AS_STATED, settings) if enough else None
+    if stated is not None and stated.z >= LIMITS.z and not _shifted(stated):
+        others = []  # in place: what else might fit need not be asked
+    else:
+        others = score_others(pyramid, position_um, diameter_um, settings)
+    return [_judge(stated, others, f"{stain_channel(pyramid) or 'RGB'} under the {kind}", rows.size)]
 
 
 def score_others(
@@ -204,12 +207,12 @@ def score_others(
     for placement in (AS_STATED, *placements(pyramid)):
         moved = placement.apply(position_um)
         on_image = np.flatnonzero(inside_image(moved, pyramid))
-        if on_image.size < LIMITS.fewest:
+        if on_image.size < LIMITS.fewest_scored:
             continue
         window = densest_window(moved[on_image], side * placement.scale)
         rows = on_image[_within(moved[on_image], window)]
         score = score_placement(pyramid, discs(position_um[rows], 0.7 * diameter_um), diameter_um, placement, settings)
-        if score is not None and rows.size >= LIMITS.fewest:
+        if score is not None and rows.size >= LIMITS.fewest_scored:
             scored.append((placement, score))
     return scored
 
@@ -225,54 +228,63 @@ def _shapes(
     return "discs at the centroids", discs(position_um[rows], 0.7 * diameter_um)
 
 
-def _judge(stated: Score, others: Sequence[tuple[Placement, Score]], kind: str, channel: str | None) -> Finding:
-    found = (
-        f"z {stated.z:.1f}, AUC {stated.auc:.2f}, stain {stated.contrast:.2f} x that beside; best at "
-        f"({stated.shift_um[0]:+.1f}, {stated.shift_um[1]:+.1f}) µm with z {stated.shift_z:.1f}; {stated.n_shapes:,} shapes"
-    )
-    what = f"image alignment: {channel or 'RGB'} under the {kind}, against the same shapes moved elsewhere"
+def _judge(stated: Score | None, others: Sequence[tuple[Placement, Score]], shapes: str, n_cells: int) -> Finding:
+    what = f"image alignment: {shapes}, against the same shapes moved elsewhere"
     expected = f"z >= {LIMITS.z:g} and best within {LIMITS.shift_um:g} µm"
     cause = _cause(stated, others)
+    if stated is None:
+        found = f"{n_cells} cells on the image: too few to judge"
+    else:
+        (dx, dy), n = stated.shift_um, stated.n_shapes
+        found = (
+            f"z {stated.z:.1f}, AUC {stated.auc:.2f}, stain {stated.contrast:.2f} x that beside; "
+            f"best at ({dx:+.1f}, {dy:+.1f}) µm with z {stated.shift_z:.1f}; {n:,} shapes"
+        )
     if cause is not None:
-        return Finding(
-            "image-alignment", "refused", what, f"{found}; {cause}", expected,
-            "Correct that at its source, or give the right image, pixel size or origin; see it with --figure.", forceable=True,
-        )  # fmt: skip
+        remedy = "Correct that at its source, or give the right image, pixel size or origin; see it with --figure."
+        return Finding("image-alignment", "refused", what, f"{found}; {cause}", expected, remedy, forceable=True)
+    if stated is None or (n_cells < LIMITS.fewest and stated.z < LIMITS.z):
+        return _too_few(n_cells)
     if stated.z < LIMITS.z_refused:
-        return Finding(
-            "image-alignment", "refused", what, f"{found}; no swap, flip, scale or shift does better", expected,
-            "Image of another region or slide, or a channel that shows no cells? Give the right image, or --no-image.",
-            forceable=True,
-        )  # fmt: skip
-    weak = stated.z < LIMITS.z
-    return Finding(
-        "image-alignment", "warning" if weak else "ok", what, found, expected,
-        "Weak: look at the figure (--figure) before trusting crops." if weak else "",
-    )  # fmt: skip
+        found = f"{found}; no swap, flip, scale or shift does better"
+        remedy = "Image of another region or slide, or a channel without cells? Give the right image, or --no-image."
+        return Finding("image-alignment", "refused", what, found, expected, remedy, forceable=True)
+    if stated.z < LIMITS.z:
+        remedy = "Weak: look at the figure (--figure) before trusting crops."
+        return Finding("image-alignment", "warning", what, found, expected, remedy)
+    if stated.distance_um > LIMITS.shift_um and stated.shift_z > 1.15 * stated.z:
+        remedy = (
+            "The image lies a little off: look at the figure (--figure), and register it if the crops matter to you."
+        )
+        return Finding("image-alignment", "warning", what, found, expected, remedy)
+    return Finding("image-alignment", "ok", what, found, expected)
 
 
-def _cause(stated: Score, others: Sequence[tuple[Placement, Score]]) -> str | None:
+def _shifted(stated: Score) -> bool:
+    far = stated.distance_um > LIMITS.shift_refused_um
+    return far and stated.shift_z >= max(LIMITS.other_z, LIMITS.other_gain * stated.z)
+
+
+def _cause(stated: Score | None, others: Sequence[tuple[Placement, Score]]) -> str | None:
     """Return what fits clearly better than the stated placement, as a sentence with its score; None if nothing does."""
-    if stated.distance_um > LIMITS.shift_um and stated.shift_z >= max(LIMITS.other_z, LIMITS.other_gain * stated.z):
+    if stated is not None and _shifted(stated):
         dx, dy = stated.shift_um
         return f"the cells lie on the image if moved by ({dx:+.1f}, {dy:+.1f}) µm (z {stated.shift_z:.1f})"
     wrong = [(placement, score) for placement, score in others if placement is not AS_STATED]
     if not wrong:
         return None
     placement, score = max(wrong, key=lambda pair: pair[1].shift_z)
-    same_discs = max((other.z for first, other in others if first is AS_STATED), default=0.0)
-    if score.shift_z < max(LIMITS.other_z, LIMITS.other_gain * max(stated.z, same_discs)):
+    in_place = max([0.0 if stated is None else stated.z, *(other.z for first, other in others if first is AS_STATED)])
+    if score.shift_z < max(LIMITS.other_z, LIMITS.other_gain * in_place):
         return None
     dx, dy = score.shift_um
-    moved = f", moved by ({dx:+.0f}, {dy:+.0f}) µm" if score.distance_um > LIMITS.shift_um else ""
+    moved = f", moved by ({dx:+.0f}, {dy:+.0f}) µm" if score.distance_um > LIMITS.shift_refused_um else ""
     return f"it fits better with {placement.name}{moved} (z {score.shift_z:.1f})"
 
 
 def _too_few(n: int) -> Finding:
-    return Finding(
-        "image-alignment", "warning", "image alignment", f"{n} cells on the image: too few to judge",
-        f">= {LIMITS.fewest} cells", "Look at the figure (--figure).",
-    )  # fmt: skip
+    found, expected = f"{n} cells on the image: too few to judge", f">= {LIMITS.fewest} cells"
+    return Finding("image-alignment", "warning", "image alignment", found, expected, "Look at the figure (--figure).")
 
 
 def _within(position_um: Floats, window: tuple[float, float, float, float]) -> NDArray[np.bool_]:
