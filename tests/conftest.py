@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Examples must not depend on the clock of a busy machine, nor differ between two runs.
+settings.register_profile("spatia", deadline=None, derandomize=True)
+settings.load_profile("spatia")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,15 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 LOGGER_NAME = "spatia"
 PLAIN_INTERVAL_S = 15.0  # without a terminal, a line this often: a log file of an hour's build stays readable
@@ -67,18 +75,48 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Callable[
     ...     for number in range(3):
     ...         advance(1)
     """
+    done = 0
+    with progress_by_name(unit) as report:
+
+        def advance(steps: int) -> None:
+            nonlocal done
+            done += steps
+            report(description, done, total)
+
+        yield advance
+
+
+@contextmanager
+def progress_by_name(unit: str = "") -> Iterator[Callable[[str, int, int], None]]:
+    """Show the progress of work that reports itself, one bar (or plain line) for each thing that it names.
+
+    Yields
+    ------
+    A function that takes what is going on, how many steps of it are done, and how many there are.
+
+    Examples
+    --------
+    >>> with progress_by_name("tiles") as report:
+    ...     report("image", 1, 2)
+    """
     console = Console(stderr=True)
     if not logger.isEnabledFor(logging.INFO):
-        yield lambda _steps: None
+        yield lambda what, done, total: None  # noqa: ARG005
     elif console.is_terminal:
-        with _bar(console, unit) as bar:
-            task = bar.add_task(escape(description), total=total)
-            yield lambda steps: bar.advance(task, steps)
+        with _bars(console, unit) as bars:
+            tasks: dict[str, TaskID] = {}
+
+            def update(what: str, done: int, total: int) -> None:
+                if what not in tasks:
+                    tasks[what] = bars.add_task(escape(what), total=total)
+                bars.update(tasks[what], completed=done, total=total)
+
+            yield update
     else:
-        yield _PlainProgress(description, total, unit).advance
+        yield _PlainProgress(unit).report
 
 
-def _bar(console: Console, unit: str) -> Progress:
+def _bars(console: Console, unit: str) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -92,20 +130,16 @@ def _bar(console: Console, unit: str) -> Progress:
 
 
 class _PlainProgress:
-    """Progress as log lines: one every `PLAIN_INTERVAL_S` and one at the end."""
+    """Progress as log lines: one every `PLAIN_INTERVAL_S`, and one when a thing is finished."""
 
-    def __init__(self, description: str, total: int, unit: str) -> None:
-        self.description, self.total, self.unit = description, total, unit
-        self.done = 0
+    def __init__(self, unit: str) -> None:
+        self.unit = f" {unit}" if unit else ""
         self.started = self.last_line = time.monotonic()
 
-    def advance(self, steps: int) -> None:
-        self.done += steps
+    def report(self, what: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if self.done < self.total and now - self.last_line < PLAIN_INTERVAL_S:
+        if done < total and now - self.last_line < PLAIN_INTERVAL_S:
             return
         self.last_line = now
-        what = f" {self.unit}" if self.unit else ""
-        logger.info(
-            "%s: %s of %s%s, %.0f s", self.description, f"{self.done:,}", f"{self.total:,}", what, now - self.started
-        )
+        seconds = now - self.started
+        logger.info("%s: %s of %s%s, %.0f s", what, f"{done:,}", f"{total:,}", self.unit, seconds)

@@ -80,7 +80,7 @@ def test_version_is_the_result_and_goes_to_stdout() -> None:
     [
         (["nonsense"], "No such command"),
         (["--nonsense"], "No such option"),
-        (["-v", "-q", "demo"], "exclude each other"),
+        (["-v", "-q", "simulate", "x"], "exclude each other"),
     ],
 )
 def test_wrong_use_exits_2(arguments: list[str], said: str) -> None:

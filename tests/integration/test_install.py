@@ -14,7 +14,9 @@ def planned(*arguments: str) -> list[str]:
     """Return the commands that `make` would run."""
     # Under `make test` the outer make speaks to this one through the environment, and both would print where they are.
     alone = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
-    finished = subprocess.run(["make", "-n", *arguments], cwd=ROOT, env=alone, capture_output=True, text=True, check=True)
+    finished = subprocess.run(
+        ["make", "-n", *arguments], cwd=ROOT, env=alone, capture_output=True, text=True, check=True
+    )
     return finished.stdout.splitlines()
 
 

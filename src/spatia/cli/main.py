@@ -17,7 +17,9 @@ from spatia.errors import SpatiaError
 from spatia.log import configure
 
 # command -> heading in `spatia --help`; `spatia.cli.<command>` holds the function of that name (`-` reads `_` there)
-COMMANDS: dict[str, str] = {}
+COMMANDS = {
+    "simulate": "Slides",
+}
 
 
 class _Group(TyperGroup):
