@@ -1,0 +1,260 @@
+"""The one border between corpora and models: validated batches of cells, niches and tissue windows.
+
+Absence is carried by masks, never by zeros alone: ``channels_present``, ``mask_present`` and ``measured`` say which
+numbers are data. Shapes are in the annotations, units in the names.
+"""
+# ruff: noqa: F722, F821 - shapes in jaxtyping annotations are not Python expressions
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from jaxtyping import Bool, Float32, Int64, UInt8
+from torch import Tensor
+
+
+class BatchError(ValueError):
+    """A batch breaks its own contract: a mistake in the code that made it, not in a user's data."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class _Batch(ABC):
+    """Rows of one level: where they come from, where they lie, and their images.
+
+    Attributes
+    ----------
+    section
+        Index into the loader's sections.
+    row
+        Row of the section's table, to find obs columns and to place results.
+    position_um
+        Centre (x, y) in µm, y down.
+    um_per_px
+        Pixel size of ``images`` and ``masks``.
+    images
+        Intensities 0…255; 0 in every channel that is not present. None where images were not asked for.
+    channels_present
+        Which channels of which row hold an image.
+    """
+
+    section: Int64[Tensor, "rows"]
+    row: Int64[Tensor, "rows"]
+    position_um: Float32[Tensor, "rows 2"]
+    um_per_px: float
+    images: UInt8[Tensor, "rows channels y x"] | None
+    channels_present: Bool[Tensor, "rows channels"]
+
+    def __post_init__(self) -> None:
+        self._check_rows()
+        self._check()
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def __repr__(self) -> str:
+        shapes = [f"{f.name} {tuple(v.shape)}" for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)]
+        return f"{type(self).__name__}({len(self)}: {', '.join(shapes)})"
+
+    @property
+    def image_present(self) -> Bool[Tensor, "rows"]:
+        """Rows with at least one channel."""
+        return self.channels_present.any(dim=1)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors lie."""
+        return self.row.device
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Self:
+        """Copy every tensor to a device; nothing is validated again."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Self:
+        """Copy every tensor to page-locked memory, for asynchronous copies to a GPU."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        changed = copy.copy(self)  # does not run __post_init__, which would wait for the device
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                object.__setattr__(changed, field.name, change(value))
+            elif isinstance(value, _Batch):
+                object.__setattr__(changed, field.name, value._map(change))
+        return changed
+
+    def _check_rows(self) -> None:
+        n, channels = len(self.row), self.channels_present.shape[-1]
+        self._expect("row", torch.int64, (n,))
+        self._expect("section", torch.int64, (n,))
+        self._expect("position_um", torch.float32, (n, 2))
+        self._expect("channels_present", torch.bool, (n, channels))
+        self._require(bool(torch.isfinite(self.position_um).all()), "position_um", "a position is NaN or infinite")
+        self._require(self.um_per_px > 0, "um_per_px", f"{self.um_per_px} is not positive")
+        if self.images is not None:
+            self._expect("images", torch.uint8, (n, channels, None, None))
+            if not self.channels_present.all():
+                stray = self.images[~self.channels_present].any()
+                self._require(not stray, "images", "intensities in a channel that is not present")
+
+    @abstractmethod
+    def _check(self) -> None:
+        """Check what the level adds."""
+
+    def _expect(self, name: str, dtype: torch.dtype, shape: tuple[int | None, ...]) -> None:
+        """Check kind, dtype and shape of a field; None stands for any length."""
+        value = getattr(self, name)
+        self._require(isinstance(value, Tensor), name, f"found {type(value).__name__}, expected a tensor")
+        found = tuple(value.shape)
+        fits = len(found) == len(shape) and all(b is None or a == b for a, b in zip(found, shape, strict=True))
+        wanted = tuple("any" if length is None else length for length in shape)
+        self._require(fits and value.dtype == dtype, name, f"found {value.dtype} {found}, expected {dtype} {wanted}")
+
+    def _expect_offsets(self, name: str, n_groups: int, n_members: int) -> None:
+        self._expect(name, torch.int64, (n_groups + 1,))
+        offsets: Tensor = getattr(self, name)
+        ascending = offsets[0] == 0 and offsets[-1] == n_members and bool((offsets.diff() >= 0).all())
+        self._require(bool(ascending), name, f"not ascending from 0 to {n_members}")
+
+    def _require(self, holds: bool, name: str, problem: str) -> None:
+        if not holds:
+            raise BatchError(f"{type(self).__name__}.{name}: {problem}.")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class CellBatch(_Batch):
+    """Cells with their crops, masks and counts.
+
+    Attributes
+    ----------
+    image_share
+        Share of the crop's window that lies inside the image; what lies outside is 0 in ``images``.
+    masks
+        Bit 1 the cell's outline, bit 2 its nucleus (``keys.MASK_*``). None where masks were not asked for.
+    mask_present
+        Cells with an outline.
+    counts
+        Raw counts over the joint vocabulary; 0 where the gene is not measured. None where counts were not asked for.
+    panel_measured
+        Which genes of the vocabulary the panel of each section measures.
+    """
+
+    image_share: Float32[Tensor, "rows"]
+    masks: UInt8[Tensor, "rows y x"] | None
+    mask_present: Bool[Tensor, "rows"]
+    counts: Float32[Tensor, "rows genes"] | None
+    panel_measured: Bool[Tensor, "sections genes"]
+
+    @property
+    def measured(self) -> Bool[Tensor, "rows genes"]:
+        """Which counts are measurements: a 0 there is a zero, elsewhere it is nothing."""
+        return self.panel_measured[self.section]
+
+    def _check(self) -> None:
+        n, (n_sections, n_genes) = len(self), self.panel_measured.shape
+        self._expect("panel_measured", torch.bool, (n_sections, n_genes))
+        self._expect("image_share", torch.float32, (n,))
+        self._expect("mask_present", torch.bool, (n,))
+        if n:
+            self._require(int(self.section.min()) >= 0, "section", "a negative index")
+            self._require(int(self.section.max()) < n_sections, "section", f"an index beyond {n_sections} sections")
+            share_valid = bool(((self.image_share >= 0) & (self.image_share <= 1)).all())
+            self._require(share_valid, "image_share", "outside [0, 1]")
+        if self.masks is not None:
+            self._expect("masks", torch.uint8, (n, None, None))
+            if not self.mask_present.all():
+                self._require(not self.masks[~self.mask_present].any(), "masks", "a mask where none is present")
+        if self.counts is not None:
+            self._expect("counts", torch.float32, (n, n_genes))
+            self._check_counts(self.counts)
+
+    def _check_counts(self, counts: Tensor) -> None:
+        if not counts.numel():
+            return
+        low, high = (float(bound) for bound in torch.aminmax(counts))  # both are NaN if any count is
+        self._require(low >= 0 and high < float("inf"), "counts", f"NaN, negative or infinite (range {low} to {high})")
+        if not self.panel_measured.all():
+            stray = ((counts != 0) & ~self.measured).any()
+            self._require(not stray, "counts", "a count in a gene that the section's panel does not measure")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class NicheBatch(_Batch):
+    """Whole niches with their cells.
+
+    Attributes
+    ----------
+    cells
+        Every cell of the niches once, though several cell-centred niches may share it.
+    offsets
+        Members of niche i: ``member_cell[offsets[i]:offsets[i + 1]]``.
+    member_cell
+        Index into ``cells``.
+    centre_cell
+        Index into ``cells`` of the cell a niche is centred on (``radius``, ``knn``); -1 for a partitioning definition.
+    """
+
+    cells: CellBatch
+    offsets: Int64[Tensor, "rows+1"]
+    member_cell: Int64[Tensor, "members"]
+    centre_cell: Int64[Tensor, "rows"]
+
+    @property
+    def n_members(self) -> Int64[Tensor, "rows"]:
+        """Cells of each niche."""
+        return self.offsets.diff()
+
+    @property
+    def member_niche(self) -> Int64[Tensor, "members"]:
+        """Niche of each member."""
+        return torch.repeat_interleave(torch.arange(len(self), device=self.device), self.n_members)
+
+    def _check(self) -> None:
+        n_cells = len(self.cells)
+        self._expect("member_cell", torch.int64, (None,))
+        self._expect("centre_cell", torch.int64, (len(self),))
+        self._expect_offsets("offsets", len(self), len(self.member_cell))
+        for name, lowest in (("member_cell", 0), ("centre_cell", -1)):
+            index: Tensor = getattr(self, name)
+            inside = not index.numel() or (int(index.min()) >= lowest and int(index.max()) < n_cells)
+            self._require(inside, name, f"an index outside [{lowest}, {n_cells})")
+        home = self.section[self.member_niche]
+        same = torch.equal(self.cells.section[self.member_cell], home)
+        self._require(same, "member_cell", "a cell of another section")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class TissueBatch(_Batch):
+    """Whole tissue windows with their niches and cells.
+
+    Attributes
+    ----------
+    niches
+        Niches of all windows, window by window.
+    offsets
+        Niches of window i: ``offsets[i]`` to ``offsets[i + 1]``.
+    """
+
+    niches: NicheBatch
+    offsets: Int64[Tensor, "rows+1"]
+
+    @property
+    def cells(self) -> CellBatch:
+        """Every cell of the windows once."""
+        return self.niches.cells
+
+    @property
+    def niche_window(self) -> Int64[Tensor, "niches"]:
+        """Window of each niche."""
+        return torch.repeat_interleave(torch.arange(len(self), device=self.device), self.offsets.diff())
+
+    def _check(self) -> None:
+        self._expect_offsets("offsets", len(self), len(self.niches))
+        same = torch.equal(self.niches.section, self.section[self.niche_window])
+        self._require(same, "niches", "a niche of another section")
+
+
+Batch = CellBatch | NicheBatch | TissueBatch

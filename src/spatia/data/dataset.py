@@ -1,0 +1,321 @@
+"""Read pools: the rows of many batches at once, in as few contiguous reads as possible. No torch, no shuffling."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from spatia import keys
+from spatia.corpus.table import Table
+from spatia.data.samplers import Draw
+from spatia.data.sources import Source
+from spatia.errors import CorpusError
+
+READABLE = frozenset({"images", "masks", "counts"})
+_SECTION_SHIFT = 40  # a row of a section as one integer: section << 40 | row
+_GAP_ROWS = 64  # rows skipped inside one read rather than starting another: they share a chunk anyway
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a pool of one level: each once, ascending by (section, row).
+
+    Attributes
+    ----------
+    key
+        (n,) section and row as one ascending integer.
+    position_um
+        (n, 2) float32.
+    images
+        (n, channels, y, x) uint8 over the vocabulary's channels, or None.
+    channels_present
+        (n, channels).
+    """
+
+    key: NDArray[np.int64]
+    position_um: NDArray[np.float32]
+    images: NDArray[np.uint8] | None
+    channels_present: NDArray[np.bool_]
+
+    def __reduce__(self) -> Any:
+        return _from_tensors, (type(self), _to_tensors(self))
+
+    @property
+    def draw(self) -> Draw:
+        """All rows in order."""
+        return from_keys(self.key)
+
+    def find(self, draw: Draw) -> NDArray[np.int64]:
+        """Return where the drawn rows stand in this pool."""
+        return np.searchsorted(self.key, to_keys(draw))
+
+
+@dataclass(frozen=True)
+class CellRows(Rows):
+    """Cells of a pool; fields as in :class:`spatia.data.batch.CellBatch`, counts as CSR over the vocabulary."""
+
+    image_share: NDArray[np.float32]
+    masks: NDArray[np.uint8] | None
+    mask_present: NDArray[np.bool_]
+    counts: sp.csr_matrix | None
+
+
+@dataclass(frozen=True)
+class NicheRows(Rows):
+    """Niches of a pool with their cells; members of niche i are ``member[offsets[i]:offsets[i + 1]]`` (cell keys)."""
+
+    offsets: NDArray[np.int64]
+    member: NDArray[np.int64]
+    centre: NDArray[np.int64]
+    cells: CellRows
+
+
+@dataclass(frozen=True)
+class TissueRows(Rows):
+    """Tissue windows of a pool; niches of window i are ``niche[offsets[i]:offsets[i + 1]]`` (niche keys)."""
+
+    offsets: NDArray[np.int64]
+    niche: NDArray[np.int64]
+    niches: NicheRows
+
+
+def to_keys(draw: Draw) -> NDArray[np.int64]:
+    """Write (section, row) as one integer that sorts the same way."""
+    return draw.section << _SECTION_SHIFT | draw.row
+
+
+def from_keys(key: NDArray[np.int64]) -> Draw:
+    """Undo :func:`to_keys`."""
+    return Draw(key >> _SECTION_SHIFT, key & ((1 << _SECTION_SHIFT) - 1))
+
+
+class PoolReader:
+    """Reads the rows of a pool at one level. Holds paths only, so it travels to worker processes.
+
+    Parameters
+    ----------
+    sources
+        The sections.
+    level
+        ``"cell" | "niche" | "tissue"``.
+    px
+        Pixels of a crop, per level.
+    n_channels, n_genes
+        Size of the vocabulary.
+    read
+        Which of ``"images", "masks", "counts"`` of the cells to read; images of niches and windows are always read.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        level: str,
+        *,
+        px: dict[str, int],
+        n_channels: int,
+        n_genes: int,
+        read: frozenset[str],
+    ) -> None:
+        self.sources, self.level, self.px = sources, level, px
+        self.n_channels, self.n_genes, self.read = n_channels, n_genes, read
+
+    def __call__(self, batches: Sequence[Draw]) -> CellRows | NicheRows | TissueRows:
+        """Read every row that the batches draw, once."""
+        key = np.unique(np.concatenate([np.empty(0, np.int64), *(to_keys(draw) for draw in batches)]))
+        readers: dict[str, Callable[[NDArray[np.int64]], Any]] = {
+            "cell": self.cells,
+            "niche": self.niches,
+            "tissue": self.tissues,
+        }
+        return readers[self.level](key)
+
+    def cells(self, key: NDArray[np.int64]) -> CellRows:
+        """Read cells: crops, masks and counts."""
+        n, px = len(key), self.px["cell"]
+        rows = self._rows("cell", key, "images" in self.read)
+        share, present = np.zeros(n, np.float32), np.zeros(n, bool)
+        masks = np.zeros((n, px, px), np.uint8) if "masks" in self.read else None
+        counts = []
+        for source, at, row in self._by_section(key):
+            table = source.section.cells
+            if table.has(f"obsm/{keys.CELL_IMAGES}"):
+                share[at] = _take(table, "obs/image_share", row)
+                share[at][~rows.channels_present[at].any(axis=1)] = 0
+            if table.has(f"obsm/{keys.CELL_MASKS}"):
+                present[at] = _take(table, "obs/has_outline", row)
+                if masks is not None:
+                    _fill(masks[at], table, f"obsm/{keys.CELL_MASKS}", row)
+            if "counts" in self.read:
+                counts.append(self._counts(source, row))
+        joint = sp.vstack([sp.csr_matrix((0, self.n_genes), dtype=np.float32), *counts], "csr")
+        base = {field.name: getattr(rows, field.name) for field in fields(Rows)}
+        return CellRows(
+            **base,
+            image_share=share,
+            masks=masks,
+            mask_present=present,
+            counts=joint if "counts" in self.read else None,
+        )
+
+    def niches(self, key: NDArray[np.int64]) -> NicheRows:
+        """Read niches and every cell of them."""
+        rows = self._rows("niche", key, images=True)
+        members, centre = [], np.full(len(key), -1, np.int64)
+        for source, at, row in self._by_section(key):
+            home = key[at] - row  # the section's share of a cell key is that of a niche key
+            members += [cells + h for cells, h in zip(_members(source, row), home, strict=True)]
+            if not source.partitioned:
+                centre[at] = key[at]  # niche i is the niche of cell i
+        offsets = np.cumsum([0, *(len(cells) for cells in members)])
+        member = np.concatenate([np.empty(0, np.int64), *members])
+        base = {field.name: getattr(rows, field.name) for field in fields(Rows)}
+        cells = self.cells(np.unique(member))
+        return NicheRows(**base, offsets=offsets, member=member, centre=centre, cells=cells)
+
+    def tissues(self, key: NDArray[np.int64]) -> TissueRows:
+        """Read windows, every niche of them and every cell of these."""
+        rows = self._rows("tissue", key, images=True)
+        niches = []
+        for source, at, row in self._by_section(key):
+            start, stop = (
+                _take(source.section.tissues, f"obs/{name}", row).astype(np.int64)
+                for name in (keys.NICHE_START, keys.NICHE_STOP)
+            )
+            home = key[at] - row
+            niches += [np.arange(a, b) + h for a, b, h in zip(start, stop, home, strict=True)]
+        offsets = np.cumsum([0, *(len(rows_of_window) for rows_of_window in niches)])
+        niche = np.concatenate([np.empty(0, np.int64), *niches])
+        base = {field.name: getattr(rows, field.name) for field in fields(Rows)}
+        return TissueRows(**base, offsets=offsets, niche=niche, niches=self.niches(np.unique(niche)))
+
+    def _rows(self, level: str, key: NDArray[np.int64], images: bool) -> Rows:
+        """Read what all levels have: positions and images."""
+        n, px = len(key), self.px[level]
+        position_um = np.zeros((n, 2), np.float32)
+        pixels = np.zeros((n, self.n_channels, px, px), np.uint8) if images else None
+        present = np.zeros((n, self.n_channels), bool)
+        array = f"obsm/{keys.CELL_IMAGES if level == 'cell' else keys.IMAGES}"
+        for source, at, row in self._by_section(key):
+            table = source.section.table(level)
+            position_um[at] = _take(table, f"obsm/{keys.SPATIAL}", row)
+            if not table.has(array):
+                continue
+            wanted = source.channel_index >= 0
+            channel = source.channel_index[wanted]
+            # niches and windows: has_image is written where some lie outside the image altogether
+            shown = level == "cell" or table.has("obs/has_image")
+            has_image = _take(table, "obs/has_image", row).astype(bool) if shown else np.ones(len(row), bool)
+            present[at.start : at.stop, channel] = has_image[:, None]
+            if pixels is not None:
+                _check_crops(table, array, len(source.channel_index), px)
+                whole = wanted.all() and np.array_equal(channel, np.arange(self.n_channels))
+                _fill(pixels[at], table, array, row, None if whole else (wanted, channel))
+        return Rows(key, position_um, pixels, present)
+
+    def _counts(self, source: Source, row: NDArray[np.int64]) -> sp.csr_matrix:
+        """Counts of cells over the vocabulary; genes outside it are left out."""
+        parts = [source.section.cells.read_csr("X", int(r[0]), int(r[-1]) + 1)[r - r[0]] for r in _runs(row)]
+        panel = sp.vstack(parts, "csr")
+        if len(source.gene_columns) != panel.shape[1]:
+            raise CorpusError(
+                f"{source.section.cells.path}: X has {panel.shape[1]} columns, but var names "
+                f"{len(source.gene_columns)} genes. Run `spatia verify`."
+            )
+        entries = panel.tocoo()
+        column = source.gene_columns[entries.col]
+        kept = column >= 0
+        values = entries.data[kept].astype(np.float32)
+        return sp.csr_matrix((values, (entries.row[kept], column[kept])), shape=(len(row), self.n_genes))
+
+    def _by_section(self, key: NDArray[np.int64]) -> list[tuple[Source, slice, NDArray[np.int64]]]:
+        """Cut sorted keys by section: the source, where its rows stand, and the rows."""
+        draw = from_keys(key)
+        sections = np.unique(draw.section)
+        start = np.searchsorted(draw.section, sections)
+        stop = np.searchsorted(draw.section, sections, side="right")
+        pieces = zip(sections, start, stop, strict=True)
+        return [(self.sources[s], slice(int(a), int(b)), draw.row[a:b]) for s, a, b in pieces]
+
+
+def _members(source: Source, niches: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Selected cells of each niche, ascending."""
+    if source.partitioned:
+        spans = [source.cell_spans("niche", int(run[0]), int(run[-1]) + 1) for run in _runs(niches)]
+        inside = [run - run[0] for run in _runs(niches)]
+        start, stop = (
+            np.concatenate([span[side][i] for span, i in zip(spans, inside, strict=True)]) for side in (0, 1)
+        )
+        return [np.arange(a, b) for a, b in zip(start, stop, strict=True)]
+    members = []
+    for run in _runs(niches):
+        matrix = source.section.niches.read_csr(f"obsm/{keys.MEMBERS}", int(run[0]), int(run[-1]) + 1)
+        for niche in run - run[0]:
+            cells = np.sort(matrix.indices[matrix.indptr[niche] : matrix.indptr[niche + 1]]).astype(np.int64)
+            members.append(cells[source.shown(cells)])
+    return members
+
+
+def _runs(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Cut ascending rows where more than ``_GAP_ROWS`` are skipped: each run is one contiguous read."""
+    return np.split(rows, np.flatnonzero(np.diff(rows) > _GAP_ROWS) + 1)
+
+
+def _take(table: Table, key: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Read ascending rows of a small array."""
+    return np.concatenate([table.read(key, int(r[0]), int(r[-1]) + 1)[r - r[0]] for r in _runs(rows)])
+
+
+def _fill(
+    out: NDArray[np.uint8],
+    table: Table,
+    key: str,
+    rows: NDArray[np.int64],
+    channels: tuple[NDArray[np.bool_], NDArray[np.int64]] | None = None,
+) -> None:
+    """Read ascending rows of a large array into ``out``, run by run; ``channels``: which to take, where to put them."""
+    done = 0
+    for run in _runs(rows):
+        values = table.read(key, int(run[0]), int(run[-1]) + 1)
+        if len(values) > len(run):
+            values = values[run - run[0]]
+        if channels is None:
+            out[done : done + len(run)] = values
+        else:
+            out[done : done + len(run), channels[1]] = values[:, channels[0]]
+        done += len(run)
+
+
+def _check_crops(table: Table, key: str, n_channels: int, px: int) -> None:
+    shape = table.array(key).shape[1:]
+    if shape != (n_channels, px, px):
+        raise CorpusError(
+            f"{table.path / key}: crops of {shape}, but the section's channels and level say {(n_channels, px, px)}. "
+            "Run `spatia verify`."
+        )
+
+
+def _to_tensors(rows: Rows) -> dict[str, Any]:
+    # torch passes tensors between processes through shared memory; arrays would be copied through a pipe
+    import torch
+
+    state: dict[str, Any] = {}
+    for field in fields(rows):
+        value = getattr(rows, field.name)
+        if isinstance(value, sp.csr_matrix):
+            parts = (value.data, value.indices, value.indptr)
+            state[field.name] = (tuple(torch.from_numpy(part) for part in parts), value.shape)
+        else:
+            state[field.name] = torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+    return state
+
+
+def _from_tensors(kind: type[Rows], state: dict[str, Any]) -> Rows:
+    for name, value in state.items():
+        if isinstance(value, tuple):
+            state[name] = sp.csr_matrix(tuple(part.numpy() for part in value[0]), shape=value[1])
+        elif hasattr(value, "numpy"):
+            state[name] = value.numpy()
+    return kind(**state)
