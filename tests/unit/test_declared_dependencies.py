@@ -6,6 +6,7 @@ import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,11 +17,14 @@ def distribution_name(requirement: str) -> str:
     return re.split(r"[\[<>=!~; ]", requirement)[0].lower().replace("_", "-")
 
 
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
 @pytest.fixture(scope="module")
 def declared() -> set[str]:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    requirements = list(project["dependencies"])
-    for extra, wanted in project["optional-dependencies"].items():
+    requirements = list(project()["dependencies"])
+    for extra, wanted in project()["optional-dependencies"].items():
         requirements += [] if extra == "dev" else wanted
     return {distribution_name(requirement) for requirement in requirements}
 
@@ -51,3 +55,47 @@ def test_constraints_pin_everything_declared(declared: set[str]) -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {distribution_name(line) for line in lines if line and not line.startswith("#")}
     assert declared - {"spatia"} <= pinned
+
+
+def imported_on_import(module: str) -> dict[str, str]:
+    """Return each package outside the standard library that importing ``module`` imports, with the module that names it."""
+    found: dict[str, str] = {}
+    waiting, seen = [module], set()
+    while waiting:
+        name = waiting.pop()
+        path = ROOT / "src" / name.replace(".", "/")
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if name in seen or not path.is_file():
+            continue
+        seen.add(name)
+        for node in ast.parse(path.read_text()).body:  # the top of the module only: not functions, not TYPE_CHECKING
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if isinstance(node, ast.ImportFrom):
+                names += [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for imported in names:
+                if imported.startswith("spatia."):
+                    waiting.append(imported)
+                else:
+                    found.setdefault(imported.split(".")[0], name)
+    return {name: where for name, where in found.items() if name not in sys.stdlib_module_names and name != "spatia"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "spatia.cli.main",
+        "spatia.corpus.corpus",
+        *sorted(f"spatia.data.{path.stem}" for path in (ROOT / "src/spatia/data").glob("[a-z]*.py")),
+    ],
+)
+def test_reading_a_corpus_needs_the_core_only(module: str) -> None:
+    core = {distribution_name(line) for line in project()["dependencies"]}
+    providers = packages_distributions()
+    beyond = {
+        name: where
+        for name, where in imported_on_import(module).items()
+        if not {distribution_name(provider) for provider in providers.get(name, [name])} & core
+    }
+    assert not beyond, f"{module} needs an extra: {beyond}"
