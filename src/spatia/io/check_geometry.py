@@ -324,9 +324,8 @@ def _lost_vertices(
     return Finding(
         f"{prefix}-lost-vertices",
         "warning" if lost else "ok",
-        f"{what} that lost vertices (fewer than 4; less than {Plausible().lost_area:.0%} of the vendor's area; "
-        "or, at the border of the region, far from their centroid)",
-        f"{lost:,} of {int(survey.present.sum()):,} ({int(few.sum()):,} with fewer than 4 vertices)",
+        f"{what} that lost vertices",
+        f"{lost:,} of {int(survey.present.sum()):,} ({int(few.sum()):,} with fewer than 4)",
         "0, or a few at the border of the region",
         "Their masks and measured shapes are not those of whole cells; leave border cells out of morphology."
         if lost
