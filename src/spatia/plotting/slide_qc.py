@@ -82,10 +82,9 @@ def _zoom(whole: Window, position: Floats, side_um: float) -> Window:
     return x, y, x + side, y + side
 
 
-def _draw_part(
-    ax: Axes, slide: SpatialData, pyramid: Pyramid | None, window: Window, position: Floats, fine: bool
-) -> None:
+def _draw_part(ax: Axes, slide: SpatialData, window: Window, position: Floats, *, fine: bool) -> None:
     x0, y0, x1, y1 = window
+    pyramid = slide_pyramid(slide)
     ax.set_facecolor("#20242c" if pyramid is not None and not pyramid.rgb else "white")
     if pyramid is not None:
         pixels, extent = _view(pyramid, window)
