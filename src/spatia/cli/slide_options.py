@@ -107,6 +107,7 @@ def sources_from(
             f"{', '.join(given)}: of which of the {len(folders)} slides? Use a samplesheet, or one slide."
         )
     names = sample_names([counts] if counts is not None else folders)
+    paths: list[Path | None] = [*folders] if folders else [None]
     named_channels = tuple(part.strip() for part in channels.split(",")) if channels else None
     return [
         Source(
@@ -123,7 +124,7 @@ def sources_from(
             measure="intensity" if measure == "intensity" else "counts",
             no_image=no_image,
         )
-        for name, path in zip(names, folders or [None], strict=True)
+        for name, path in zip(names, paths, strict=True)
     ]
 
 
