@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import zarr
@@ -82,7 +83,7 @@ def _measure_batch(plan: SectionPlan, start: int, stop: int) -> _Batch:
             level.um_per_px,
         )
         images, share = crops.images, crops.image_share
-    columns = [share[:, None]]
+    columns: list[NDArray[Any]] = [share[:, None]]
     if plan.outlines is not None:
         cell_rings, nucleus_rings = _rings(plan, start, stop)
         masks = draw_rings(cell_rings, stop - start, corner, level.px, level.um_per_px) * np.uint8(keys.MASK_CELL)

@@ -298,7 +298,7 @@ def _cell_obs(plan: SectionPlan, table: ad.AnnData, features: Sequence[NDArray[n
 
 
 def _constant(value: str, n: int) -> pd.Categorical:
-    return pd.Categorical.from_codes(np.zeros(n, np.intp), categories=pd.Index([value]))
+    return pd.Categorical([value]).repeat(n)
 
 
 def _write_features(

@@ -27,11 +27,11 @@ MANIFEST_FILE: Final = "manifest.json"
 GENES_FILE: Final = "genes.parquet"
 GENES_COLUMNS: Final = ("gene_id", "symbol", "organism")
 
-_strict = dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="ignore"))
+_CONFIG = ConfigDict(extra="ignore")
 _T = TypeVar("_T")
 
 
-@_strict
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Level:
     """The window of one level: ``size_um`` µm on ``px`` pixels."""
 
@@ -44,7 +44,7 @@ class Level:
         return self.size_um / self.px
 
 
-@_strict
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class SectionEntry:
     """What ``corpus.json`` says of one section."""
 
@@ -61,7 +61,7 @@ class SectionEntry:
     manifest_sha256: str
 
 
-@_strict
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class CorpusEntry:
     """The contents of ``corpus.json``."""
 
@@ -76,7 +76,7 @@ class CorpusEntry:
     sections: dict[str, SectionEntry]
 
 
-@_strict
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class Split:
     """One file of ``splits/``: which rows of which section belong to which part.
 
@@ -96,7 +96,7 @@ class Split:
         return self.parts[part].get(sample, ())
 
 
-@_strict
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class FileRecord:
     """Size and digest of one file in ``manifest.json``."""
 

@@ -5,6 +5,7 @@ Vertices come as one long lazy table in the vendor's order. They are spilled onc
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -94,7 +95,7 @@ def read_rings(spill: Spill, start: int, stop: int) -> Rings:
     return _close(vertices, start)
 
 
-def _close(vertices: NDArray[np.void], start: int) -> Rings:
+def _close(vertices: NDArray[Any], start: int) -> Rings:
     if not len(vertices):
         return Rings(np.empty((0, 2)), np.zeros(1, np.int64), np.empty(0, np.int64))
     position = np.stack([vertices["x"], vertices["y"]], axis=1).astype(np.float64)
@@ -168,7 +169,7 @@ def measure_shapes(rings: Rings, n_cells: int) -> Shapes:
     """
     nothing = np.full(n_cells, np.nan, np.float32)
     if not len(rings.cell):
-        return Shapes(*(nothing.copy() for _ in range(6)), np.full((n_cells, 2), np.nan))
+        return Shapes(nothing, nothing, nothing, nothing, nothing, nothing, np.full((n_cells, 2), np.nan))
     ring_of_vertex = np.repeat(np.arange(len(rings.cell)), np.diff(rings.ring_start))
     polygons = shapely.polygons(shapely.linearrings(rings.position_um, indices=ring_of_vertex))
     moments = _polygon_moments(rings, ring_of_vertex)
@@ -216,7 +217,7 @@ def _polygon_moments(rings: Rings, ring_of_vertex: NDArray[np.int64]) -> _Moment
     cross = p[:, 0] * q[:, 1] - q[:, 0] * p[:, 1]
 
     def total(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(ring_of_vertex, values, n)
+        return np.asarray(np.bincount(ring_of_vertex, values, n), np.float64)
 
     signed = total(cross) / 2
     safe = np.where(np.abs(signed) > 1e-12, signed, np.nan)

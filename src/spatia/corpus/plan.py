@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +61,7 @@ class SectionPlan:
         """Whether there is a niche around every cell (else niches partition the cells)."""
         return self.settings.niches.definition in NEIGHBOURHOODS
 
-    def array(self, name: str) -> NDArray[np.generic]:
+    def array(self, name: str) -> NDArray[Any]:
         """Map an array that planning saved (names: see :func:`save_layout`)."""
         return np.load(self.scratch / f"{name}.npy", mmap_mode="r")
 

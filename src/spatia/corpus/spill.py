@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ class Spill:
             for array in arrays:
                 np.save(file, array, allow_pickle=False)
 
-    def records(self, bucket: int, arrays_per_record: int) -> Iterator[tuple[NDArray[np.generic], ...]]:
+    def records(self, bucket: int, arrays_per_record: int) -> Iterator[tuple[NDArray[Any], ...]]:
         """Yield the records of a bucket in the order they were appended."""
         path = self._path(bucket)
         if not path.exists():

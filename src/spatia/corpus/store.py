@@ -20,7 +20,7 @@ from zarr.codecs import ZstdCodec
 
 from spatia.corpus.settings import StorageSettings
 
-ARRAY = {"encoding-type": "array", "encoding-version": "0.2.0"}
+ARRAY: dict[str, Any] = {"encoding-type": "array", "encoding-version": "0.2.0"}
 DICT = {"encoding-type": "dict", "encoding-version": "0.1.0"}
 FLAT_CHUNK, FLAT_SHARD = 65_536, 65_536 * 32  # elements, for one-dimensional arrays
 

@@ -14,6 +14,7 @@ import pandas as pd
 import scipy.sparse as sp
 import zarr
 from numpy.typing import NDArray
+from zarr.buffer.cpu import NDBuffer
 
 from spatia.errors import CorpusError
 
@@ -69,8 +70,13 @@ class Table:
         """Rows of an array or a CSR matrix."""
         return int(self._csr_shape(key)[0] if isinstance(self._node(key), zarr.Group) else self.array(key).shape[0])
 
-    def read(self, key: str, start: int, stop: int) -> NDArray[Any]:
+    def read(self, key: str, start: int, stop: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Read rows ``[start, stop)`` of an array.
+
+        Parameters
+        ----------
+        out
+            Contiguous array of that shape and dtype to decode into, which saves a copy.
 
         Raises
         ------
@@ -80,8 +86,10 @@ class Table:
         array = self.array(key)
         if stop > array.shape[0]:
             raise CorpusError(f"{self.path / key}: {array.shape[0]:,} rows, expected at least {stop:,}. {_CHECK}")
+        buffer = None if out is None else NDBuffer.from_numpy_array(out)
         try:
-            return np.asarray(array[start:stop])
+            values = array.get_basic_selection(slice(start, stop), out=buffer)
+            return np.asarray(values) if out is None else out
         except Exception as error:  # codecs raise RuntimeError, ValueError, OSError … for damaged bytes
             file = _first_damaged(array, self.path / key, start, stop)
             raise CorpusError(f"{file}: cannot be read ({error}). {_CHECK}") from error
