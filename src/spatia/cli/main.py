@@ -19,6 +19,12 @@ from spatia.log import configure
 # command -> heading in `spatia --help`; `spatia.cli.<command>` holds the function of that name (`-` reads `_` there)
 COMMANDS = {
     "simulate": "Slides",
+    "check": "Slides",
+    "build": "Corpora",
+    "inspect": "Corpora",
+    "verify": "Corpora",
+    "split": "Corpora",
+    "demo": "Everything at once",
 }
 
 
