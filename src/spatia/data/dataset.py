@@ -1,6 +1,7 @@
 """Read pools: the rows of many batches at once, in as few contiguous reads as possible. No torch, no shuffling."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -133,32 +134,31 @@ class PoolReader:
         return readers[self.level](key)
 
     def cells(self, key: NDArray[np.int64]) -> CellRows:
-        """Read cells: crops, masks and counts."""
-        n, px = len(key), self.px["cell"]
-        rows = self._rows("cell", key, "images" in self.read)
-        share, present = np.zeros(n, np.float32), np.zeros(n, bool)
-        masks = np.zeros((n, px, px), np.uint8) if "masks" in self.read else None
-        counts = []
+        """Read cells: crops, masks and counts, each in a thread (zarr decodes outside the interpreter's lock)."""
+        with ThreadPoolExecutor(3) as executor:
+            masks = executor.submit(self._masks, key)
+            counts = executor.submit(self._joint_counts, key)
+            rows = self._rows("cell", key, "images" in self.read)
+        share = np.zeros(len(key), np.float32)
+        for source, at, row in self._by_section(key):
+            if source.section.cells.has(f"obsm/{keys.CELL_IMAGES}"):
+                share[at] = _take(source.section.cells, "obs/image_share", row)
+        share[~rows.channels_present.any(axis=1)] = 0
+        base = {field.name: getattr(rows, field.name) for field in fields(Rows)}
+        present, pixels = masks.result()
+        return CellRows(**base, image_share=share, masks=pixels, mask_present=present, counts=counts.result())
+
+    def _masks(self, key: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.uint8] | None]:
+        px, present = self.px["cell"], np.zeros(len(key), bool)
+        masks = np.zeros((len(key), px, px), np.uint8) if "masks" in self.read else None
         for source, at, row in self._by_section(key):
             table = source.section.cells
-            if table.has(f"obsm/{keys.CELL_IMAGES}"):
-                share[at] = _take(table, "obs/image_share", row)
-                share[at][~rows.channels_present[at].any(axis=1)] = 0
             if table.has(f"obsm/{keys.CELL_MASKS}"):
                 present[at] = _take(table, "obs/has_outline", row)
                 if masks is not None:
+                    _check_crops(table, f"obsm/{keys.CELL_MASKS}", (px, px))
                     _fill(masks[at], table, f"obsm/{keys.CELL_MASKS}", row)
-            if "counts" in self.read:
-                counts.append(self._counts(source, row))
-        joint = sp.vstack([sp.csr_matrix((0, self.n_genes), dtype=np.float32), *counts], "csr")
-        base = {field.name: getattr(rows, field.name) for field in fields(Rows)}
-        return CellRows(
-            **base,
-            image_share=share,
-            masks=masks,
-            mask_present=present,
-            counts=joint if "counts" in self.read else None,
-        )
+        return present, masks
 
     def niches(self, key: NDArray[np.int64]) -> NicheRows:
         """Read niches and every cell of them."""
@@ -210,10 +210,16 @@ class PoolReader:
             has_image = _take(table, "obs/has_image", row).astype(bool) if shown else np.ones(len(row), bool)
             present[at.start : at.stop, channel] = has_image[:, None]
             if pixels is not None:
-                _check_crops(table, array, len(source.channel_index), px)
+                _check_crops(table, array, (len(source.channel_index), px, px))
                 whole = wanted.all() and np.array_equal(channel, np.arange(self.n_channels))
                 _fill(pixels[at], table, array, row, None if whole else (wanted, channel))
         return Rows(key, position_um, pixels, present)
+
+    def _joint_counts(self, key: NDArray[np.int64]) -> sp.csr_matrix | None:
+        if "counts" not in self.read:
+            return None
+        counts = [self._counts(source, row) for source, _, row in self._by_section(key)]
+        return sp.vstack([sp.csr_matrix((0, self.n_genes), dtype=np.float32), *counts], "csr")
 
     def _counts(self, source: Source, row: NDArray[np.int64]) -> sp.csr_matrix:
         """Counts of cells over the vocabulary; genes outside it are left out."""
@@ -224,11 +230,11 @@ class PoolReader:
                 f"{source.section.cells.path}: X has {panel.shape[1]} columns, but var names "
                 f"{len(source.gene_columns)} genes. Run `spatia verify`."
             )
-        entries = panel.tocoo()
-        column = source.gene_columns[entries.col]
+        column = source.gene_columns[panel.indices]
         kept = column >= 0
-        values = entries.data[kept].astype(np.float32)
-        return sp.csr_matrix((values, (entries.row[kept], column[kept])), shape=(len(row), self.n_genes))
+        before = np.concatenate([[0], np.cumsum(kept)])  # entries kept before each entry
+        entries = (panel.data[kept].astype(np.float32), column[kept], before[panel.indptr])
+        return sp.csr_matrix(entries, shape=(len(row), self.n_genes))
 
     def _by_section(self, key: NDArray[np.int64]) -> list[tuple[Source, slice, NDArray[np.int64]]]:
         """Cut sorted keys by section: the source, where its rows stand, and the rows."""
@@ -278,21 +284,23 @@ def _fill(
     """Read ascending rows of a large array into ``out``, run by run; ``channels``: which to take, where to put them."""
     done = 0
     for run in _runs(rows):
-        values = table.read(key, int(run[0]), int(run[-1]) + 1)
-        if len(values) > len(run):
-            values = values[run - run[0]]
-        if channels is None:
-            out[done : done + len(run)] = values
-        else:
-            out[done : done + len(run), channels[1]] = values[:, channels[0]]
+        here, start, stop = out[done : done + len(run)], int(run[0]), int(run[-1]) + 1
         done += len(run)
+        if channels is None and stop - start == len(run):
+            table.read(key, start, stop, out=here)
+            continue
+        values = table.read(key, start, stop)[run - start]
+        if channels is None:
+            here[:] = values
+        else:
+            here[:, channels[1]] = values[:, channels[0]]
 
 
-def _check_crops(table: Table, key: str, n_channels: int, px: int) -> None:
+def _check_crops(table: Table, key: str, expected: tuple[int, ...]) -> None:
     shape = table.array(key).shape[1:]
-    if shape != (n_channels, px, px):
+    if shape != expected:
         raise CorpusError(
-            f"{table.path / key}: crops of {shape}, but the section's channels and level say {(n_channels, px, px)}. "
+            f"{table.path / key}: crops of {shape}, but the section's channels and level say {expected}. "
             "Run `spatia verify`."
         )
 
