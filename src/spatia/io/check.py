@@ -18,6 +18,7 @@ from spatia.io.check_counts import count_findings, gene_findings, survey_counts
 from spatia.io.check_forecast import Forecast, forecast_findings
 from spatia.io.check_geometry import (
     duplicate_finding,
+    no_outlines_finding,
     outline_findings,
     position_findings,
     spread_sample,
@@ -124,9 +125,11 @@ def _check_space(slide: SpatialData, source: Source, settings: CheckSettings) ->
         judged, by_label = label_findings(labels, table.obs[keys.LABEL].to_numpy(np.int64), position)
         findings += judged
         diameter = diameter if np.isfinite(diameter) else by_label
+    if not surveys and labels is None:
+        findings.append(no_outlines_finding())
     if pyramid is not None:
         findings += extent_findings(pyramid, position, slide_info(slide), source)
-        usable = diameter if 1.0 < diameter < 200.0 else TYPICAL_DIAMETER_UM  # beyond: refused above, NaN: unknown
+        usable = diameter if 1.0 < diameter < 40.0 else TYPICAL_DIAMETER_UM  # beyond: refused above, NaN: unknown
         findings += alignment_findings(
             pyramid, position, rows=window, surveys=surveys, diameter_um=usable, settings=settings.alignment
         )

@@ -123,6 +123,18 @@ def outline_findings(
     return findings
 
 
+def no_outlines_finding() -> Finding:
+    """Record that a slide has neither outlines nor labels."""
+    return Finding(
+        "cells-outlines",
+        "warning",
+        "cell outlines or labels",
+        "none",
+        "outlines or labels of the cells",
+        "Masks stay empty and shapes unmeasured; crops and counts are not concerned.",
+    )
+
+
 def _presence(prefix: str, what: str, survey: OutlineSurvey) -> Finding:
     n, without = survey.present.size, int((~survey.present).sum())
     none_matches = without == n and n > 0

@@ -269,7 +269,7 @@ def _cause(stated: Score | None, others: Sequence[tuple[Placement, Score]]) -> s
     """Return what fits clearly better than the stated placement, as a sentence with its score; None if nothing does."""
     if stated is not None and _shifted(stated):
         dx, dy = stated.shift_um
-        return f"the cells lie on the image if moved by ({dx:+.1f}, {dy:+.1f}) µm (z {stated.shift_z:.1f})"
+        return f"the shapes lie on the stain if moved by ({dx:+.1f}, {dy:+.1f}) µm (z {stated.shift_z:.1f})"
     wrong = [(placement, score) for placement, score in others if placement is not AS_STATED]
     if not wrong:
         return None
