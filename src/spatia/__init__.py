@@ -8,24 +8,52 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from spatia.corpus.build import build
+    from spatia.corpus.corpus import Corpus
+    from spatia.corpus.verify import verify
+    from spatia.data.loader import cell_loader, niche_loader, tissue_loader
+    from spatia.io.check import check_slide
     from spatia.io.read import read_slide
     from spatia.io.source import Source
+    from spatia.simulate.slide import simulate as simulate_slides
     from spatia.version import __version__
 
-# public name -> module that defines it
+# public name -> module that defines it, and the name there. No public name may be that of a package: importing
+# spatia.simulate sets the attribute `simulate` to the package, hence `simulate_slides`.
 _DEFINED_IN = {
-    "Source": "spatia.io.source",
-    "__version__": "spatia.version",
-    "read_slide": "spatia.io.read",
+    "Corpus": ("spatia.corpus.corpus", "Corpus"),
+    "Source": ("spatia.io.source", "Source"),
+    "__version__": ("spatia.version", "__version__"),
+    "build": ("spatia.corpus.build", "build"),
+    "cell_loader": ("spatia.data.loader", "cell_loader"),
+    "check_slide": ("spatia.io.check", "check_slide"),
+    "niche_loader": ("spatia.data.loader", "niche_loader"),
+    "read_slide": ("spatia.io.read", "read_slide"),
+    "simulate_slides": ("spatia.simulate.slide", "simulate"),
+    "tissue_loader": ("spatia.data.loader", "tissue_loader"),
+    "verify": ("spatia.corpus.verify", "verify"),
 }
 
-__all__ = ["Source", "__version__", "read_slide"]
+__all__ = [
+    "Corpus",
+    "Source",
+    "__version__",
+    "build",
+    "cell_loader",
+    "check_slide",
+    "niche_loader",
+    "read_slide",
+    "simulate_slides",
+    "tissue_loader",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _DEFINED_IN:
         raise AttributeError(f"module 'spatia' has no attribute {name!r}; public names: {', '.join(__all__)}")
-    value = getattr(importlib.import_module(_DEFINED_IN[name]), name)
+    module, defined_as = _DEFINED_IN[name]
+    value = getattr(importlib.import_module(module), defined_as)
     globals()[name] = value  # the next use finds it without this function
     return value
 
