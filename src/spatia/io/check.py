@@ -93,7 +93,7 @@ def _check_table(slide: SpatialData, source: Source, settings: CheckSettings) ->
     findings = [_size_finding(table.n_obs), duplicate_finding(table.obs_names)]
     survey = survey_counts(table.X)
     findings += count_findings(survey, source)
-    findings += gene_findings(table, survey.feature_totals)
+    findings += gene_findings(table, survey.feature_totals, source)
     pyramid = slide_pyramid(slide)
     findings += forecast_findings(table.n_obs, survey.n_values, pyramid, settings.forecast)
     return findings

@@ -177,12 +177,14 @@ def _raw_finding(survey: CountSurvey, intensity: bool) -> Finding:
     )
 
 
-def gene_findings(table: ad.AnnData, feature_totals: NDArray[np.float64]) -> list[Finding]:
+def gene_findings(table: ad.AnnData, feature_totals: NDArray[np.float64], source: Source) -> list[Finding]:
     """Judge the names of the features: Ensembl ids, controls, duplicates, text that could be markup."""
     var = table.var
     is_gene = (var[keys.FEATURE_TYPE].astype(str) == "gene").to_numpy()
     genes = var.loc[is_gene]
-    findings = [_id_finding(genes), _control_finding(var, is_gene, feature_totals)]
+    findings = [_control_finding(var, is_gene, feature_totals)]
+    if source.measure == "counts":  # proteins have no gene ids
+        findings.insert(0, _id_finding(genes))
     for column, what in ((keys.GENE_ID, "gene ids"), (keys.SYMBOL, "gene symbols")):
         names = genes[column].astype(str)
         repeated = names[names.duplicated()].unique()
