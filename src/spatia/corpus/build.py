@@ -1,5 +1,6 @@
 """Build a corpus from slides: check each, build its section, register it. One bad section does not stop the others."""
 
+import json
 import platform as machine
 import traceback
 from collections.abc import Sequence
@@ -160,13 +161,14 @@ def _fingerprint(source: Source, info: SlideInfo, settings: BuildSettings) -> di
     """Say what decides the bytes of a section: digests of its input files, what the user said of it, settings, versions."""
     plain = source.to_json()
     plain.update({name: Path(value).name for name, value in plain.items() if isinstance(getattr(source, name), Path)})
-    return {
+    fingerprint = {
         "source": plain,
         "input": {name: input_digest(path) for name, path in sorted(_input_files(source, info).items())},
         "settings": settings.model_dump(),
         "versions": library_versions(),
-        "byteorder_and_python": [machine.machine(), machine.python_version()],
+        "machine": [machine.machine(), machine.python_version()],
     }
+    return dict(json.loads(json.dumps(fingerprint, default=str)))  # as it will be read back: lists, not tuples
 
 
 def _input_files(source: Source, info: SlideInfo) -> dict[str, Path]:
