@@ -9,6 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
+
 
 def planned(*arguments: str) -> list[str]:
     """Return the commands that `make` would run."""
@@ -25,6 +27,12 @@ def test_readme_opens_with_the_two_commands() -> None:
     assert first_block is not None
     commands = [line.split("#")[0].strip() for line in first_block.group().splitlines()]
     assert commands == ["make demo", "make test"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text()):
+        assert ((ROOT / page).parent / target).exists(), f"{page} links to {target}"
 
 
 @pytest.mark.parametrize("target", ["demo", "test", "check"])
