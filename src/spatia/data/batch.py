@@ -9,10 +9,12 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -92,12 +94,13 @@ class _Batch(ABC):
         self._expect("section", torch.int64, (n,))
         self._expect("position_um", torch.float32, (n, 2))
         self._expect("channels_present", torch.bool, (n, channels))
-        self._require(bool(torch.isfinite(self.position_um).all()), "position_um", "a position is NaN or infinite")
+        self._require(bool(np.isfinite(_host(self.position_um)).all()), "position_um", "a position is NaN or infinite")
         self._require(self.um_per_px > 0, "um_per_px", f"{self.um_per_px} is not positive")
         if self.images is not None:
             self._expect("images", torch.uint8, (n, channels, None, None))
-            if not self.channels_present.all():
-                stray = self.images[~self.channels_present].any()
+            present = _host(self.channels_present)
+            if not present.all():
+                stray = _host(self.images)[~present].any()
                 self._require(not stray, "images", "intensities in a channel that is not present")
 
     @abstractmethod
@@ -161,23 +164,26 @@ class CellBatch(_Batch):
         if n:
             self._require(int(self.section.min()) >= 0, "section", "a negative index")
             self._require(int(self.section.max()) < n_sections, "section", f"an index beyond {n_sections} sections")
-            share_valid = bool(((self.image_share >= 0) & (self.image_share <= 1)).all())
+            share = _host(self.image_share)
+            share_valid = bool(((share >= 0) & (share <= 1)).all())
             self._require(share_valid, "image_share", "outside [0, 1]")
         if self.masks is not None:
             self._expect("masks", torch.uint8, (n, None, None))
-            if not self.mask_present.all():
-                self._require(not self.masks[~self.mask_present].any(), "masks", "a mask where none is present")
+            present = _host(self.mask_present)
+            if not present.all():
+                self._require(not _host(self.masks)[~present].any(), "masks", "a mask where none is present")
         if self.counts is not None:
             self._expect("counts", torch.float32, (n, n_genes))
-            self._check_counts(self.counts)
+            self._check_counts(_host(self.counts))
 
-    def _check_counts(self, counts: Tensor) -> None:
-        if not counts.numel():
+    def _check_counts(self, counts: NDArray[np.float32]) -> None:
+        if not counts.size:
             return
-        low, high = (float(bound) for bound in torch.aminmax(counts))  # both are NaN if any count is
+        low, high = float(counts.min()), float(counts.max())  # both are NaN if any count is
         self._require(low >= 0 and high < float("inf"), "counts", f"NaN, negative or infinite (range {low} to {high})")
-        if not self.panel_measured.all():
-            stray = ((counts != 0) & ~self.measured).any()
+        panel = _host(self.panel_measured)
+        if not panel.all():
+            stray = ((counts != 0) & ~panel[_host(self.section)]).any()
             self._require(not stray, "counts", "a count in a gene that the section's panel does not measure")
 
 
@@ -255,6 +261,11 @@ class TissueBatch(_Batch):
         self._expect_offsets("offsets", len(self), len(self.niches))
         same = torch.equal(self.niches.section, self.section[self.niche_window])
         self._require(same, "niches", "a niche of another section")
+
+
+def _host(tensor: Tensor) -> NDArray[Any]:
+    # checks run on arrays: torch would wake its thread pool for each, which costs more than the check
+    return tensor.detach().cpu().numpy()
 
 
 Batch = CellBatch | NicheBatch | TissueBatch

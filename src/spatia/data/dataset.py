@@ -41,9 +41,6 @@ class Rows:
     images: NDArray[np.uint8] | None
     channels_present: NDArray[np.bool_]
 
-    def __reduce__(self) -> Any:
-        return _from_tensors, (type(self), _to_tensors(self))
-
     @property
     def draw(self) -> Draw:
         """All rows in order."""
@@ -230,7 +227,7 @@ class PoolReader:
                 f"{source.section.cells.path}: X has {panel.shape[1]} columns, but var names "
                 f"{len(source.gene_columns)} genes. Run `spatia verify`."
             )
-        column = source.gene_columns[panel.indices]
+        column = source.gene_columns.astype(np.int32)[panel.indices]
         kept = column >= 0
         before = np.concatenate([[0], np.cumsum(kept)])  # entries kept before each entry
         entries = (panel.data[kept].astype(np.float32), column[kept], before[panel.indptr])
@@ -303,27 +300,3 @@ def _check_crops(table: Table, key: str, expected: tuple[int, ...]) -> None:
             f"{table.path / key}: crops of {shape}, but the section's channels and level say {expected}. "
             "Run `spatia verify`."
         )
-
-
-def _to_tensors(rows: Rows) -> dict[str, Any]:
-    # torch passes tensors between processes through shared memory; arrays would be copied through a pipe
-    import torch
-
-    state: dict[str, Any] = {}
-    for field in fields(rows):
-        value = getattr(rows, field.name)
-        if isinstance(value, sp.csr_matrix):
-            parts = (value.data, value.indices, value.indptr)
-            state[field.name] = (tuple(torch.from_numpy(part) for part in parts), value.shape)
-        else:
-            state[field.name] = torch.from_numpy(value) if isinstance(value, np.ndarray) else value
-    return state
-
-
-def _from_tensors(kind: type[Rows], state: dict[str, Any]) -> Rows:
-    for name, value in state.items():
-        if isinstance(value, tuple):
-            state[name] = sp.csr_matrix(tuple(part.numpy() for part in value[0]), shape=value[1])
-        elif hasattr(value, "numpy"):
-            state[name] = value.numpy()
-    return kind(**state)

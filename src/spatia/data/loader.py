@@ -2,23 +2,32 @@
 
 import hashlib
 import json
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
 from spatia.corpus.corpus import Corpus
 from spatia.data.batch import CellBatch, NicheBatch, TissueBatch
 from spatia.data.collate import Collator
 from spatia.data.dataset import READABLE, PoolReader, Rows
-from spatia.data.samplers import BlockStream, CellPlan, GroupPlan, Plan, RepeatStream, Share, Stream, balanced_repeats
+from spatia.data.samplers import (
+    BlockStream,
+    CellPlan,
+    Draw,
+    GroupPlan,
+    Plan,
+    RepeatStream,
+    Share,
+    Stream,
+    balanced_repeats,
+)
 from spatia.data.sources import Source, class_codes, joint_levels, open_sources
 from spatia.data.vocabulary import Vocabulary
+from spatia.data.workers import Pools, read_in_processes, read_in_thread
 from spatia.errors import SettingsError
 
 BatchT = TypeVar("BatchT", CellBatch, NicheBatch, TissueBatch)
@@ -120,7 +129,7 @@ class Loader(IterableDataset[BatchT], Generic[BatchT]):
         self._batch = 0  # batches handed out in this epoch
         self._resume_at = 0
         self._collator, self._num_workers, self._fingerprint = collator, num_workers, fingerprint
-        self._pools = _Pools(reader, planner)
+        self._pools = Pools(reader, planner)
 
     def __len__(self) -> int:
         return int(self._pools.plan(self.epoch).pool_starts[-1])
@@ -159,61 +168,16 @@ class Loader(IterableDataset[BatchT], Generic[BatchT]):
         self.epoch, self._batch = int(state["epoch"]), int(state["batch"])
         self._resume_at = self._batch
 
-    def _draws(self, epoch: int, first: int, *, in_worker: bool) -> Iterator[tuple[Rows, Any]]:
+    def _draws(self, epoch: int, first: int, *, in_worker: bool) -> Iterator[tuple[Rows, Draw]]:
         plan = self._pools.plan(epoch)
         starts = plan.pool_starts
         first_pool = int(np.searchsorted(starts, first, side="right")) - 1
         wanted = [(epoch, pool) for pool in range(first_pool, len(starts) - 1)]
         workers = 0 if in_worker else self._num_workers
-        read = _read_ahead(self._pools, wanted) if workers == 0 else _read_in_workers(self._pools, wanted, workers)
+        read = read_in_processes(self._pools, wanted, workers) if workers else read_in_thread(self._pools, wanted)
         for (_, pool), rows in zip(wanted, read, strict=True):
             for draw in plan.pool(pool)[max(0, first - int(starts[pool])) :]:
                 yield rows, draw
-
-
-class _Pools(Dataset[Rows]):
-    """Pools by (epoch, number): what a thread or a worker process reads."""
-
-    def __init__(self, reader: PoolReader, planner: Callable[[int], Plan]) -> None:
-        self._reader, self._planner = reader, planner
-        self._plan: tuple[int, Plan] | None = None
-
-    def plan(self, epoch: int) -> Plan:
-        if self._plan is None or self._plan[0] != epoch:
-            self._plan = (epoch, self._planner(epoch))
-        return self._plan[1]
-
-    def __getitem__(self, index: tuple[int, int]) -> Rows:
-        epoch, pool = index
-        return self._reader(self.plan(epoch).pool(pool))
-
-
-def _read_ahead(pools: _Pools, wanted: Sequence[tuple[int, int]]) -> Iterator[Rows]:
-    """Read the next pool in a thread while one is consumed; what the thread raises is raised here."""
-    executor = ThreadPoolExecutor(1, thread_name_prefix="spatia-reader")
-    pending: deque[Future[Rows]] = deque()
-    try:
-        for index in wanted:
-            pending.append(executor.submit(pools.__getitem__, index))
-            if len(pending) > 1:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
-
-
-def _read_in_workers(pools: _Pools, wanted: Sequence[tuple[int, int]], num_workers: int) -> Iterator[Rows]:
-    """Read pools in processes, in order; spawned, because zarr's event loop does not survive a fork."""
-    loader = DataLoader(
-        pools,
-        batch_size=None,
-        sampler=wanted,
-        num_workers=num_workers,
-        prefetch_factor=1,
-        multiprocessing_context="spawn",
-    )
-    yield from loader
 
 
 @dataclass(frozen=True)
