@@ -13,6 +13,7 @@ def inspect(
     """Say what is in a corpus: sections, cells, genes, channels, levels, splits."""
     from json import dumps
 
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -26,13 +27,15 @@ def inspect(
     levels = ", ".join(
         f"{name} {level['size_um']:g} µm on {level['px']:g} px" for name, level in summary.levels.items()
     )
-    console = Console()
+    console = Console(width=None if Console().is_terminal else 160, highlight=False)
     console.print(
         f"[bold]{escape(summary.path)}[/bold]  {summary.n_cells:,} cells, {summary.n_genes:,} genes\n"
-        f"levels: {levels}\nniches: {escape(str(summary.niches))}\nsplits: {escape(', '.join(summary.splits) or 'none')}\n"
+        f"levels: {levels}\nniches: {summary.niches['definition']}\nsplits: {escape(', '.join(summary.splits) or 'none')}\n"
         f"id: {summary.corpus_id}"
     )
-    table = Table("section", "platform", "donor", "cells", "niches", "tissue windows", "genes", "median counts")
+    table = Table(
+        "section", "platform", "donor", "cells", "niches", "windows", "genes", "median counts", box=SIMPLE_HEAD
+    )
     table.add_column("channels")
     table.add_column("image")
     table.add_column("kB/cell", justify="right")
