@@ -238,6 +238,7 @@ BREAKS: dict[str, tuple[Break, str, str, str]] = {
     "pixel size / 4.7, cause": (_pixel_size("0.090"), "image-alignment", "refused", "pixel size 4.71 x the stated"),
     "pixel size x 2 in one place": (_experiment(pixel_size=0.85), READING, "refused", "0.425"),
     "pixel size as text": (_experiment(pixel_size="big"), READING, "refused", "pixel_size is 'big'"),
+    "pixel size 3 % off": (_pixel_size("0.438"), "image-drift", "refused", "fits a pixel size 0.97"),
     "positions in pixels": (_move(lambda xy: xy / 0.2125, *EVERYTHING), "cell-diameter", "refused", "times 0.212"),
     "outlines in pixels": (_move(lambda xy: xy / 0.2125, *OUTLINES), "cells-inside", "refused", "multiplying by 4.71"),
     "outlines in pixels, area": (_move(lambda xy: xy / 0.2125, OUTLINES[0]), "cells-area", "refused", "lengths 4.7"),

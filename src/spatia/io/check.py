@@ -15,6 +15,7 @@ from spatia.errors import MissingExtraError, SettingsError, SpatiaError
 from spatia.io.alignment import AlignmentSettings
 from spatia.io.border import Notice, slide_info, slide_labels, slide_outlines, slide_pyramid, slide_table
 from spatia.io.check_counts import count_findings, gene_findings, survey_counts
+from spatia.io.check_drift import drift_findings
 from spatia.io.check_forecast import Forecast, forecast_findings
 from spatia.io.check_geometry import (
     duplicate_finding,
@@ -133,6 +134,7 @@ def _check_space(slide: SpatialData, source: Source, settings: CheckSettings) ->
         findings += alignment_findings(
             pyramid, position, rows=window, surveys=surveys, diameter_um=usable, settings=settings.alignment
         )
+        findings += drift_findings(pyramid, position, usable, settings.alignment)
     return findings
 
 

@@ -50,6 +50,8 @@ class ImageLimits:
         Cells in the window below which a low score is not held against the image; and below which none is computed.
     z, z_refused
         Score of the stain in place: below the first a warning, below the second a refusal.
+    auc
+        Chance that a stain pixel inside a shape is brighter than one outside, below which there is a warning.
     shift_um, shift_refused_um
         Best translation beyond which the image counts as slightly off, and as shifted.
     other_z, other_gain
@@ -62,6 +64,7 @@ class ImageLimits:
     fewest: int = 60
     fewest_scored: int = 30
     z: float = 6.0
+    auc: float = 0.56
     z_refused: float = 4.0
     shift_um: float = 2.5
     shift_refused_um: float = 5.0
@@ -230,7 +233,7 @@ def _shapes(
 
 def _judge(stated: Score | None, others: Sequence[tuple[Placement, Score]], shapes: str, n_cells: int) -> Finding:
     what = f"image alignment: {shapes}, against the same shapes moved elsewhere"
-    expected = f"z >= {LIMITS.z:g} and best within {LIMITS.shift_um:g} µm"
+    expected = f"z >= {LIMITS.z:g}, AUC >= {LIMITS.auc:g}, best within {LIMITS.shift_um:g} µm"
     cause = _cause(stated, others)
     if stated is None:
         found = f"{n_cells} cells on the image: too few to judge"
@@ -249,7 +252,7 @@ def _judge(stated: Score | None, others: Sequence[tuple[Placement, Score]], shap
         found = f"{found}; no swap, flip, scale or shift does better"
         remedy = "Image of another region or slide, or a channel without cells? Give the right image, or --no-image."
         return Finding("image-alignment", "refused", what, found, expected, remedy, forceable=True)
-    if stated.z < LIMITS.z:
+    if stated.z < LIMITS.z or stated.auc < LIMITS.auc:
         remedy = "Weak: look at the figure (--figure) before trusting crops."
         return Finding("image-alignment", "warning", what, found, expected, remedy)
     if stated.distance_um > LIMITS.shift_um and stated.shift_z > 1.15 * stated.z:

@@ -19,6 +19,7 @@ from spatia.io.alignment import (
     stain_channel,
 )
 from spatia.io.border import Level, Pyramid
+from spatia.io.check_drift import corner_offsets, drift_findings
 from spatia.io.check_image import LIMITS, alignment_findings, alignment_rows
 
 SIDE_UM = 400.0
@@ -122,6 +123,23 @@ def test_a_wrong_pixel_size_is_found(pyramid: Pyramid, position: np.ndarray, fac
     finding = _finding(wrong, position)
     assert finding.severity == "refused"
     assert f"pixel size {factor:.3g} x the stated" in finding.found
+
+
+@pytest.mark.parametrize(("growth", "degrees"), [(0.03, 0.0), (0.0, 2.0)])
+def test_a_drift_is_measured(pyramid: Pyramid, position: np.ndarray, growth: float, degrees: float) -> None:
+    assert [finding.severity for finding in drift_findings(pyramid, position, DIAMETER_UM, AlignmentSettings())] == [
+        "ok"
+    ]
+    turn, middle = np.deg2rad(degrees), position.mean(axis=0)
+    matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) / (1 + growth)
+    moved = (position - middle) @ matrix.T + middle
+    corners = corner_offsets(pyramid, moved, DIAMETER_UM, AlignmentSettings())
+    expected = [(np.array(c.position_um) - middle) @ np.linalg.inv(matrix).T + middle - c.position_um for c in corners]
+    assert len(corners) == 4
+    assert np.allclose([c.offset_um for c in corners], expected, atol=1.6)
+    (finding,) = drift_findings(pyramid, moved, DIAMETER_UM, AlignmentSettings())
+    assert finding.severity in ("warning", "refused")
+    assert ("pixel size 0.9" if growth else "turn by -") in finding.found
 
 
 def test_nuclei_dark_on_white_are_seen(position: np.ndarray) -> None:
