@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 
-def simulate(
+def simulate(  # noqa: PLR0917 - typer reads the options from here
     out: Annotated[Path, typer.Argument(help="Folder to make: the bundle, or with several sections their parent.")],
     cells: Annotated[int, typer.Option(help="Cells of each section.")] = 20_000,
     sections: Annotated[int, typer.Option(help="Number of sections, each a bundle of its own.")] = 1,

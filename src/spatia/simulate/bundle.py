@@ -60,7 +60,7 @@ def write_tables(
         matrix.add(counts)
         sums.append(np.stack([counts[:, kinds == kind].sum(1).A1 for kind in ("Gene Expression", *CONTROLS)], 1))
         if transcripts is not None:
-            transcripts.add(number, block, counts)
+            transcripts.add(number, block, counts, spilled)
         progress("counts", number + 1, len(parts))
     matrix.close()
     if transcripts is not None:
@@ -70,12 +70,12 @@ def write_tables(
     )
     table.to_parquet(folder / "cells.parquet", index=False)
     table.to_csv(folder / "cells.csv.gz", index=False, compression={"method": "gzip", "mtime": 0, "compresslevel": 4})
-    write_panel(folder / "gene_panel.json", section, features)
+    write_panel(folder / "gene_panel.json", features)
     unassigned = transcripts.share_unassigned if transcripts is not None else 0.0
     return BundleNumbers(int(table["transcript_counts"].median()), float(table["cell_area"].sum()), 1 - unassigned)
 
 
-def write_panel(path: Path, section: Section, features: Features) -> None:
+def write_panel(path: Path, features: Features) -> None:
     """Write ``gene_panel.json`` in the vendor's structure: every target with its name, and genes with their id."""
     kind_names = {
         "Gene Expression": "gene",

@@ -116,15 +116,12 @@ def counterfactual(
     ids = cell_ids(truth.settings.seed, truth.section.number, len(truth.section.cells))
     rows = _rows(truth, ids, wanted, cell_ids_wanted, n_cells)
     changed = _changed_cells(truth, rows, wanted)
-    return _as_anndata(
-        truth,
-        rows,
-        ids[rows],
-        wanted,
-        _change_counts(Path(bundle), truth, rows, changed),
-        _crops(truth, rows, changed, size_um, size_px),
-        size_um / size_px,
-    )
+    result = _as_anndata(truth, rows, wanted, _change_counts(Path(bundle), truth, rows, changed))
+    crops = _crops(truth, rows, changed, size_um, size_px)
+    result.obsm["images_factual"], result.obsm["images_counterfactual"] = crops.factual, crops.changed
+    result.obsm["mask_factual"], result.obsm["mask_counterfactual"] = crops.mask_factual, crops.mask_changed
+    result.uns["um_per_px"] = size_um / size_px
+    return result
 
 
 def write_counterfactual(bundle: Path, transition: str, *, n_cells: int) -> Path:
@@ -235,6 +232,15 @@ def read_counts(bundle: Path, rows: NDArray[np.int64]) -> csr_matrix:
 
 
 @dataclass(frozen=True)
+class _Resampling:
+    """The whole pixels under a crop, and the matrices (size_px, window) that average them by area."""
+
+    window: Window
+    across: NDArray[np.float64]
+    down: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class _Crops:
     """Images (n, 4, px, px) uint16 and masks (n, px, px) uint8, before and after."""
 
@@ -252,12 +258,12 @@ def _crops(truth: Truth, rows: NDArray[np.int64], changed: _Changed, size_um: fl
     parts = []
     for i, row in enumerate(rows.tolist()):
         corner = (centroid[i] - size_um / 2) / microscope.um_per_px
-        window, across, down = _resampling(corner, size_um / microscope.um_per_px, size_px)
-        local = local_cells(cells, tree, microscope, window)
+        place = _resampling(corner, size_um / microscope.um_per_px, size_px)
+        local = local_cells(cells, tree, microscope, place.window)
         here = cells.take(local)
         own = int(np.searchsorted(local, row))
         there = _with_cell(here, own, changed.cells, i)
-        parts.append([_crop(which, own, microscope, window, across, down) for which in (here, there)])
+        parts.append([_crop(which, own, microscope, place) for which in (here, there)])
     images = [np.stack([pair[side][0] for pair in parts]) for side in (0, 1)]
     masks = [np.stack([pair[side][1] for pair in parts]) for side in (0, 1)]
     return _Crops(images[0], images[1], masks[0], masks[1])
@@ -273,17 +279,17 @@ def _with_cell(here: Cells, own: int, changed: Cells, row: int) -> Cells:
 
 
 def _crop(
-    cells: Cells, own: int, microscope: Microscope, window: Window, across: NDArray, down: NDArray
+    cells: Cells, own: int, microscope: Microscope, place: _Resampling
 ) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
-    image = render_local(cells, microscope, window)
-    labels, _ = label_windows(cells, window, microscope.um_per_px)
+    image = render_local(cells, microscope, place.window)
+    labels, _ = label_windows(cells, place.window, microscope.um_per_px)
     fine = np.concatenate([image.astype(np.float64), (labels == own + 1)[None] * 255.0])
-    small = np.rint(down @ fine @ across.T)
+    small = np.rint(place.down @ fine @ place.across.T)
     return small[:4].astype(np.uint16), small[4].astype(np.uint8)
 
 
-def _resampling(corner_px: NDArray[np.float64], side_px: float, size_px: int) -> tuple[Window, NDArray, NDArray]:
-    """Return the window of whole pixels under a crop, and the matrices (size_px, window) that average it by area."""
+def _resampling(corner_px: NDArray[np.float64], side_px: float, size_px: int) -> _Resampling:
+    """Return how to average whole pixels of the slide by area into a crop that starts anywhere."""
     first = np.floor(corner_px).astype(int)
     last = np.ceil(corner_px + side_px).astype(int)
     weights = []
@@ -292,35 +298,27 @@ def _resampling(corner_px: NDArray[np.float64], side_px: float, size_px: int) ->
         low = np.arange(first[axis], last[axis])
         overlap = np.minimum(edges[1:, None], low + 1) - np.maximum(edges[:-1, None], low)
         weights.append(np.maximum(overlap, 0) * (size_px / side_px))
-    return Window(int(first[1]), int(first[0]), int(last[1]), int(last[0])), weights[0], weights[1]
+    return _Resampling(Window(int(first[1]), int(first[0]), int(last[1]), int(last[0])), weights[0], weights[1])
 
 
 def _as_anndata(
-    truth: Truth,
-    rows: NDArray[np.int64],
-    ids: NDArray[np.str_],
-    transition: Transition,
-    counts: tuple[csr_matrix, csr_matrix],
-    crops: _Crops,
-    um_per_px: float,
+    truth: Truth, rows: NDArray[np.int64], transition: Transition, counts: tuple[csr_matrix, csr_matrix]
 ) -> ad.AnnData:
-    cells, panel = truth.section.cells, truth.section.expression.panel
-    gene = section_features(truth.section).gene
+    cells = truth.section.cells
+    features = section_features(truth.section)
+    ids = cell_ids(truth.settings.seed, truth.section.number, len(cells))[rows].astype(object)
     obs = pd.DataFrame(
         {
-            "cell_id": ids.astype(object),
+            "cell_id": ids,
             "type": np.array(TYPE_NAMES, object)[cells.kind[rows]],
             "state_before": cells.states[rows, STATES.index(transition.state)],
             "state_after": np.full(len(rows), transition.target, np.float32),
         },
-        index=ids.astype(object),
+        index=ids,
     )
-    symbols = np.array(panel.symbols, object)[gene]
-    var = pd.DataFrame({"symbol": symbols}, index=np.array(panel.gene_ids, object)[gene])
+    n_genes = len(features.gene)
+    var = pd.DataFrame({"symbol": features.names[:n_genes]}, index=features.ids[:n_genes])
     result = ad.AnnData(X=counts[1], obs=obs, var=var, layers={"factual": counts[0]})
-    result.obsm["images_factual"], result.obsm["images_counterfactual"] = crops.factual, crops.changed
-    result.obsm["mask_factual"], result.obsm["mask_counterfactual"] = crops.mask_factual, crops.mask_changed
     result.uns["transition"] = {"state": transition.state, "source": transition.source, "target": transition.target}
-    result.uns["um_per_px"] = um_per_px
     result.uns["channels"] = list(CHANNELS)
     return result

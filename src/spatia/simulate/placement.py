@@ -161,7 +161,7 @@ def _crowded_pairs(position: NDArray[np.float64], discs: _Discs, slack: float) -
     return pairs, distance, direction
 
 
-def _hard_core(position: NDArray[np.float64], discs: _Discs, priority: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _hard_core(position: NDArray[np.float64], discs: _Discs, priority: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Keep a maximal set of cells none of which is closer to another than the sum of their reaches.
 
     In each round the cells that outrank all their live rivals stay, and their rivals go.

@@ -18,9 +18,9 @@ COMPRESSION: dict[Codec, str | None] = {"deflate": "adobe_deflate", "jpeg2000": 
 def encode(tile: NDArray[np.uint16], codec: Codec) -> bytes:
     """Encode one tile as TIFF stores it."""
     if codec == "deflate":
-        return imagecodecs.deflate_encode(tile.tobytes(), level=1, raw=False)
+        return bytes(imagecodecs.deflate_encode(tile.tobytes(), level=1, raw=False))
     if codec == "jpeg2000":
-        return imagecodecs.jpeg2k_encode(tile, codecformat="j2k", level=0, reversible=True)
+        return bytes(imagecodecs.jpeg2k_encode(tile, codecformat="j2k", level=0, reversible=True))
     return tile.tobytes()
 
 

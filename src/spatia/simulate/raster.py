@@ -5,6 +5,7 @@ reach, and cells come from the whole section. So tiles, crops and counterfactual
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,13 +84,20 @@ def blur(image: NDArray[np.float32], sigma_px: float) -> NDArray[np.float32]:
     return correlate1d(correlate1d(image, kernel, axis=-1, mode="constant"), kernel, axis=-2, mode="constant")
 
 
+@lru_cache(maxsize=160)  # 40 MB: neighbouring windows, and the two crops of a counterfactual, share squares
+def _noise_square(seed: int, stream: Stream, *place: int) -> NDArray[np.float32]:
+    section, number, row, column = place
+    far = 4096  # rows and columns may be negative in the margin; seeds may not
+    rng = generator(seed, stream, section, number, row + far, column + far)
+    return rng.standard_normal((NOISE_PX, NOISE_PX), np.float32)
+
+
 def noise_field(microscope: Microscope, stream: Stream, number: int, window: Window) -> NDArray[np.float32]:
     """Return standard normal noise of a window, put together from fixed squares."""
     out = np.empty(window.shape, np.float32)
     for row in range(window.top // NOISE_PX, (window.bottom - 1) // NOISE_PX + 1):
         for column in range(window.left // NOISE_PX, (window.right - 1) // NOISE_PX + 1):
-            place = (microscope.section, number, row + 4096, column + 4096)
-            square = generator(microscope.seed, stream, *place).standard_normal((NOISE_PX, NOISE_PX), np.float32)
+            square = _noise_square(microscope.seed, stream, microscope.section, number, row, column)
             top, left = row * NOISE_PX, column * NOISE_PX
             y0, y1 = max(top, window.top), min(top + NOISE_PX, window.bottom)
             x0, x1 = max(left, window.left), min(left + NOISE_PX, window.right)

@@ -92,7 +92,7 @@ def smooth_field(rng: np.random.Generator, n: int, length_um: float) -> NDArray[
 
 
 def pack_discs(
-    rng: np.random.Generator, allowed: NDArray[np.bool_], radii_um: NDArray[np.float64], gap_um: float
+    rng: np.random.Generator, allowed: NDArray[np.bool_], radii_um: NDArray[np.float64], gap_um: float, tries: int = 12
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Place discs without overlap at random inside a mask, largest first; those that find no place are left out.
 
@@ -106,7 +106,7 @@ def pack_discs(
     kept: list[float] = []
     if not len(free):
         return np.zeros((0, 2)), np.zeros(0)
-    tried = free[rng.integers(0, len(free), (len(radii_um), 12))]
+    tried = free[rng.integers(0, len(free), (len(radii_um), tries))]
     buckets: dict[tuple[int, int], list[int]] = {}
     reach = 2 * float(radii_um.max(initial=1.0)) + gap_um
     for radius, candidates in zip(np.sort(radii_um)[::-1], tried, strict=True):
@@ -213,8 +213,8 @@ def _aggregates(
     rng: np.random.Generator, allowed: NDArray[np.bool_], side_um: float, area_mm2: float
 ) -> NDArray[np.float32]:
     """Return 1 − (distance to the centre) / (radius) of immune aggregates, 0 elsewhere; borders are uneven."""
-    radii = rng.uniform(0.35, 1.0, int(np.ceil(1.6 * area_mm2))) * min(110.0, 0.10 * side_um)
-    centres, radii = pack_discs(rng, allowed, radii, gap_um=40.0)
+    radii = rng.uniform(0.4, 1.0, int(np.ceil(2.2 * area_mm2))) * min(100.0, 0.09 * side_um)
+    centres, radii = pack_discs(rng, allowed, radii, gap_um=40.0, tries=400)
     n = allowed.shape[0]
     depth = np.zeros((n, n), np.float32)
     bend = 0.25 * smooth_field(rng, n, 18.0)

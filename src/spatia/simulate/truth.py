@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from spatia.errors import SlideError
 from spatia.simulate.celltypes import DOMAINS, FEATURES, STATES, TYPE_NAMES
@@ -49,13 +50,21 @@ def write_truth(folder: Path, settings: SimulationSettings, section: Section) ->
     (truth / "simulation.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def _named(codes: NDArray[np.int8], names: tuple[str, ...]) -> pd.Categorical:
+    return pd.Categorical(np.array(names, object)[codes], categories=list(names))
+
+
+def _codes(column: pd.Series, names: tuple[str, ...]) -> NDArray[np.int8]:
+    return pd.Categorical(column, categories=list(names)).codes.astype(np.int8)
+
+
 def truth_table(settings: SimulationSettings, section: Section) -> pd.DataFrame:
     """Return what is true of every cell: one row per cell, in the order of the bundle."""
     cells = section.cells
     table = {
         "cell_id": cell_ids(settings.seed, section.number, len(cells)).astype(object),
-        "type": pd.Categorical.from_codes(cells.kind, list(TYPE_NAMES)),
-        "domain": pd.Categorical.from_codes(cells.domain, list(DOMAINS)),
+        "type": _named(cells.kind, TYPE_NAMES),
+        "domain": _named(cells.domain, DOMAINS),
         "donor": [f"donor_{section.donor + 1}"] * len(cells),
         "x_true_um": cells.centre_um[:, 0],
         "y_true_um": cells.centre_um[:, 1],
@@ -100,8 +109,8 @@ def read_truth(bundle: Path) -> Truth:
         outlines = Outlines(arrays["cell"], arrays["nucleus"], arrays["limit"])
     cells = Cells(
         centre_um=table[["x_true_um", "y_true_um"]].to_numpy(),
-        kind=table["type"].cat.set_categories(list(TYPE_NAMES)).cat.codes.to_numpy(np.int8),
-        domain=table["domain"].cat.set_categories(list(DOMAINS)).cat.codes.to_numpy(np.int8),
+        kind=_codes(table["type"], TYPE_NAMES),
+        domain=_codes(table["domain"], DOMAINS),
         axis=table["axis_rad"].to_numpy(),
         states=table[[f"state_{name}" for name in STATES]].to_numpy(np.float32),
         features=table[[f"latent_{name}" for name in FEATURES]].to_numpy(np.float32),
