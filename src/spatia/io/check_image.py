@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +205,7 @@ def score_others(
     pyramid: Pyramid, position_um: Floats, diameter_um: float, settings: AlignmentSettings
 ) -> list[tuple[Placement, Score]]:
     """Score every other placement with discs at the centroids, each in the densest window that it puts on the image."""
+    settings = replace(settings, max_px=min(settings.max_px, 1_000_000))  # twelve times as many windows, so smaller ones
     side = window_side_um(pyramid, settings)
     scored = []
     for placement in (AS_STATED, *placements(pyramid)):
