@@ -130,7 +130,7 @@ def _write_section(path: Path, section: TinySection, definition: str, px: dict[s
     else:  # the two cells before and after in the same section
         niche_cells = [rows[max(0, row - 2) : row + 3] for row in rows]
         niche_obs = pd.DataFrame({"n_cells": [len(cells) for cells in niche_cells]})
-        tissue_niches = columns("niche", window_end)
+        tissue_niches = {}
     indptr = np.cumsum([0, *(len(cells) for cells in niche_cells)])
     members = sp.csr_matrix((np.ones(indptr[-1], bool), np.concatenate(niche_cells), indptr), (len(niche_cells), n))
     pooled = members.astype(int) @ cell_counts(section, rows)
@@ -138,9 +138,7 @@ def _write_section(path: Path, section: TinySection, definition: str, px: dict[s
     large = {"images": crops(section, number, px["niche"]) if section.channels else None}
     _write_store(path / "niches.zarr", section, pooled, niche_obs, large, members)
 
-    tissue_obs = pd.DataFrame({"n_cells": np.diff([0, *window_end]), **tissue_niches})
-    if grid:
-        tissue_obs = tissue_obs.assign(**columns("cell", window_end))
+    tissue_obs = pd.DataFrame({"n_cells": np.diff([0, *window_end]), **columns("cell", window_end), **tissue_niches})
     pooled = np.add.reduceat(cell_counts(section, rows), np.concatenate([[0], window_end[:-1]]))
     large = {"images": crops(section, np.arange(len(sizes)), px["tissue"]) if section.channels else None}
     _write_store(path / "tissues.zarr", section, pooled, tissue_obs, large)

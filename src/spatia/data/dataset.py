@@ -178,8 +178,7 @@ class PoolReader:
         niches = []
         for source, at, row in self._by_section(key):
             start, stop = (
-                _take(source.section.tissues, f"obs/{name}", row).astype(np.int64)
-                for name in (keys.NICHE_START, keys.NICHE_STOP)
+                _take(source.section.tissues, f"obs/{name}", row).astype(np.int64) for name in source.window_niches
             )
             home = key[at] - row
             niches += [np.arange(a, b) + h for a, b, h in zip(start, stop, home, strict=True)]

@@ -321,9 +321,11 @@ def _fingerprint(corpora: Sequence[Corpus], planner: _Planner) -> str:
 
 
 def _typical_cells(sources: Sequence[Source], level: str) -> int:
-    """Cells of an average niche or window; 1 for cells and for niches around every cell (neighbours share cells)."""
-    if level == "cell" or (level == "niche" and not all(source.partitioned for source in sources)):
+    """Cells that one row of a level adds to a read, about."""
+    if level == "cell":
         return 1
+    if level == "niche" and not all(source.partitioned for source in sources):
+        return 8  # niches around neighbouring cells share most cells; long blocks would leave few of them in a pool
     n_rows = sum(source.section.n_rows(level) for source in sources)
     return max(1, sum(source.section.entry.n_cells for source in sources) // max(1, n_rows))
 

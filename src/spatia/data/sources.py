@@ -52,12 +52,16 @@ class Source:
 
     def cell_spans(self, level: str, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the first cell and the end of the cells of niches or windows ``[start, stop)``."""
-        # with a niche around every cell, the niches of a window are its cells
-        cells = (keys.CELL_START, keys.CELL_STOP)
-        names = cells if self.partitioned else (keys.NICHE_START, keys.NICHE_STOP)
-        table = self.section.table(level)
+        table, names = self.section.table(level), (keys.CELL_START, keys.CELL_STOP)
         first, end = (table.read(f"obs/{name}", start, stop).astype(np.int64) for name in names)
         return first, end
+
+    @property
+    def window_niches(self) -> tuple[str, str]:
+        """Columns of ``tissues.zarr`` that hold the first niche of a window and the end of its niches."""
+        if self.partitioned:
+            return keys.NICHE_START, keys.NICHE_STOP
+        return keys.CELL_START, keys.CELL_STOP  # niche i is the niche of cell i
 
     def sizes(self, level: str) -> NDArray[np.int64]:
         """Return the number of cells of every niche or window."""

@@ -170,7 +170,7 @@ def test_ranks_share_an_epoch_without_overlap(corpus, world_size):
     drawn = flat(flat(of_rank))
     assert len(set(drawn)) == len(drawn) > corpus.n_cells - 8 * world_size
     in_order = [cell_loader([corpus], rank=r, world_size=world_size, shuffle=False, **SMALL) for r in range(world_size)]
-    assert flat((flat(epoch(loader)) for loader in in_order)) == all_cells(corpus)
+    assert flat(flat(epoch(loader)) for loader in in_order) == all_cells(corpus)
 
 
 @pytest.mark.slow
@@ -220,7 +220,7 @@ def test_sections_are_balanced(corpus):
 def test_classes_are_balanced_and_weighted(corpus):
     def shares(**settings):
         loader = cell_loader([corpus], balance="cell_type", **settings, **SMALL)
-        drawn = flat((flat(epoch(loader)) for _ in range(8)))
+        drawn = flat(flat(epoch(loader)) for _ in range(8))
         kinds = [section.cells.column("cell_type").tolist() for section in corpus.sections.values()]
         names = [kinds[s][row] for s, row in drawn]
         return {name: names.count(name) / len(names) for name in ("tumour", "immune", "stroma")}
@@ -314,7 +314,7 @@ def test_windows_come_whole_with_niches_and_cells(corpus, tiny_corpus):
 
 def test_windows_of_niches_around_cells(tiny_knn_corpus):
     corpus = Corpus.open(tiny_knn_corpus.path)
-    niches = flat((rows(batch.niches) for batch in tissue_loader([corpus], shuffle=False)))
+    niches = flat(rows(batch.niches) for batch in tissue_loader([corpus], shuffle=False))
     assert niches == all_cells(corpus)
 
 
