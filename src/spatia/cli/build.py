@@ -9,7 +9,6 @@ from spatia.cli import slide_options as options
 
 if TYPE_CHECKING:
     from spatia.corpus.build import BuildResult
-    from spatia.corpus.settings import BuildSettings
     from spatia.io.source import Source
 
 LEVELS = "Levels and niches"
@@ -58,7 +57,9 @@ def build(
     from spatia.extras import require
 
     require("spatialdata", "io")
+    from spatia.config import make_settings
     from spatia.corpus.build import build as run
+    from spatia.corpus.settings import BuildSettings
 
     sources = _sources(
         samplesheet,
@@ -74,17 +75,18 @@ def build(
         no_image=no_image,
         platform=platform,
     )
-    settings = _settings(
-        cell={"size_um": cell_um, "px": cell_px},
-        niche={"size_um": niche_um, "px": niche_px},
-        tissue={"size_um": tissue_um, "px": tissue_px},
-        niches={
+    values = {
+        "cell": {"size_um": cell_um, "px": cell_px},
+        "niche": {"size_um": niche_um, "px": niche_px},
+        "tissue": {"size_um": tissue_um, "px": tissue_px},
+        "niches": {
             "definition": niche,
             "radius_um": radius_um,
             "neighbours": neighbours,
             "cells_per_niche": cells_per_niche,
         },
-    )
+    }
+    settings = make_settings(BuildSettings, values, where="spatia build")
     result = run(sources, out, settings, scheduler=scheduler, n_workers=workers, force=force)
     _print(result, as_json=json_)
     if result.exit_code:
@@ -101,20 +103,6 @@ def _sources(samplesheet: Path | None, slides: list[Path] | None, **given: objec
     from spatia.io.samplesheet import read_samplesheet
 
     return read_samplesheet(samplesheet)
-
-
-def _settings(**values: dict[str, object]) -> "BuildSettings":
-    from pydantic import ValidationError
-
-    from spatia.corpus.settings import BuildSettings
-    from spatia.errors import SettingsError
-
-    try:
-        return BuildSettings.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise SettingsError(f"{where}: {first['msg']}, found {first['input']!r}.") from error
 
 
 def _print(result: "BuildResult", *, as_json: bool) -> None:

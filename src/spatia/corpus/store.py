@@ -4,6 +4,7 @@ The layout (groups, ``encoding-type`` and ``encoding-version`` attributes) is an
 small parts go through anndata itself.
 """
 
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import ZstdCodec
 
+from spatia.corpus.files import write_json
 from spatia.corpus.settings import StorageSettings
 
 ARRAY: dict[str, Any] = {"encoding-type": "array", "encoding-version": "0.2.0"}
@@ -201,11 +203,21 @@ def write_uns(root: zarr.Group, entries: Mapping[str, Any]) -> None:
 
 
 def finish_store(path: Path) -> None:
-    """Consolidate the metadata, so that a store opens with one read."""
+    """Consolidate the metadata, so that a store opens with one read.
+
+    Left out where zarr 3.1 could then not list the store: its consolidated listing loses the group ``Sample`` beside
+    ``Sample.1``, because a full stop sorts before the slash (a table of melc_protein has such columns).
+    """
     with warnings.catch_warnings():
         # zarr says that consolidated metadata is not yet part of the v3 specification; every reader may ignore it
         warnings.filterwarnings("ignore", message=".*[Cc]onsolidated metadata.*")
         zarr.consolidate_metadata(path, zarr_format=3)
+        try:
+            list(zarr.open_group(path, mode="r").members(max_depth=None))
+        except KeyError:
+            metadata = json.loads((path / "zarr.json").read_text(encoding="utf-8"))
+            del metadata["consolidated_metadata"]
+            write_json(path / "zarr.json", metadata)
 
 
 @contextmanager
