@@ -35,6 +35,7 @@ MIXTURES: dict[str, dict[str, float]] = {
     "perivascular": {"fibroblast": 0.42, "pericyte": 0.22, "t_cell": 0.16, "macrophage": 0.14, "plasma": 0.06},
     "lobule": {"fibroblast": 0.70, "endothelial": 0.14, "t_cell": 0.07, "macrophage": 0.06, "plasma": 0.03},
 }
+SEPTUM_UM = 6.0  # half the width of the stroma between tumour nests
 ROUND = ("tumour", "macrophage", "t_cell", "b_cell", "plasma")  # their long axes follow nothing
 
 
@@ -91,7 +92,7 @@ def _parts(tissue: Tissue, position: NDArray[np.float64], domain: NDArray[np.int
         part[domain == DOMAIN_CODE[name]] = index[mixture]
     depth = tissue.at(tissue.tumour_depth_um, position)
     tumour = (domain == DOMAIN_CODE["tumour_core"]) | (domain == DOMAIN_CODE["tumour_margin"])
-    septum = tissue.at(tissue.septum_um, position) < 4.5
+    septum = tissue.at(tissue.septum_um, position) < SEPTUM_UM
     part[tumour] = np.where(septum[tumour], index["septum"], index["nest"])
     part[tumour & (depth < 0)] = index["margin_outside"]
     aggregate = domain == DOMAIN_CODE["immune_aggregate"]

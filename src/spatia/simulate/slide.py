@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from spatia.errors import SettingsError
 from spatia.simulate.bundle import write_metadata, write_tables
 from spatia.simulate.celltypes import CHANNELS
-from spatia.simulate.counterfactual import write_counterfactual
+from spatia.simulate.counterfactual import Transition, write_counterfactual
 from spatia.simulate.pyramid import PyramidWriter
 from spatia.simulate.randomness import Stream, generator
 from spatia.simulate.raster import Microscope, Window, render, section_microscope
@@ -47,11 +47,13 @@ def simulate(out: Path, settings: SimulationSettings, progress: Progress = _sile
     Raises
     ------
     SettingsError
-        If the folder is there already.
+        If the folder is there already, or a transition is not understood.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SettingsError(f"{out}: is there already and not empty. Choose another folder, or remove this one first.")
+    for transition in settings.transitions:
+        Transition.parse(transition)  # a misspelt one is refused now, not after minutes
     paths = [out] if settings.n_sections == 1 else [out / f"section_{k + 1}" for k in range(settings.n_sections)]
     for number, path in enumerate(paths):
         _write_section(path, settings, number, progress)
