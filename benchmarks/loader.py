@@ -15,7 +15,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from itertools import islice
 from pathlib import Path
 
 import anndata as ad
@@ -118,6 +117,7 @@ def tensorstore_images(corpus: Corpus) -> Counter:
 
 WAYS: dict[str, Callable[[Corpus], Counter]] = {
     "spatia: cells, shuffled blocks": loader_cells,
+    "spatia: cells, images and counts alone": lambda corpus: loader_cells(corpus, read=("images", "counts")),
     "spatia: cells, in order": lambda corpus: loader_cells(corpus, shuffle=False),
     "spatia: cells, 2 worker processes": lambda corpus: loader_cells(corpus, num_workers=2),
     "spatia: niches": loader_niches,
@@ -175,7 +175,7 @@ def write_noise_corpus(path: Path, n: int, n_genes: int = 313, niche: int = 20, 
     }
     for name, arrays in large.items():
         for key, shape, chunk, shard in arrays:
-            _write_noise(zarr.open_group(stores[name], mode="a")["obsm"], key, shape, chunk, shard, rng)
+            _write_noise(zarr.open_group(stores[name], mode="a")["obsm"], key, shape, rng, chunk=chunk, shard=shard)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             zarr.consolidate_metadata(stores[name])
@@ -183,7 +183,9 @@ def write_noise_corpus(path: Path, n: int, n_genes: int = 313, niche: int = 20, 
     return path
 
 
-def _write_noise(group: zarr.Group, key: str, shape: tuple[int, ...], chunk: int, shard: int, rng) -> None:
+def _write_noise(
+    group: zarr.Group, key: str, shape: tuple[int, ...], rng: np.random.Generator, *, chunk: int, shard: int
+) -> None:
     """A bright disc of random size on noise: compresses about as much as a real nucleus."""
     array = group.create_array(
         key,

@@ -295,13 +295,11 @@ def _loader(
         read=frozenset(s.read),
     )
     planner = _Planner(sources, level, s, batch_size, max_cells)
-    if planner(0).pool_starts[-1] == 0:
-        raise SettingsError(_too_few(sources, level, s, batch_size))
     measured = np.zeros((len(sources), len(names.genes)), bool)
     for row, source in enumerate(sources):
         measured[row, source.gene_columns[source.gene_columns >= 0]] = True
     um_per_px = {name: window.um_per_px for name, window in levels.items()}
-    return Loader(
+    loader: Loader[Any] = Loader(
         reader,
         planner,
         Collator(torch.from_numpy(measured), um_per_px),
@@ -309,6 +307,9 @@ def _loader(
         num_workers=s.num_workers,
         fingerprint=_fingerprint(corpora, planner),
     )
+    if len(loader) == 0:
+        raise SettingsError(_too_few(sources, level, s, batch_size))
+    return loader
 
 
 def _fingerprint(corpora: Sequence[Corpus], planner: _Planner) -> str:

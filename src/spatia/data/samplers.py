@@ -106,14 +106,13 @@ class RepeatStream:
     """
 
     def __init__(self, repeats: Sequence[NDArray[np.int64]], block_rows: int, rng: np.random.Generator) -> None:
-        visits = [(section, row, p) for section, k in enumerate(repeats) for p, row in _passes(k)]
-        if not visits:
-            visits = [(0, np.empty(0, np.int64), 0)]
-        section = np.concatenate([np.full(len(row), s, np.int64) for s, row, _ in visits])
-        row = np.concatenate([row for _, row, _ in visits])
-        key = np.stack([section, np.concatenate([np.full(len(r), p) for _, r, p in visits]), row // block_rows], axis=1)
-        _, visit = np.unique(key, axis=0, return_inverse=True)
-        visit = visit.reshape(-1)
+        empty = np.empty(0, np.int64)
+        passes = [(section, p, row) for section, k in enumerate(repeats) for p, row in _passes(k)]
+        row = np.concatenate([empty, *(row for _, _, row in passes)])
+        section = np.concatenate([empty, *(np.full(len(row), s) for s, _, row in passes)])
+        which = np.concatenate([empty, *(np.full(len(row), p) for p, (_, _, row) in enumerate(passes))])
+        n_blocks = int(row.max(initial=0)) // block_rows + 1
+        _, visit = np.unique(which * n_blocks + row // block_rows, return_inverse=True)
         order = np.argsort(rng.permutation(visit.max(initial=-1) + 1)[visit], kind="stable")
         self._draw = Draw(section, row)[order]
 
