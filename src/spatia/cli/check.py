@@ -95,7 +95,7 @@ def print_report(report: "Report") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from spatia.io.check_counts import safe_text
+    from spatia.io.findings import safe_text
 
     def plain(text: str) -> str:
         return escape(safe_text(text, longest=2_000))

@@ -14,20 +14,16 @@ from spatia import keys
 from spatia.errors import MissingExtraError, SettingsError, SpatiaError
 from spatia.io.alignment import AlignmentSettings
 from spatia.io.border import Notice, slide_info, slide_labels, slide_outlines, slide_pyramid, slide_table
-from spatia.io.check_counts import count_findings, gene_findings, survey_counts
+from spatia.io.check_alignment import alignment_findings, alignment_rows
+from spatia.io.check_counts import count_findings, survey_counts
 from spatia.io.check_drift import drift_findings
 from spatia.io.check_forecast import Forecast, forecast_findings
-from spatia.io.check_geometry import (
-    duplicate_finding,
-    no_outlines_finding,
-    outline_findings,
-    position_findings,
-    spread_sample,
-    vendor_area,
-)
-from spatia.io.check_image import absence_finding, alignment_findings, alignment_rows, extent_findings
+from spatia.io.check_genes import gene_findings
+from spatia.io.check_geometry import outline_findings, vendor_area
+from spatia.io.check_image import absence_finding, extent_findings
 from spatia.io.check_labels import label_findings
 from spatia.io.check_outlines import OutlineSurvey, survey_outlines
+from spatia.io.check_positions import duplicate_finding, no_outlines_finding, position_findings, spread_sample
 from spatia.io.findings import Finding, Report
 from spatia.io.read import read_slide
 from spatia.io.source import Source

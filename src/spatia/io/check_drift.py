@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from spatia.io.alignment import AS_STATED, AlignmentSettings, densest_window, discs, inside_image, score_placement
+from spatia.io.alignment import AS_STATED, AlignmentSettings, discs, score_placement
 from spatia.io.border import Pyramid
 from spatia.io.findings import Finding, Severity
+from spatia.io.stain import densest_window, inside_image
 
 Floats = NDArray[np.float64]
 

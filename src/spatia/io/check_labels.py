@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatia.io.border import Pyramid
-from spatia.io.check_geometry import Plausible, image_mirror_um, scale_hint, spread_sample
+from spatia.io.check_offset import image_mirror_um
+from spatia.io.check_positions import Plausible, scale_hint, spread_sample
 from spatia.io.check_reading import reading
 from spatia.io.findings import Finding, Severity
 

@@ -82,3 +82,15 @@ def _force(finding: Finding) -> Finding:
     if finding.severity != "refused" or not finding.forceable:
         return finding
     return dataclasses.replace(finding, severity="warning", remedy=f"Forced by the user. {finding.remedy}".strip())
+
+
+def safe_text(name: object, longest: int = 60) -> str:
+    r"""Return a name from a file as text that a terminal cannot take as commands: control characters as ``\xNN``.
+
+    Examples
+    --------
+    >>> safe_text("a\x1b[31mb")
+    'a\\x1b[31mb'
+    """
+    text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(name))
+    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from spatialdata import SpatialData
 
 from spatia import keys
-from spatia.io.alignment import densest_window, image_extent_um, stain_channel
 from spatia.io.border import Level, Pyramid, slide_info, slide_labels, slide_outlines, slide_pyramid, slide_table
-from spatia.io.check_geometry import spread_sample
 from spatia.io.check_outlines import survey_outlines
+from spatia.io.check_positions import spread_sample
 from spatia.io.check_reading import reading
 from spatia.io.findings import Report
+from spatia.io.stain import densest_window, image_extent_um, stain_channel
 
 Floats = NDArray[np.float64]
 Window = tuple[float, float, float, float]  # x0, y0, x1, y1, µm

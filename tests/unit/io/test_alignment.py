@@ -4,23 +4,12 @@ import dask.array as da
 import numpy as np
 import pytest
 
-from spatia.io.alignment import (
-    AS_STATED,
-    AlignmentSettings,
-    Placement,
-    densest_window,
-    discs,
-    draw_mask,
-    image_extent_um,
-    is_brightfield,
-    placements,
-    read_stain,
-    score_placement,
-    stain_channel,
-)
+from spatia.io.alignment import AS_STATED, AlignmentSettings, Placement, discs, placements, score_placement
 from spatia.io.border import Level, Pyramid
+from spatia.io.check_alignment import LIMITS, alignment_findings, alignment_rows
 from spatia.io.check_drift import corner_offsets, drift_findings
-from spatia.io.check_image import LIMITS, alignment_findings, alignment_rows
+from spatia.io.findings import Finding
+from spatia.io.stain import densest_window, draw_mask, image_extent_um, is_brightfield, read_stain, stain_channel
 
 SIDE_UM = 400.0
 DIAMETER_UM = 10.0
@@ -52,7 +41,7 @@ def _image(position: np.ndarray, um_per_px: float = 0.5, *, dark: bool = False, 
     return Pyramid((Level(pixels, (um_per_px, um_per_px)),), ("r", "g", "b"), rgb=True)
 
 
-def _finding(pyramid: Pyramid, position: np.ndarray):
+def _finding(pyramid: Pyramid, position: np.ndarray) -> Finding:
     settings = AlignmentSettings()
     rows = alignment_rows(pyramid, position, settings)
     return alignment_findings(pyramid, position, rows=rows, surveys=[], diameter_um=DIAMETER_UM, settings=settings)[0]

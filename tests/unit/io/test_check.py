@@ -19,11 +19,12 @@ from spatia import keys
 from spatia.io.alignment import discs
 from spatia.io.border import Notice, SlideInfo, counts_in_memory, make_slide, vertices_in_memory
 from spatia.io.check import CheckSettings, check_open_slide, check_slide
-from spatia.io.check_counts import explain_fractions, safe_text, survey_counts
+from spatia.io.check_counts import explain_fractions, survey_counts
 from spatia.io.check_forecast import Forecast
-from spatia.io.check_geometry import explain_offset, spread_sample
+from spatia.io.check_offset import explain_offset
 from spatia.io.check_outlines import measure_rings, survey_outlines
-from spatia.io.findings import Report
+from spatia.io.check_positions import spread_sample
+from spatia.io.findings import Report, safe_text
 from spatia.io.source import Source
 
 N, GENES = 60, 12
