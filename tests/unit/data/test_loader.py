@@ -2,6 +2,9 @@
 
 import gc
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from itertools import chain
@@ -362,6 +365,30 @@ def test_a_pass_that_is_broken_off_leaves_no_thread(corpus):
     next(batches)
     batches.close()
     assert _reader_threads() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_ctrl_c_ends_a_pass(corpus, num_workers, tmp_path):
+    script = f"""
+from spatia.corpus.corpus import Corpus
+from spatia.data.loader import cell_loader
+
+if __name__ == "__main__":
+    loader = cell_loader([Corpus.open({str(corpus.path)!r})], batch_size=8, pool_cells=32, num_workers={num_workers})
+    while True:
+        for batch in loader:
+            print(len(batch), flush=True)
+"""
+    file = tmp_path / "train.py"  # a spawned worker imports the file again
+    file.write_text(script)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([sys.executable, file], stdout=pipe, stderr=pipe, text=True)
+    assert process.stdout.readline() == "8\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)  # a hang would end here
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in errors
 
 
 def _reader_threads():
