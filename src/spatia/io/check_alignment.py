@@ -99,8 +99,8 @@ def alignment_findings(
     kind, rings = _shapes(position_um, rows, surveys, diameter_um)
     enough = rows.size >= LIMITS.fewest_scored
     stated = score_placement(pyramid, rings, diameter_um, AS_STATED, settings) if enough else None
-    if stated is not None and stated.z >= LIMITS.z and not _shifted(stated):
-        others = []  # in place: what else might fit need not be asked
+    if stated is not None and (stated.z >= LIMITS.z or _shifted(stated)):
+        others = []  # in place, or the shift is known: what else might fit need not be asked
     else:
         others = score_others(pyramid, position_um, diameter_um, settings)
     return [_judge(stated, others, f"{stain_channel(pyramid) or 'RGB'} under the {kind}", rows.size)]
