@@ -248,7 +248,7 @@ BREAKS: dict[str, tuple[Break, str, str, str]] = {
     "all flipped": (_flip_y(*EVERYTHING), "image-alignment", "refused", "y flipped (z"),
     "outlines shifted": (_shift(30, 0, *OUTLINES), "cells-inside", "refused", "shift by (30.0, 0.0)"),
     "outlines shifted, stain": (_shift(30, 0, *OUTLINES), "image-alignment", "refused", "moved by (-"),
-    "nuclei shifted": (_shift(0, 30, OUTLINES[1]), "nuclei-inside", "refused", "shift by (0.0, 29.9)"),
+    "nuclei shifted": (_shift(0, 30, OUTLINES[1]), "nuclei-inside", "refused", "after a shift by ("),
     "all shifted": (_shift(-18, 24, *EVERYTHING), "image-alignment", "refused", "moved by (+1"),
     "image of another region": (_image_of_elsewhere, "image-alignment", "refused", "no swap, flip, scale or shift"),
     "log-normalised": (_matrix(_log_normalise), "counts-raw", "refused", "log1p of counts scaled to 10,000"),
