@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 
-def simulate(  # noqa: PLR0917 - typer reads the options from here
+def simulate(
     out: Annotated[Path, typer.Argument(help="Folder to make: the bundle, or with several sections their parent.")],
     cells: Annotated[int, typer.Option(help="Cells of each section.")] = 20_000,
     sections: Annotated[int, typer.Option(help="Number of sections, each a bundle of its own.")] = 1,
@@ -32,12 +32,9 @@ def simulate(  # noqa: PLR0917 - typer reads the options from here
     """Simulate slides in Xenium layout, with the truth beside them."""
     from json import dumps
 
-    from pydantic import ValidationError
-    from rich.console import Console
-    from rich.progress import Progress, TaskID
-
-    from spatia.errors import SettingsError
+    from spatia.config import make_settings
     from spatia.extras import require
+    from spatia.log import progress_by_name
 
     require("tifffile", "io")
     from spatia.simulate import slide
@@ -57,20 +54,8 @@ def simulate(  # noqa: PLR0917 - typer reads the options from here
         "n_counterfactual": counterfactual_cells,
         "workers": workers,
     }
-    try:
-        settings = SimulationSettings.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "settings"
-        raise SettingsError(f"simulate: {place} = {first['input']!r}: {first['msg']}.") from error
-    with Progress(console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def report(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
-
+    settings = make_settings(SimulationSettings, values, where="spatia simulate")
+    with progress_by_name() as report:
         paths = slide.simulate(out, settings, report)
     if json:
         typer.echo(dumps({"slides": [str(path) for path in paths], "settings": settings.model_dump(mode="json")}))
