@@ -12,6 +12,7 @@ from spatia.corpus.build_section import build_section, put_in_place
 from spatia.corpus.corpus import MANIFEST_FILE, SECTION_FILE, read_json
 from spatia.corpus.files import input_digest, write_json
 from spatia.corpus.manifest import library_versions, register_sections, require_same_settings, write_manifest
+from spatia.corpus.memory import give_back
 from spatia.corpus.scheduling import Scheduler
 from spatia.corpus.settings import BuildSettings
 from spatia.errors import SettingsError, SlideError, SpatiaError
@@ -138,6 +139,7 @@ def _build_checked(
     report = check_open_slide(slide, source)
     report = report.forced() if force else report
     _refuse(source, report)
+    give_back()
     folder = out / "sections" / f".{source.sample}.building"
     facts = build_section(slide, source, settings, folder, fingerprint, scheduler)
     write_json(folder / "section" / SECTION_FILE, _section_json(source, info, report, fingerprint, facts))

@@ -32,6 +32,7 @@ from spatia.corpus.canvas import plan_canvas, total_histogram
 from spatia.corpus.expression import spill_counts
 from spatia.corpus.files import write_json, write_text
 from spatia.corpus.intensity import IDENTITY_UINT8, IntensityMap, map_from_histogram
+from spatia.corpus.memory import give_back
 from spatia.corpus.morphology import feature_names
 from spatia.corpus.order import ranges_of
 from spatia.corpus.outlines import spill_vertices
@@ -113,6 +114,7 @@ def build_section(
         # the tables are one task among the tiles: they are read while the other cores decode
         *_, tables = scheduler.run(f"{source.sample}: decoding", [*tiles, (prepare_tables, (plan,))], "tiles")
         intensity = _intensity(plan)
+        give_back()
         scheduler.run(f"{source.sample}: cutting", list(image_calls(plan)), "blocks")
         _finish(plan, slide, tables)
         return _facts(plan, slide_info(slide), tables, intensity)
