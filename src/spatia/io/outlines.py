@@ -18,7 +18,7 @@ from spatia.errors import SlideError
 from spatia.io.border import vertices_in_memory
 from spatia.io.ids import ids_as_text
 
-ROWS_PER_PARTITION = 1_000_000
+ROWS_PER_PARTITION = 250_000
 _NAMES = {
     "x": ("vertex_x", "x"),
     "y": ("vertex_y", "y"),
