@@ -20,7 +20,7 @@ from scipy.spatial import cKDTree
 
 from spatia.errors import SettingsError
 from spatia.simulate.celltypes import CHANNELS, CODE, STATES, TYPE_NAMES
-from spatia.simulate.expression import BlockCounts, draw_counts, draw_gamma, driver_scores, noise_free
+from spatia.simulate.expression import BlockCounts, draw_counts, driver_scores, latent_expression, own_noise
 from spatia.simulate.morphology import explained_features
 from spatia.simulate.outlines import area_and_centroid, shape, vertices_um
 from spatia.simulate.randomness import CELLS_PER_BLOCK, Stream, generator
@@ -176,16 +176,24 @@ def _changed_cells(truth: Truth, rows: NDArray[np.int64], transition: Transition
     cells = all_cells.take(rows)
     states = cells.states.copy()
     states[:, STATES.index(transition.state)] = transition.target
-    before, gammas, shapes = [], [], []
+    before, latents, shapes = [], [], []
     for block in np.unique(rows // CELLS_PER_BLOCK).tolist():
         span = slice(block * CELLS_PER_BLOCK, min((block + 1) * CELLS_PER_BLOCK, len(all_cells)))
-        local = rows[rows // CELLS_PER_BLOCK == block] - span.start
+        mine = rows // CELLS_PER_BLOCK == block
+        local = rows[mine] - span.start
         drawn = draw_counts(expression, block, all_cells.kind[span], all_cells.states[span], all_cells.library[span])
         before.append(BlockCounts(*(part[local] for part in (drawn.latent, drawn.rate, drawn.kept, drawn.moved))))
-        gammas.append(draw_gamma(expression, block, span.stop - span.start)[local])
+        latents.append(
+            latent_expression(
+                expression,
+                cells.kind[mine],
+                states[mine],
+                own_noise(expression, block, span.stop - span.start).take(local),
+            )
+        )
         own = irregularity(settings, section.number, block, all_cells.kind[span])
         shapes.append(replace(own, wobble=own.wobble[local], shift=own.shift[local]))
-    latent = noise_free(expression, cells.kind, states) * np.concatenate(gammas)
+    latent = np.concatenate(latents)
     scores = driver_scores(expression.panel, latent)
     shift = explained_features(cells.kind, states, scores) - explained_features(cells.kind, cells.states, cells.scores)
     features = (cells.features + shift).astype(np.float32)

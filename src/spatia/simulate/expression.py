@@ -1,9 +1,9 @@
 """Counts: negative binomial around gene programmes, then spill-over to neighbours.
 
-.. math:: \\mu_{cg} = l_c\\,(b_g + \\sum_p A_{cp} L_{pg})\\,d_g, \\quad
+.. math:: \\mu_{cg} = l_c\\,(b_g + \\sum_p A_{cp} P_{cp} L_{pg})\\,d_g, \\quad
           C_{cg} \\sim \\mathrm{Poisson}(\\mu_{cg} G_{cg}), \\quad G_{cg} \\sim \\Gamma(r_g, 1/r_g)
 
-The latent expression :math:`(b + AL) G`, before library size and capture, is what drives the picture.
+The latent expression :math:`(b + (A \\circ P) L) G`, before library size and capture, is what drives the picture.
 """
 
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from spatia.simulate.genes import DRIVERS, PROGRAMS, Panel, type_activities
 from spatia.simulate.randomness import Stream, generator
 
 SPILL_NEIGHBOURS = 6
+PROGRAM_SD = 0.6  # SD of the log of each cell's own factor on each programme
 
 
 @dataclass(frozen=True)
@@ -94,19 +95,36 @@ def make_expression(
 
 def library_size(rng: np.random.Generator, kind: NDArray[np.int8]) -> NDArray[np.float32]:
     """Draw the library size of every cell, (n,), 1 for a typical one."""
-    return (type_table("library")[kind] * rng.lognormal(-0.06, 0.35, len(kind))).astype(np.float32)
+    return (type_table("library")[kind] * rng.lognormal(-0.1, 0.45, len(kind))).astype(np.float32)
 
 
-def noise_free(expression: Expression, kind: NDArray[np.int8], states: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return programme expression before any noise, donor or capture, (n, genes)."""
-    return expression.panel.baseline + activities(kind, states) @ expression.panel.loadings
+@dataclass(frozen=True)
+class OwnNoise:
+    """What is each cell's own: fluctuation of each gene (cells, genes) and programme (cells, programmes), mean 1."""
+
+    gene: NDArray[np.float64]
+    program: NDArray[np.float64]
+
+    def take(self, rows: NDArray[np.int64]) -> "OwnNoise":
+        """Return the noise of some of the cells."""
+        return OwnNoise(self.gene[rows], self.program[rows])
 
 
-def draw_gamma(expression: Expression, block: int, n_cells: int) -> NDArray[np.float64]:
-    """Draw each cell's own fluctuation of each gene, mean 1, (cells, genes)."""
+def own_noise(expression: Expression, block: int, n_cells: int) -> OwnNoise:
+    """Draw the noise of one block of cells; the same call always gives the same."""
     rng = generator(expression.seed, Stream.COUNTS, expression.section, block, 0)
     shape = expression.panel.dispersion
-    return rng.standard_gamma(shape, (n_cells, len(shape))) / shape
+    gene = rng.standard_gamma(shape, (n_cells, len(shape))) / shape
+    program = rng.lognormal(-(PROGRAM_SD**2) / 2, PROGRAM_SD, (n_cells, len(PROGRAMS)))
+    return OwnNoise(gene, program)
+
+
+def latent_expression(
+    expression: Expression, kind: NDArray[np.int8], states: NDArray[np.float32], own: OwnNoise
+) -> NDArray[np.float64]:
+    """Return expression before library size, donor and capture, (n, genes)."""
+    panel = expression.panel
+    return (panel.baseline + (activities(kind, states) * own.program) @ panel.loadings) * own.gene
 
 
 def draw_counts(
@@ -117,7 +135,7 @@ def draw_counts(
     library: NDArray[np.float32],
 ) -> BlockCounts:
     """Draw the counts of one block; the same call always gives the same counts."""
-    latent = noise_free(expression, kind, states) * draw_gamma(expression, block, len(kind))
+    latent = latent_expression(expression, kind, states, own_noise(expression, block, len(kind)))
     rate = latent * expression.effect * expression.scale * library[:, None]
     rng = generator(expression.seed, Stream.COUNTS, expression.section, block, 1)
     counts = rng.poisson(rate)

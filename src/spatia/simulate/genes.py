@@ -37,16 +37,16 @@ PROGRAMS: dict[str, str] = {
 }
 # type -> (programme, activity); states are added by `expression.activities`
 TYPE_ACTIVITY: dict[str, dict[str, float]] = {
-    "tumour": {"epithelial": 0.9, "tumour": 1.0},
-    "luminal": {"epithelial": 1.0, "luminal": 1.0, "tumour": 0.12},
-    "myoepithelial": {"epithelial": 0.25, "myoepithelial": 1.0, "pericyte": 0.15},
-    "fibroblast": {"fibroblast": 1.0, "emt": 0.25},
-    "endothelial": {"endothelial": 1.0, "emt": 0.12},
-    "pericyte": {"pericyte": 1.0, "fibroblast": 0.2, "emt": 0.12},
-    "macrophage": {"macrophage": 1.0, "immune": 0.8},
-    "t_cell": {"t_cell": 1.0, "immune": 1.0},
-    "b_cell": {"b_cell": 1.0, "immune": 0.9},
-    "plasma": {"plasma": 1.0, "immune": 0.4, "b_cell": 0.1},
+    "tumour": {"epithelial": 0.9, "tumour": 1.0, "luminal": 0.2},
+    "luminal": {"epithelial": 1.0, "luminal": 1.0, "tumour": 0.35, "myoepithelial": 0.1},
+    "myoepithelial": {"epithelial": 0.35, "myoepithelial": 1.0, "pericyte": 0.35, "luminal": 0.15},
+    "fibroblast": {"fibroblast": 1.0, "emt": 0.25, "pericyte": 0.15},
+    "endothelial": {"endothelial": 1.0, "emt": 0.12, "pericyte": 0.15, "fibroblast": 0.1},
+    "pericyte": {"pericyte": 1.0, "fibroblast": 0.45, "emt": 0.12, "endothelial": 0.12},
+    "macrophage": {"macrophage": 1.0, "immune": 0.8, "fibroblast": 0.08},
+    "t_cell": {"t_cell": 1.0, "immune": 1.0, "b_cell": 0.12},
+    "b_cell": {"b_cell": 1.0, "immune": 0.9, "t_cell": 0.12, "plasma": 0.12},
+    "plasma": {"plasma": 1.0, "immune": 0.4, "b_cell": 0.25},
 }
 
 
@@ -119,12 +119,12 @@ def make_panel(n_genes: int, seed: int) -> Panel:
     """Draw the panel of a study: loadings of every programme, baselines and dispersions."""
     symbols = sorted(choose_symbols(n_genes))
     rng = generator(seed, Stream.PROGRAMS)
-    baseline = 0.03 * rng.lognormal(0, 0.6, n_genes)
+    baseline = 0.06 * rng.lognormal(0, 0.6, n_genes)
     loadings = np.zeros((len(PROGRAMS), n_genes))
     member = {name: set(text.split()) for name, text in PROGRAMS.items()}
     for row, name in enumerate(PROGRAMS):
         inside = np.array([symbol in member[name] for symbol in symbols])
-        loadings[row] = inside * rng.lognormal(np.log(3.0 if name != "housekeeping" else 0.5), 0.6, n_genes)
+        loadings[row] = inside * rng.lognormal(np.log(1.1 if name != "housekeeping" else 0.7), 0.7, n_genes)
     housekeeping = list(PROGRAMS).index("housekeeping")
     baseline += loadings[housekeeping]
     loadings[housekeeping] = 0

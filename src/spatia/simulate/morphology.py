@@ -14,15 +14,15 @@ STATE_EFFECTS: dict[str, dict[str, float]] = {
     "hypoxia": {"rna": -0.4, "dapi": 0.2, "cell_area": -0.15, "chromatin": 0.3},
 }
 NOISE = {
-    "cell_area": 0.20,
-    "elongation": 0.18,
-    "nucleus_area": 0.16,
-    "nucleus_elongation": 0.14,
-    "chromatin": 0.22,
-    "dapi": 0.20,
-    "boundary": 0.30,
-    "rna": 0.25,
-    "protein": 0.30,
+    "cell_area": 0.24,
+    "elongation": 0.22,
+    "nucleus_area": 0.2,
+    "nucleus_elongation": 0.16,
+    "chromatin": 0.28,
+    "dapi": 0.26,
+    "boundary": 0.42,
+    "rna": 0.34,
+    "protein": 0.42,
 }
 
 

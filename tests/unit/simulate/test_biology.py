@@ -90,7 +90,7 @@ def test_programmes_show_in_the_counts_of_their_type(tissue_section: Section) ->
     genes = expression.panel.loadings[list(PROGRAMS).index("t_cell")] > 0
     t_cells = cells.kind[block] == CODE["t_cell"]
     kept = counts.kept[:, genes].mean(1)
-    assert kept[t_cells].mean() > 20 * kept[~t_cells].mean()
+    assert kept[t_cells].mean() > 5 * kept[~t_cells].mean()
 
 
 def test_counts_vary_more_than_poisson(tissue_section: Section) -> None:
@@ -101,8 +101,10 @@ def test_counts_vary_more_than_poisson(tissue_section: Section) -> None:
     counts = draw_counts(expression, 0, kind, states, np.ones(n, np.float32)).kept
     mean, variance = counts.mean(0), counts.var(0)
     busy = mean > 1
-    expected = mean + mean**2 / expression.panel.dispersion
-    np.testing.assert_allclose(variance[busy], expected[busy], rtol=0.25)
+    floor = mean + mean**2 / expression.panel.dispersion  # the cells' own programme factors add to it
+    assert (variance[busy] > 0.85 * floor[busy]).all()
+    programme = (expression.panel.loadings > 0).any(0)
+    np.testing.assert_allclose(variance[busy & ~programme], floor[busy & ~programme], rtol=0.25)
 
 
 def test_spilled_transcripts_go_to_near_neighbours_and_none_is_lost(tissue_section: Section) -> None:
