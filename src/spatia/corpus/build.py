@@ -17,7 +17,8 @@ from spatia.corpus.scheduling import Scheduler
 from spatia.corpus.settings import BuildSettings
 from spatia.errors import SettingsError, SlideError, SpatiaError
 from spatia.io.border import SlideInfo, slide_info
-from spatia.io.check import check_open_slide
+from spatia.io.check import CheckSettings, check_open_slide
+from spatia.io.check_forecast import Forecast
 from spatia.io.findings import Report
 from spatia.io.read import read_slide
 from spatia.io.source import Source
@@ -136,7 +137,7 @@ def _build_checked(
     if _stands(place, fingerprint):
         register_sections(out, settings)  # a kill may have come between placing the section and listing it
         return SectionResult(source.sample, "unchanged", n_cells=read_json(place / SECTION_FILE)["n_cells"])
-    report = check_open_slide(slide, source)
+    report = check_open_slide(slide, source, settings=CheckSettings(forecast=Forecast(output=out)))
     report = report.forced() if force else report
     _refuse(source, report)
     give_back()
