@@ -13,6 +13,7 @@ from spatia.io.source import Source
 READERS = {
     "xenium": "spatia.io.xenium",
     "cosmx": "spatia.io.cosmx",
+    "spatialdata": "spatia.io.spatialdata_zarr",
     "generic": "spatia.io.generic",
 }
 
