@@ -193,7 +193,7 @@ def _write_noise(
         dtype="u1",
         chunks=(chunk, *shape[1:]),
         shards=(shard, *shape[1:]),
-        compressors=ZstdCodec(level=3),
+        compressors=ZstdCodec(level=1),
         attributes={"encoding-type": "array", "encoding-version": "0.2.0"},
     )
     px = shape[-1]
