@@ -161,11 +161,26 @@ def slide_pyramid(slide: SpatialData) -> Pyramid | None:
     scale, origin = _scale_and_origin(arrays[0])
     finest = arrays[0].shape
     levels = tuple(
-        Level(array.data, (scale[0] * finest[2] / array.shape[2], scale[1] * finest[1] / array.shape[1]))
+        Level(
+            array.data,
+            (scale[0] * _reduction(finest[2], array.shape[2]), scale[1] * _reduction(finest[1], array.shape[1])),
+        )
         for array in arrays
     )
     channels = tuple(str(name) for name in arrays[0].coords["c"].values)
     return Pyramid(levels, channels, origin, rgb=slide_info(slide).rgb)
+
+
+def _reduction(finest_px: int, level_px: int) -> float:
+    """Return how much coarser a level is: a whole number where the sizes differ by no more than the rest of a division.
+
+    Examples
+    --------
+    >>> _reduction(5789, 2894), _reduction(689, 345), _reduction(1000, 300)
+    (2.0, 2.0, 3.3333333333333335)
+    """
+    whole = round(finest_px / level_px)
+    return float(whole) if abs(finest_px - whole * level_px) < whole else finest_px / level_px
 
 
 def slide_outlines(slide: SpatialData, name: str) -> dd.DataFrame | None:

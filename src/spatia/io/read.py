@@ -13,6 +13,7 @@ from spatia.io.source import Source
 READERS = {
     "xenium": "spatia.io.xenium",
     "cosmx": "spatia.io.cosmx",
+    "merscope": "spatia.io.merscope",
     "spatialdata": "spatia.io.spatialdata_zarr",
     "generic": "spatia.io.generic",
 }
