@@ -162,7 +162,9 @@ def _score(stain: Stain, rings: Sequence[Floats], diameter: float, margin: float
         placement=placement.name,
         z=float(z[distance == 0][0]),
         auc=_auc(inside, outside),
-        contrast=float(raw_inside.mean() / max(float(raw_outside.mean()), 1e-9)) if raw_inside.size else float("nan"),
+        contrast=float(raw_inside.mean() / max(float(raw_outside.mean()), 1e-9))
+        if raw_inside.size and raw_outside.size
+        else float("nan"),
         shift_um=(float(turned[0]), float(turned[1])),
         shift_z=float(z[best]),
         n_shapes=len(rings),

@@ -127,11 +127,24 @@ def _check_space(slide: SpatialData, source: Source, settings: CheckSettings) ->
     if pyramid is not None:
         findings += extent_findings(pyramid, position, slide_info(slide), source)
         usable = diameter if 1.0 < diameter < 40.0 else TYPICAL_DIAMETER_UM  # beyond: refused above, NaN: unknown
+        if "bin_um" in slide_info(slide).details:  # bins tile the tissue: no stain lies beside them
+            return [*findings, _bins_finding()]
         findings += alignment_findings(
             pyramid, position, rows=window, surveys=surveys, diameter_um=usable, settings=settings.alignment
         )
         findings += drift_findings(pyramid, position, usable, settings.alignment)
     return findings
+
+
+def _bins_finding() -> Finding:
+    return Finding(
+        "image-alignment",
+        "warning",
+        "image alignment: stain under the cells",
+        "bins, not cells",
+        "cells",
+        "Alignment cannot be judged on bins: look at the figure (--figure).",
+    )
 
 
 def _size_finding(n_cells: int) -> Finding:

@@ -14,6 +14,7 @@ READERS = {
     "xenium": "spatia.io.xenium",
     "cosmx": "spatia.io.cosmx",
     "merscope": "spatia.io.merscope",
+    "visium_hd": "spatia.io.visium_hd",
     "spatialdata": "spatia.io.spatialdata_zarr",
     "generic": "spatia.io.generic",
 }
