@@ -77,7 +77,8 @@ def _say(name: str, factor: float, shift: Floats, mirror_um: tuple[float, float]
         if at_edge:
             return ", ".join(parts)
     if not mirrored and np.hypot(*shift) > 0.25 * diameter_um:
-        parts.append(f"a shift by ({shift[0] + 0:.1f}, {shift[1] + 0:.1f}) µm")
+        x, y = (round(float(value), 1) + 0.0 for value in shift)  # + 0.0: no "-0.0"
+        parts.append(f"a shift by ({x:.1f}, {y:.1f}) µm")
     return ", ".join(parts) or "a small shift"
 
 
