@@ -95,7 +95,8 @@ def place_fields(fields: list[Field], cells: pd.DataFrame, folder: Path) -> Fiel
     if len(shapes) > 1:
         raise SlideError(f"{folder}: images of fields differ in size: {sorted(shapes)}. Expected one size.")
     n_channels, height, width = shapes.pop()
-    by_field = {int(number): part for number, part in cells.groupby("fov")}
+    numbers = cells["fov"].to_numpy(np.int64)
+    by_field = {int(number): cells[numbers == number] for number in np.unique(numbers)}
     placed = tuple(_placed(field, by_field[field.number], height) for field in fields if field.number in by_field)
     return FieldMosaic(
         fields=placed,
@@ -110,7 +111,9 @@ def place_fields(fields: list[Field], cells: pd.DataFrame, folder: Path) -> Fiel
 
 def open_field_images(mosaic: FieldMosaic, um_per_px: float, source: Source) -> Pyramid:
     """Return the fields as one lazy image; between fields it is 0."""
-    places = [(field.image, *mosaic.corner(field), 0) for field in mosaic.fields]
+    places: list[tuple[Path | None, int, int, int]] = [
+        (field.image, *mosaic.corner(field), 0) for field in mosaic.fields
+    ]
     pixels = _stitch(places, mosaic, mosaic.n_channels, mosaic.dtype)
     rgb = mosaic.channels == RGB
     raster = Raster((pixels,), mosaic.channels, rgb, None, tuple(field.image for field in mosaic.fields))

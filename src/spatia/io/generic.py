@@ -211,4 +211,4 @@ def _label_values(obs: pd.DataFrame, source: Source) -> NDArray[np.int64]:
             f"{source.where}: {int(numbers.duplicated().sum()):,} cells share a number of the label raster; first: {first}. "
             "Expected one number per cell (several fields of view in one table? choose one with only: 'fov=2')."
         )
-    return numbers.to_numpy(np.int64)
+    return np.asarray(numbers, np.int64)

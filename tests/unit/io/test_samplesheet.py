@@ -1,0 +1,56 @@
+"""A samplesheet names sections without losing a column, and says line and column of what is wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from spatia.errors import SlideError
+from spatia.io.samplesheet import read_samplesheet
+from spatia.io.source import Source
+
+GOOD = """sample,path,counts,image,um_per_px,donor,channels,no_image,image_origin_x_um,stage
+a,runs/a,,,,d1,,yes,,T1
+b,,b.h5ad,/far/b.tif,0.5,d2,DAPI;CD45,,12.5,T2
+"""
+
+
+def sheet(folder: Path, text: str) -> Path:
+    path = folder / "sections.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_every_column_arrives(tmp_path: Path) -> None:
+    first, second = read_samplesheet(sheet(tmp_path, GOOD))
+    assert first == Source("a", tmp_path / "runs/a", donor="d1", no_image=True, facts={"stage": "T1"})
+    assert second.counts == tmp_path / "b.h5ad"
+    assert second.image == Path("/far/b.tif")
+    assert second.um_per_px == 0.5
+    assert second.channels == ("DAPI", "CD45")
+    assert second.image_origin_um == (12.5, 0.0)
+    assert second.facts == {"stage": "T2"}
+
+
+@pytest.mark.parametrize(
+    "text,message",
+    [
+        ("sample,donor\na,d\n", "line 1: columns"),
+        ("sample,path\n", "no section in it"),
+        ("sample,path,path\na,b,c\n", "occur twice"),
+        ("sample,path\na,b\na,c\n", "line 3: sample 'a' is named twice"),
+        ("sample,path\na\n", "line 2: 1 values; expected 2"),
+        ("sample,path,um_per_px\na,b,half\n", "line 2, column 'um_per_px': 'half'"),
+        ("sample,path,um_per_px\na,b,-1\n", "expected a positive number"),
+        ("sample,path\n../up,b\n", "cannot name a sample"),
+        ("sample,path,counts\na,,\n", "column 'path': empty, and so is 'counts'"),
+        ("sample,path,measure\na,b,protein\n", "expected one of counts, intensity"),
+    ],
+)
+def test_what_is_wrong_is_named(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(SlideError, match=message):
+        read_samplesheet(sheet(tmp_path, text))
+
+
+def test_a_missing_sheet_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SlideError, match="not a readable samplesheet"):
+        read_samplesheet(tmp_path / "none.csv")
