@@ -7,6 +7,7 @@ it rises counts are added, which is exact for the Poisson and changes as few as 
 """
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -263,15 +264,18 @@ def _crops(truth: Truth, rows: NDArray[np.int64], changed: _Changed, size_um: fl
     tree = cKDTree(cells.centre_um)
     microscope = section_microscope(truth.settings, truth.section.number)
     _, centroid = area_and_centroid(vertices_um(cells.centre_um[rows], cells.outlines.cell[rows]))
-    parts = []
-    for i, row in enumerate(rows.tolist()):
+
+    def pair_of(i: int) -> tuple[tuple[NDArray[np.uint16], NDArray[np.uint8]], ...]:
         corner = (centroid[i] - size_um / 2) / microscope.um_per_px
         place = _resampling(corner, size_um / microscope.um_per_px, size_px)
         local = local_cells(cells, tree, microscope, place.window)
         here = cells.take(local)
-        own = int(np.searchsorted(local, row))
+        own = int(np.searchsorted(local, rows[i]))
         there = _with_cell(here, own, changed.cells, i)
-        parts.append([_crop(which, own, microscope, place) for which in (here, there)])
+        return tuple(_crop(which, own, microscope, place) for which in (here, there))
+
+    with ThreadPoolExecutor(truth.settings.workers) as pool:
+        parts = list(pool.map(pair_of, range(len(rows))))
     images = [np.stack([pair[side][0] for pair in parts]) for side in (0, 1)]
     masks = [np.stack([pair[side][1] for pair in parts]) for side in (0, 1)]
     return _Crops(images[0], images[1], masks[0], masks[1])
