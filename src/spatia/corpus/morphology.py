@@ -33,6 +33,7 @@ STAIN_FEATURES = (
     "correlation",
 )
 NUCLEUS_STAIN_FEATURES = ("nucleus_mean", "nucleus_sd")
+_CLOSENESS = 1 / (1 + np.arange(256.0))  # by difference of grey levels
 
 
 def feature_names(channels: Sequence[str], has_nucleus: bool) -> list[str]:
@@ -97,10 +98,12 @@ class _MaskPixels:
         right[:, :, -1] = False
         below[:, :-1] &= mask[:, 1:]
         below[:, -1] = False
-        first = [np.flatnonzero(right), np.flatnonzero(below)]
-        self.pair = np.concatenate(first), np.concatenate([first[0] + 1, first[1] + width])
-        self.pair_cell = self.pair[0] // (height * width)
-        self.pairs = np.bincount(self.pair_cell, minlength=self.n)
+        # pairs to the right and pairs below: index of the first pixel, step to the second, cell of each pair
+        self.pairs = [
+            _Pairs(np.flatnonzero(inside), step, height * width, self.n)
+            for inside, step in ((right, 1), (below, width))
+        ]
+        self.n_pairs = self.pairs[0].count + self.pairs[1].count
 
     def histogram_features(self, flat: NDArray[np.uint8]) -> list[NDArray[np.floating]]:
         """Mean, sd, quantiles and entropy (bits) of each cell, all from its 256-bin histogram."""
@@ -120,17 +123,19 @@ class _MaskPixels:
 
     def texture_features(self, flat: NDArray[np.uint8]) -> list[NDArray[np.floating]]:
         """Haralick's contrast, homogeneity and correlation over neighbouring pairs (right and below, symmetric)."""
-        a, b = flat[self.pair[0]].astype(np.float64), flat[self.pair[1]].astype(np.float64)
-
-        def mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-            return np.bincount(self.pair_cell, values, self.n) / self.pairs
-
-        difference = np.abs(a - b)
+        values = flat.astype(np.int32)
+        total, squares, product, closeness = (
+            np.sum(parts, axis=0) for parts in zip(*(pairs.sums(values) for pairs in self.pairs), strict=True)
+        )
         with np.errstate(invalid="ignore", divide="ignore"):
-            centre = mean((a + b) / 2)
-            variance = mean((a**2 + b**2) / 2) - centre**2
-            correlation = np.where(variance > 1e-9, (mean(a * b) - centre**2) / variance, 1.0)
-            return [mean(difference**2), mean(1 / (1 + difference)), np.where(self.pairs > 0, correlation, np.nan)]
+            centre = total / (2 * self.n_pairs)
+            variance = squares / (2 * self.n_pairs) - centre**2
+            correlation = np.where(variance > 1e-9, (product / self.n_pairs - centre**2) / variance, 1.0)
+            return [
+                (squares - 2 * product) / self.n_pairs,
+                closeness / self.n_pairs,
+                np.where(self.n_pairs > 0, correlation, np.nan),
+            ]
 
     def mean_and_sd(self, flat: NDArray[np.uint8]) -> list[NDArray[np.floating]]:
         """Mean and sd of each cell."""
@@ -139,3 +144,30 @@ class _MaskPixels:
             mean = np.bincount(self.cell, values, self.n) / self.size
             variance = np.bincount(self.cell, values**2, self.n) / self.size - mean**2
         return [mean, np.sqrt(np.maximum(variance, 0))]
+
+
+class _Pairs:
+    """Pairs of pixels one step apart, in ascending order of cells, so that each cell's sum is one segment."""
+
+    def __init__(self, first: NDArray[np.int64], step: int, pixels_per_cell: int, n: int) -> None:
+        self.first, self.second = first, first + step
+        bounds = np.searchsorted(first, np.arange(n + 1) * pixels_per_cell)
+        self.count = np.diff(bounds)
+        self.filled = self.count > 0
+        self.start = bounds[:-1][self.filled]
+
+    def sums(self, values: NDArray[np.int32]) -> tuple[NDArray[np.floating], ...]:
+        """Sum a + b, a² + b², a·b and 1 / (1 + |a − b|) over the pairs (a, b) of each cell."""
+        a, b = values[self.first], values[self.second]
+        return (
+            self._sum(a + b, np.int64),
+            self._sum(a * a + b * b, np.int64),
+            self._sum(a * b, np.int64),
+            self._sum(_CLOSENESS[np.abs(a - b)], np.float64),
+        )
+
+    def _sum(self, values: NDArray[np.generic], dtype: type) -> NDArray[np.floating]:
+        out = np.zeros(len(self.count))
+        if len(self.start):
+            out[self.filled] = np.add.reduceat(values, self.start, dtype=dtype)
+        return out
