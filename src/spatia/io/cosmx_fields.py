@@ -97,7 +97,9 @@ def place_fields(fields: list[Field], cells: pd.DataFrame, folder: Path) -> Fiel
     n_channels, height, width = shapes.pop()
     numbers = cells["fov"].to_numpy(np.int64)
     by_field = {int(number): cells[numbers == number] for number in np.unique(numbers)}
-    placed = tuple(_placed(field, by_field[field.number], height) for field in fields if field.number in by_field)
+    here = [field for field in fields if field.number in by_field]
+    up = _local_y_points_up([by_field[field.number] for field in here])
+    placed = tuple(_placed(field, by_field[field.number], height, up) for field in here)
     return FieldMosaic(
         fields=placed,
         field_shape=(height, width),
@@ -126,15 +128,21 @@ def open_field_labels(mosaic: FieldMosaic, fields: list[Field], labels_per_field
     return _stitch(places, mosaic, 1, np.dtype(np.uint32))[0]
 
 
-def _placed(field: Field, cells: pd.DataFrame, height: int) -> Field:
+def _local_y_points_up(fields: list[pd.DataFrame]) -> bool:
+    """Tell the direction of local y from all fields: one cell alone fits both."""
+    spread = np.zeros(2)
+    for cells in fields:
+        local, there = cells["CenterY_local_px"].to_numpy(np.float64), cells["CenterY_global_px"].to_numpy(np.float64)
+        spread += np.ptp(there - local), np.ptp(there + local)
+    return bool(spread[0] <= spread[1])
+
+
+def _placed(field: Field, cells: pd.DataFrame, height: int, local_y_up: bool) -> Field:
     local = cells[["CenterX_local_px", "CenterY_local_px"]].to_numpy(np.float64)
     there = cells[["CenterX_global_px", "CenterY_global_px"]].to_numpy(np.float64)
     left = np.median(there[:, 0] - local[:, 0])
-    up, down = there[:, 1] - local[:, 1], there[:, 1] + local[:, 1]
-    if len(cells) == 1 or np.ptp(up) <= np.ptp(down):
-        top, spread = np.median(up) + height, np.ptp(up)
-    else:
-        top, spread = np.median(down), np.ptp(down)
+    tops = there[:, 1] - local[:, 1] + height if local_y_up else there[:, 1] + local[:, 1]
+    top, spread = np.median(tops), np.ptp(tops)
     deviation = max(float(np.ptp(there[:, 0] - local[:, 0])), float(spread))
     if deviation > _MAX_DEVIATION_PX:
         raise SlideError(
