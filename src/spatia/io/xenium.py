@@ -7,9 +7,11 @@ cells, outlines, matrix and image; and it holds outlines as one Python object pe
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import dask.dataframe as dd
 from spatialdata import SpatialData
 
@@ -17,6 +19,7 @@ from spatia import keys
 from spatia.errors import SlideError
 from spatia.io.border import Notice, Pyramid, SlideInfo, make_slide
 from spatia.io.counts_h5 import CountMatrix, read_10x_h5
+from spatia.io.counts_mtx import read_10x_mtx
 from spatia.io.genes import describe_features, read_panel
 from spatia.io.ids import align_to
 from spatia.io.outlines import read_outlines
@@ -24,9 +27,19 @@ from spatia.io.paths import path_inside
 from spatia.io.source import Source
 from spatia.io.tables import make_table, read_cell_list
 from spatia.io.xenium_image import find_image, named_image_files, open_bundle_image, open_other_image
+from spatia.io.xenium_labels import CellLabels, read_labels
 
 LOOKS_FOR = "experiment.xenium, or cell_feature_matrix with cells.parquet or cells.csv.gz"
 _CENTROIDS = ["x_centroid", "y_centroid"]
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """The table, the files it was read from, and what was noticed."""
+
+    table: ad.AnnData
+    files: tuple[Path, ...]
+    notices: tuple[Notice, ...]
 
 
 def recognises(path: Path) -> bool:
@@ -53,26 +66,10 @@ def read(source: Source) -> SpatialData:
     um_per_px = _pixel_size(folder, experiment, source)
     image, image_files, absence = _image(folder, experiment, um_per_px, source)
 
-    matrix_path, matrix = _matrix(folder)
-    cells_path = _first(folder, "cells", ("parquet", "csv.gz"))
-    if cells_path is None:
-        raise SlideError(
-            f"{folder}: no cells.parquet or cells.csv.gz. Expected the list of cells; copy it from the run."
-        )
-    cells = align_to(matrix.cell_ids, read_cell_list(cells_path), matrix_path, cells_path)
-    if not set(_CENTROIDS) <= set(cells.columns):
-        raise SlideError(f"{cells_path}: no columns {_CENTROIDS}; found {list(cells.columns)}.")
-    panel_path = folder / "gene_panel.json"
-    features = describe_features(
-        matrix.symbols,
-        matrix_path,
-        ids=matrix.ids,
-        types=matrix.types,
-        panel=read_panel(panel_path) if panel_path.is_file() else None,
-    )
-    table = make_table(source, matrix, features, cells.drop(columns=_CENTROIDS), cells[_CENTROIDS])
     outlines, outline_files = _outlines(folder)
-    files = [matrix_path, cells_path, *outline_files, *([panel_path] if panel_path.is_file() else []), *image_files]
+    labels, label_files = (None, []) if keys.CELL_OUTLINES in outlines else _labels(folder)
+    cells = _cells(folder, source, labels)
+    files = [*cells.files, *outline_files, *label_files, *image_files]
     info = SlideInfo(
         sample=source.sample,
         platform="xenium",
@@ -81,16 +78,39 @@ def read(source: Source) -> SpatialData:
         um_per_px=image.levels[0].um_per_px[0] if image else None,
         rgb=bool(image and image.rgb),
         image_absence=absence,
-        notices=(*notices, *_cell_number(experiment, len(cells)), *features.notices),
+        notices=(*notices, *_cell_number(experiment, len(cells.table)), *cells.notices),
         details={key: value for key, value in experiment.items() if isinstance(value, str | int | float)},
     )
     return make_slide(
         info,
-        table,
+        cells.table,
         image=image,
         cell_outlines=outlines.get(keys.CELL_OUTLINES),
         nucleus_outlines=outlines.get(keys.NUCLEUS_OUTLINES),
+        cell_labels=labels.pixels if labels else None,
+        labels_um_per_px=labels.um_per_px if labels else None,
     )
+
+
+def _cells(folder: Path, source: Source, labels: CellLabels | None) -> _Cells:
+    """Join matrix, list of cells and panel; rows in the order of the matrix."""
+    matrix_path, matrix = _matrix(folder)
+    cells_path = _first(folder, "cells", ("parquet", "csv.gz"))
+    if cells_path is None:
+        raise SlideError(
+            f"{folder}: no cells.parquet or cells.csv.gz. Expected the list of cells; copy it from the run."
+        )
+    obs = align_to(matrix.cell_ids, read_cell_list(cells_path), matrix_path, cells_path)
+    if not set(_CENTROIDS) <= set(obs.columns):
+        raise SlideError(f"{cells_path}: no columns {_CENTROIDS}; found {list(obs.columns)}.")
+    if labels is not None:
+        obs = obs.assign(**{keys.LABEL: labels.of(matrix.cell_ids, folder / "cells.zarr.zip")})
+    panel = next((path for path in [folder / "gene_panel.json"] if path.is_file()), None)
+    features = describe_features(
+        matrix.symbols, matrix_path, ids=matrix.ids, types=matrix.types, panel=read_panel(panel) if panel else None
+    )
+    table = make_table(source, matrix, features, obs.drop(columns=_CENTROIDS), obs[_CENTROIDS])
+    return _Cells(table, (matrix_path, cells_path, *([panel] if panel else [])), features.notices)
 
 
 def read_experiment(folder: Path) -> dict[str, Any]:
@@ -154,7 +174,15 @@ def _matrix(folder: Path) -> tuple[Path, CountMatrix]:
     path = folder / "cell_feature_matrix.h5"
     if path.is_file():
         return path, read_10x_h5(path)
+    for other in (folder / "cell_feature_matrix", folder / "cell_feature_matrix.tar.gz"):
+        if other.exists():
+            return other, read_10x_mtx(other)
     raise SlideError(f"{folder}: no cell_feature_matrix.h5. Expected the counts; copy it from the run.")
+
+
+def _labels(folder: Path) -> tuple[CellLabels | None, list[Path]]:
+    path = folder / "cells.zarr.zip"
+    return (read_labels(path), [path]) if path.is_file() else (None, [])
 
 
 def _outlines(folder: Path) -> tuple[dict[str, dd.DataFrame], list[Path]]:

@@ -3,16 +3,18 @@
 import gzip
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.io
 import tifffile
 
 from spatia.errors import SlideError
-from spatia.io.border import slide_info, slide_outlines, slide_pyramid, slide_table
+from spatia.io.border import slide_info, slide_labels, slide_outlines, slide_pyramid, slide_table
 from spatia.io.read import read_slide, recognise
 from spatia.io.source import Source
 from spatia.simulate.settings import SimulationSettings
@@ -99,6 +101,37 @@ def test_a_bundle_without_image_must_be_asked_for(bundle: Path) -> None:
     assert "--no-image" in info.image_absence
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_matrix_as_text_gives_the_same_counts(packed: bool, bundle: Path) -> None:
+    before = slide_table(read_slide(Source("s", bundle)))
+    counts, var = before.X.compute(), before.var
+    folder = bundle / "cell_feature_matrix"
+    folder.mkdir()
+    with gzip.open(folder / "matrix.mtx.gz", "wb") as file:
+        scipy.io.mmwrite(file, counts.T.tocoo())
+    kinds = var["feature_type"].replace("gene", "Gene Expression")
+    features = pd.DataFrame({"id": var["gene_id"], "name": var["symbol"], "kind": kinds})
+    features.to_csv(folder / "features.tsv.gz", sep="\t", header=False, index=False)
+    pd.Series(before.obs_names).to_csv(folder / "barcodes.tsv.gz", header=False, index=False)
+    (bundle / "cell_feature_matrix.h5").unlink()
+    if packed:
+        with tarfile.open(bundle / "cell_feature_matrix.tar.gz", "w:gz") as archive:
+            archive.add(folder, folder.name)
+        shutil.rmtree(folder)
+    after = slide_table(read_slide(Source("s", bundle)))
+    pd.testing.assert_frame_equal(after.var, var)
+    assert (after.X.compute() != counts).nnz == 0
+    assert after.X.dtype == np.int32
+
+
+def test_a_damaged_matrix_of_text_is_named(bundle: Path) -> None:
+    (bundle / "cell_feature_matrix.h5").unlink()
+    (bundle / "cell_feature_matrix").mkdir()
+    (bundle / "cell_feature_matrix" / "matrix.mtx.gz").write_bytes(b"no gzip")
+    with pytest.raises(SlideError, match="not a readable Matrix Market folder"):
+        read_slide(Source("s", bundle))
+
+
 @pytest.mark.parametrize("value", [None, 0, -0.2, "wide", True])
 def test_a_pixel_size_must_be_a_positive_number(value: object, bundle: Path) -> None:
     change_experiment(bundle, pixel_size=value)
@@ -140,3 +173,25 @@ def test_the_genuine_bundle(real_data: Path) -> None:
     assert [level.um_per_px[0] for level in pyramid.levels] == pytest.approx([0.2125 * 2**k for k in range(5)])
     assert pyramid.levels[4].pixels.compute().max() > 0  # JPEG 2000
     assert any("transcripts.zarr.zip" in notice.found for notice in slide_info(slide).notices)
+
+
+@pytest.mark.real
+def test_the_vendors_labels_serve_where_outlines_are_absent(real_data: Path, tmp_path: Path) -> None:
+    whole = real_data / "xenium_tiny_bundle" / "Xenium_Prime_Mouse_Ileum_tiny_outs"
+    bundle = Path(shutil.copytree(whole, tmp_path / "bundle"))
+    for path in bundle.glob("cell_boundaries.*"):
+        path.unlink()
+    assert slide_labels(read_slide(Source("tiny", whole))) is None
+    slide = read_slide(Source("tiny", bundle))
+    table, labels = slide_table(slide), slide_labels(slide)
+    assert labels.levels[0].um_per_px == pytest.approx((0.2125, 0.2125), rel=1e-6)
+    column, row = (table.obsm["spatial"] / 0.2125).astype(int).T
+    under = labels.levels[0].pixels.compute()[0, row, column]
+    assert (under == table.obs["label"]).mean() > 0.9
+    (bundle / "cells.zarr.zip").write_bytes(b"PK")
+    with pytest.raises(SlideError, match="no readable label raster"):
+        read_slide(Source("tiny", bundle))
+    text = Path(shutil.copytree(whole, tmp_path / "text"))
+    (text / "cell_feature_matrix.h5").unlink()
+    same = slide_table(read_slide(Source("tiny", text))).X.compute()
+    assert (same != slide_table(read_slide(Source("tiny", whole))).X.compute()).nnz == 0
