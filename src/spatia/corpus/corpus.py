@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from spatia.corpus.table import Table
 from spatia.errors import CorpusError
-from spatia.keys import LEVELS, STORES
+from spatia.keys import LEVELS, MORPHOLOGY, STORES
 
 FORMAT: Final = "spatia-corpus"
 FORMAT_VERSION: Final = 1
@@ -143,6 +143,11 @@ class Section:
         """Every file of the section (path relative to the section, ``/``-separated) with its size and digest."""
         path = self.path / MANIFEST_FILE
         return _validated(dict[str, FileRecord], read_json(path).get("files"), path)
+
+    @cached_property
+    def features(self) -> tuple[str, ...]:
+        """Names of the measured morphology features of the cells; empty without outlines."""
+        return self.cells.columns(f"obsm/{MORPHOLOGY}")
 
     def check_files(self) -> None:
         """Refuse a section with a file that is missing or has another size than the manifest says.

@@ -66,6 +66,11 @@ class Table:
             raise CorpusError(f"{self.path}: no array {key!r}. {_CHECK}")
         return node
 
+    def columns(self, key: str) -> tuple[str, ...]:
+        """Return the column names of a data frame element such as ``"obsm/morphology"``; none if it is absent."""
+        node = self._node(key)
+        return () if node is None else tuple(str(name) for name in node.attrs["column-order"])
+
     def n_rows(self, key: str) -> int:
         """Rows of an array or a CSR matrix."""
         return int(self._csr_shape(key)[0] if isinstance(self._node(key), zarr.Group) else self.array(key).shape[0])

@@ -143,6 +143,11 @@ class CellBatch(_Batch):
         Raw counts over the joint vocabulary; 0 where the gene is not measured. None where counts were not asked for.
     panel_measured
         Which genes of the vocabulary the panel of each section measures.
+    morphology
+        Measured features over the vocabulary's names, in their own units; 0 where not measured. None where morphology was
+        not asked for.
+    morphology_measured
+        Which features of which cell are measurements. None where morphology was not asked for.
     """
 
     image_share: Float32[Tensor, "rows"]
@@ -150,6 +155,8 @@ class CellBatch(_Batch):
     mask_present: Bool[Tensor, "rows"]
     counts: Float32[Tensor, "rows genes"] | None
     panel_measured: Bool[Tensor, "sections genes"]
+    morphology: Float32[Tensor, "rows features"] | None = None
+    morphology_measured: Bool[Tensor, "rows features"] | None = None
 
     @property
     def measured(self) -> Bool[Tensor, "rows genes"]:
@@ -175,6 +182,18 @@ class CellBatch(_Batch):
         if self.counts is not None:
             self._expect("counts", torch.float32, (n, n_genes))
             self._check_counts(_host(self.counts))
+        self._check_morphology(n)
+
+    def _check_morphology(self, n: int) -> None:
+        asked = [value is not None for value in (self.morphology, self.morphology_measured)]
+        self._require(asked[0] == asked[1], "morphology", "values without their mask, or a mask without values")
+        if self.morphology is None or self.morphology_measured is None:
+            return
+        self._expect("morphology", torch.float32, (n, None))
+        self._expect("morphology_measured", torch.bool, tuple(self.morphology.shape))
+        values, measured = _host(self.morphology), _host(self.morphology_measured)
+        self._require(bool(np.isfinite(values).all()), "morphology", "a feature is NaN or infinite")
+        self._require(not values[~measured].any(), "morphology", "a value where none was measured")
 
     def _check_counts(self, counts: NDArray[np.float32]) -> None:
         if not counts.size:

@@ -47,6 +47,8 @@ class Collator:
             mask_present=torch.from_numpy(rows.mask_present[at]),
             counts=counts,
             panel_measured=self.panel_measured,
+            morphology=_gather(rows.morphology, at),
+            morphology_measured=_gather(rows.morphology_measured, at),
         )
 
     def niches(self, rows: NicheRows, draw: Draw) -> NicheBatch:
@@ -86,7 +88,7 @@ def _shared(rows: Rows, draw: Draw, at: NDArray[np.int64]) -> dict[str, Any]:
     }
 
 
-def _gather(values: NDArray[np.uint8] | None, at: NDArray[np.int64]) -> torch.Tensor | None:
+def _gather(values: NDArray[Any] | None, at: NDArray[np.int64]) -> torch.Tensor | None:
     return None if values is None else torch.from_numpy(values.take(at, axis=0))
 
 

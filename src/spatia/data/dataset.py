@@ -15,7 +15,7 @@ from spatia.data.samplers import Draw
 from spatia.data.sources import Source
 from spatia.errors import CorpusError
 
-READABLE = frozenset({"images", "masks", "counts"})
+READABLE = frozenset({"images", "masks", "counts", "morphology"})
 _SECTION_SHIFT = 40  # a row of a section as one integer: section << 40 | row
 _GAP_ROWS = 64  # rows skipped inside one read rather than starting another: they share a chunk anyway
 
@@ -59,6 +59,8 @@ class CellRows(Rows):
     masks: NDArray[np.uint8] | None
     mask_present: NDArray[np.bool_]
     counts: sp.csr_matrix | None
+    morphology: NDArray[np.float32] | None
+    morphology_measured: NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,10 @@ class PoolReader:
         ``"cell" | "niche" | "tissue"``.
     px
         Pixels of a crop, per level.
-    n_channels, n_genes
+    n_channels, n_genes, n_features
         Size of the vocabulary.
     read
-        Which of ``"images", "masks", "counts"`` of the cells to read; images of niches and windows are always read.
+        Which of ``"images", "masks", "counts", "morphology"`` of the cells to read; images of niches and windows are always read.
     """
 
     def __init__(
@@ -115,10 +117,11 @@ class PoolReader:
         px: dict[str, int],
         n_channels: int,
         n_genes: int,
+        n_features: int,
         read: frozenset[str],
     ) -> None:
         self.sources, self.level, self.px = sources, level, px
-        self.n_channels, self.n_genes, self.read = n_channels, n_genes, read
+        self.n_channels, self.n_genes, self.n_features, self.read = n_channels, n_genes, n_features, read
 
     def __call__(self, batches: Sequence[Draw]) -> CellRows | NicheRows | TissueRows:
         """Read every row that the batches draw, once."""
@@ -143,7 +146,27 @@ class PoolReader:
         share[~rows.channels_present.any(axis=1)] = 0
         base = {field.name: getattr(rows, field.name) for field in fields(Rows)}
         present, pixels = masks.result()
-        return CellRows(**base, image_share=share, masks=pixels, mask_present=present, counts=counts.result())
+        morphology, measured = self._morphology(key)
+        return CellRows(
+            **base,
+            image_share=share,
+            masks=pixels,
+            mask_present=present,
+            counts=counts.result(),
+            morphology=morphology,
+            morphology_measured=measured,
+        )
+
+    def _morphology(self, key: NDArray[np.int64]) -> tuple[NDArray[np.float32] | None, NDArray[np.bool_] | None]:
+        """Read measured features by name; a section may lack some of them, and a cell may lack any (NaN on disk)."""
+        if "morphology" not in self.read:
+            return None, None
+        values = np.full((len(key), self.n_features), np.nan, np.float32)
+        for source, at, row in self._by_section(key):
+            for name, column in source.features:
+                values[at, column] = _take(source.section.cells, f"obsm/{keys.MORPHOLOGY}/{name}", row)
+        measured = np.isfinite(values)
+        return np.where(measured, values, np.float32(0)), measured
 
     def _masks(self, key: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.uint8] | None]:
         px, present = self.px["cell"], np.zeros(len(key), bool)

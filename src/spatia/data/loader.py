@@ -57,7 +57,7 @@ class LoaderSettings:
     max_repeats
         Most draws of one row in an epoch when balancing.
     read
-        Which of ``"images", "masks", "counts"`` of the cells to read.
+        Which of ``"images", "masks", "counts", "morphology"`` of the cells to read.
     block_rows
         Contiguous rows read together; a multiple of the chunk rows on disk (64).
     pool_cells
@@ -292,6 +292,7 @@ def _loader(
         px={name: window.px for name, window in levels.items()},
         n_channels=len(names.channels),
         n_genes=len(names.genes),
+        n_features=len(names.features),
         read=frozenset(s.read),
     )
     planner = _Planner(sources, level, s, batch_size, max_cells)

@@ -28,6 +28,8 @@ class Source:
         (panel genes,) column of each gene in the vocabulary, -1: left out.
     channel_index
         (channels,) position of each channel in the vocabulary, -1: left out.
+    features
+        Name of each measured feature of the section that is in the vocabulary, and its column there.
     cell_ranges
         (k, 2) the selected cells.
     partitioned
@@ -37,6 +39,7 @@ class Source:
     section: Section
     gene_columns: NDArray[np.int64]
     channel_index: NDArray[np.int64]
+    features: tuple[tuple[str, int], ...]
     cell_ranges: Ranges
     partitioned: bool
 
@@ -166,6 +169,7 @@ def _open(corpus: Corpus, section: Section, vocabulary: Vocabulary, ranges: Rang
         section,
         vocabulary.gene_columns(list(gene_ids)),
         vocabulary.channel_index(section.entry.channels),
+        tuple((name, column) for name in section.features if (column := vocabulary.feature_column(name)) >= 0),
         ranges,
         corpus.niche_definition in PARTITIONING,
     )

@@ -14,7 +14,7 @@ from spatia.errors import CorpusError
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Names behind the columns of ``counts`` and the channels of ``images``.
+    """Names behind the columns of ``counts`` and ``morphology`` and the channels of ``images``.
 
     A trained model brings its own: genes and channels of a corpus that are not in it are left out, those of it that
     a section does not have are marked as not measured.
@@ -28,9 +28,10 @@ class Vocabulary:
 
     genes: tuple[str, ...]
     channels: tuple[str, ...]
+    features: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for kind in ("genes", "channels"):
+        for kind in ("genes", "channels", "features"):
             names = getattr(self, kind)
             if len(set(names)) < len(names):
                 twice = next(name for name in names if names.count(name) > 1)
@@ -42,7 +43,9 @@ class Vocabulary:
         corpora = list(corpora)
         genes = dict.fromkeys(gene for corpus in corpora for gene in corpus.genes["gene_id"])
         channels = dict.fromkeys(channel for corpus in corpora for channel in corpus.channels)
-        return cls(tuple(genes), tuple(channels))
+        sections = (section for corpus in corpora for section in corpus.sections.values())
+        features = dict.fromkeys(feature for section in sections for feature in section.features)
+        return cls(tuple(genes), tuple(channels), tuple(features))
 
     @cached_property
     def _column(self) -> dict[str, int]:
@@ -51,6 +54,14 @@ class Vocabulary:
     def gene_columns(self, gene_ids: Sequence[str]) -> NDArray[np.int64]:
         """Return the column of each gene; -1 for a gene outside the vocabulary."""
         return np.array([self._column.get(gene, -1) for gene in gene_ids], np.int64)
+
+    @cached_property
+    def _feature_column(self) -> dict[str, int]:
+        return {feature: column for column, feature in enumerate(self.features)}
+
+    def feature_column(self, feature: str) -> int:
+        """Return the column of a measured feature; -1 for one outside the vocabulary."""
+        return self._feature_column.get(feature, -1)
 
     def channel_index(self, channels: Sequence[str]) -> NDArray[np.int64]:
         """Return the position of each channel; -1 for a channel outside the vocabulary."""
