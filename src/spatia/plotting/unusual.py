@@ -1,0 +1,47 @@
+"""How unlike the training data the cells are."""
+
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+
+from spatia.plotting.paper import AMOUNT, OURS, STYLE, Floats, dot_size, map_axes, map_shape, new_figure, save, title
+
+
+def plot_unusual(score: Floats, position_um: Floats, path: Path, *, above: float | None = None) -> Path:
+    """Draw the distribution of the score, and the score on the tissue.
+
+    Parameters
+    ----------
+    score
+        (cells,), larger is less like the training cells.
+    position_um
+        (cells, 2) of one section.
+    path
+        The PNG to write.
+    above
+        Scores above this count as unusual.
+    """
+    with mpl.rc_context(STYLE):
+        height = float(np.clip(6.4 * map_shape(position_um), 3.4, 6.0))
+        figure = new_figure(12, height)
+        left, right = figure.subplots(1, 2, width_ratios=(5, 6.4))
+        known = np.isfinite(score)
+        left.hist(score[known], bins=60, color=OURS)
+        if above is not None:
+            left.axvline(above, color="#d1571f", lw=1.5, ls="--", label=f"unusual above {above:.3g}")
+            left.legend(loc="upper right")
+        title(left, "Distribution over cells")
+        left.set(xlabel="score", ylabel="cells")
+        order = np.flatnonzero(known)[np.argsort(score[known], kind="stable")]
+        low, high = np.percentile(score[known], [2, 99.5]) if known.any() else (0.0, 1.0)
+        dots = right.scatter(
+            *position_um[order].T, c=score[order], s=dot_size(len(score)), cmap=AMOUNT, vmin=low, vmax=max(high, low + 1e-9),
+            linewidths=0,
+        )  # fmt: skip
+        map_axes(right, position_um)
+        title(right, "On the tissue")
+        bar = figure.colorbar(dots, ax=right, shrink=0.7, pad=0.01, aspect=30)
+        bar.set_label("score")
+        bar.outline.set_visible(False)
+        return save(figure, path)

@@ -1,0 +1,298 @@
+"""The result files of a run: what each holds, as validated frozen dataclasses.
+
+``spatia run`` writes them into ``OUT/results``, the report reads them back; ``docs/report.md`` lists the files. A number that
+could not be computed is ``None`` (``null`` in the file), never a stand-in.
+"""
+
+from dataclasses import field
+from typing import Literal
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+_CONFIG = ConfigDict(extra="forbid")
+StepStatus = Literal["done", "skipped", "running", "failed", "refused"]
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Step:
+    """One step of a run.
+
+    Attributes
+    ----------
+    status
+        "skipped" steps say why in ``message``; the report repeats it where the step's section would be.
+    seconds
+        Wall-clock time of the run that finished the step.
+    digest
+        SHA-256 of what decides the step's result: its settings, the digests of the steps it stands on, the version.
+    """
+
+    name: str
+    status: StepStatus
+    seconds: float = 0.0
+    message: str = ""
+    digest: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class RunFacts:
+    """``run.json``: the steps of a run and how it was made."""
+
+    command: str
+    started: str  # ISO 8601, UTC
+    seed: int
+    versions: dict[str, str]
+    machine: dict[str, str]
+    settings: dict[str, str | int | float | bool | None]
+    steps: tuple[Step, ...] = ()
+    peak_memory_bytes: int | None = None
+
+    def step(self, name: str) -> Step | None:
+        """Return the step of this name, None where the run never came to it."""
+        return next((step for step in self.steps if step.name == name), None)
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class CheckFinding:
+    """One finding of the doctor, as ``spatia check --json`` prints it."""
+
+    code: str
+    severity: Literal["ok", "warning", "refused"]
+    what: str
+    found: str
+    expected: str
+    remedy: str = ""
+    forceable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class SectionCheck:
+    """What the doctor says of one section (an element of ``check.json``)."""
+
+    sample: str
+    refused: bool
+    findings: tuple[CheckFinding, ...]
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class SectionFacts:
+    """One section of the corpus."""
+
+    sample: str
+    platform: str
+    n_cells: int
+    n_niches: int
+    n_windows: int
+    n_genes: int
+    channels: tuple[str, ...]
+    median_counts: float
+    extent_um: tuple[float, float]
+    um_per_px: float | None = None
+    image_absence: str | None = None
+    donor: str | None = None
+    tissue: str | None = None
+    organism: str | None = None
+    disease: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class SplitFacts:
+    """How cells were held out.
+
+    Attributes
+    ----------
+    rule
+        In words: what was kept whole, and the distance between the parts.
+    n_cells
+        Cells of each part: train, validation, test, margin.
+    """
+
+    rule: str
+    n_cells: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class SlideResult:
+    """``results/slide.json``: what was built."""
+
+    sections: tuple[SectionFacts, ...]
+    split: SplitFacts | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Collapse:
+    """Is the embedding still spread over many directions?
+
+    Attributes
+    ----------
+    effective_rank
+        exp of the entropy of the normalised singular values: the number of directions in use.
+    """
+
+    collapsed: bool
+    effective_rank: float
+    width: int
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class TrainingResult:
+    """``results/training.json``: how the model came to be; ``trained`` is False for a model that was given."""
+
+    trained: bool
+    model_id: str
+    n_parameters: int
+    preset: str | None = None
+    n_train_cells: int | None = None
+    seconds: float | None = None
+    epochs: dict[str, int] = field(default_factory=dict)  # by stage
+    cells_per_second: float | None = None
+    loss_weights: dict[str, float] = field(default_factory=dict)
+    settings: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+    collapse: Collapse | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class EmbeddingResult:
+    """``results/embedding.json``.
+
+    Attributes
+    ----------
+    gene_coverage
+        Share of each section's counts that fall on genes the model knows, by sample.
+    unusual_share
+        Share of cells whose ``obs['spatia_ood']`` is above ``unusual_above``.
+    """
+
+    n_cells: int
+    width: int
+    use: tuple[str, ...]
+    gene_coverage: dict[str, float]
+    seconds: float | None = None
+    unusual_above: float | None = None
+    unusual_share: float | None = None
+    unusual_meaning: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class Resolution:
+    """One resolution that was tried."""
+
+    resolution: float
+    n_clusters: int
+    stability: float | None  # mean adjusted Rand index between clusterings of subsamples
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class GroupsResult:
+    """``results/clusters.json`` and ``results/domains.json``; the groups themselves stand in ``cells.h5ad``."""
+
+    method: str
+    embedding: str
+    n_groups: int
+    resolution: float | None = None
+    tried: tuple[Resolution, ...] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class ExpressionTask:
+    """One way of predicting expression, on held-out cells. ``name``: "image" or "imputation".
+
+    Attributes
+    ----------
+    mean_pearson
+        Mean over genes of the correlation over held-out cells between predicted and measured log1p expression.
+    baseline, baseline_mean_pearson
+        The simple predictor beside it, in words, and its mean on the same cells and genes.
+    interval, coverage
+        Nominal probability of the predicted interval, and the share of measured values inside it.
+    """
+
+    name: Literal["image", "imputation"]
+    n_cells: int
+    n_genes: int
+    mean_pearson: float | None
+    baseline: str | None = None
+    baseline_mean_pearson: float | None = None
+    interval: float | None = None
+    coverage: float | None = None
+    seconds: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class ExpressionResult:
+    """``results/expression.json``; per gene in ``expression_genes.parquet``, values in ``predicted_genes.parquet``."""
+
+    tasks: tuple[ExpressionTask, ...]
+    shown_genes: tuple[str, ...]
+    shown_because: str
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class ReconstructionResult:
+    """``results/reconstructions.json``; the crops stand in ``reconstructions.npz`` (uint8, (cells, channels, y, x)).
+
+    Attributes
+    ----------
+    error
+        Mean absolute difference to the real crop in grey values 0–255, by kind of reconstruction.
+    """
+
+    n_cells: int
+    channels: tuple[str, ...]
+    rgb: bool
+    error: dict[str, float]
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class BenchmarkTask:
+    """One row of the benchmark: what is asked, and how the answer is judged."""
+
+    name: str
+    title: str
+    metric: str
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class BenchmarkResult:
+    """``results/benchmark.json``; every value in ``benchmark.parquet`` (task, method, ours, seed, value)."""
+
+    tasks: tuple[BenchmarkTask, ...]
+    n_seeds: int
+    protocol: str
+    left_out: dict[str, str] = field(default_factory=dict)  # method -> why
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class AnnotationResult:
+    """``results/annotation.json``: labels were given for some cells, the others were predicted.
+
+    Attributes
+    ----------
+    confusion
+        Rows true, columns predicted, in the order of ``labels``; held-out labelled cells that were not abstained on.
+    reliability
+        (mean stated probability, share right, cells) of each bin.
+    """
+
+    source: str
+    labels: tuple[str, ...]
+    n_labelled: int
+    n_train: int
+    n_test: int
+    accuracy: float | None
+    macro_f1: float | None
+    abstained_share: float
+    abstain_below: float
+    calibration_error: float | None
+    confusion: tuple[tuple[int, ...], ...]
+    reliability: tuple[tuple[float, float, int], ...]
+    note: str = ""
