@@ -19,3 +19,11 @@ class SettingsError(SpatiaError):
 
 class MissingExtraError(SpatiaError):
     """An optional dependency is not installed; the message holds the line that installs it."""
+
+
+class TrainingError(SpatiaError):
+    """Training cannot start, go on or resume; the last checkpoint stays as it is."""
+
+
+class ModelError(SpatiaError):
+    """A model folder is missing, damaged or does not fit what it is used on."""

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -49,8 +50,15 @@ def configure(level: int = logging.INFO) -> None:
     logger.propagate = False
 
 
+class Advance(Protocol):
+    """Tells a progress display what has been done."""
+
+    def __call__(self, steps: int, note: str = "") -> None:
+        """Say how many steps were just finished, and what else there is to show (the old note stays without one)."""
+
+
 @contextmanager
-def progress(description: str, total: int, unit: str = "") -> Iterator[Callable[[int], None]]:
+def progress(description: str, total: int, unit: str = "", *, done: int = 0) -> Iterator[Advance]:
     """Show how far a long loop is, on stderr.
 
     On a terminal this is a bar; elsewhere a log line now and then. It shows only where INFO records do, so ``-q`` and
@@ -64,24 +72,26 @@ def progress(description: str, total: int, unit: str = "") -> Iterator[Callable[
         Number of steps.
     unit
         What one step is, for instance ``"tiles"``.
+    done
+        Steps that an earlier run has done.
 
     Yields
     ------
-    A function that takes the number of steps just finished.
+    A function that takes the number of steps just finished, and a note to show beside the bar.
 
     Examples
     --------
     >>> with progress("adding", total=3) as advance:
     ...     for number in range(3):
-    ...         advance(1)
+    ...         advance(1, note=f"sum {number}")
     """
-    done = 0
-    with progress_by_name(unit) as report:
+    with _reports(unit) as report:
+        report(description, done, total, "")
 
-        def advance(steps: int) -> None:
+        def advance(steps: int, note: str = "") -> None:
             nonlocal done
             done += steps
-            report(description, done, total)
+            report(description, done, total, note)
 
         yield advance
 
@@ -99,21 +109,37 @@ def progress_by_name(unit: str = "") -> Iterator[Callable[[str, int, int], None]
     >>> with progress_by_name("tiles") as report:
     ...     report("image", 1, 2)
     """
-    console = Console(stderr=True)
+    with _reports(unit) as report:
+        yield lambda what, done, total: report(what, done, total, "")
+
+
+@contextmanager
+def _reports(unit: str) -> Iterator[Callable[[str, int, int, str], None]]:
+    """Yield a function of what is going on, the steps done, all steps, and a note."""
+    console = _console()
     if not logger.isEnabledFor(logging.INFO):
-        yield lambda what, done, total: None  # noqa: ARG005
+        yield lambda what, done, total, note: None  # noqa: ARG005
     elif console.is_terminal:
         with _bars(console, unit) as bars:
             tasks: dict[str, TaskID] = {}
 
-            def update(what: str, done: int, total: int) -> None:
+            def update(what: str, done: int, total: int, note: str) -> None:
                 if what not in tasks:
-                    tasks[what] = bars.add_task(escape(what), total=total)
-                bars.update(tasks[what], completed=done, total=total)
+                    tasks[what] = bars.add_task(escape(what), total=total, note="")
+                shown = {"note": escape(note)} if note else {}
+                bars.update(tasks[what], completed=done, total=total, **shown)
 
             yield update
     else:
         yield _PlainProgress(unit).report
+
+
+def _console() -> Console:
+    """Return the console that the log writes to: a bar moves out of the way of lines of its own console only."""
+    for handler in logger.handlers:
+        if isinstance(handler, RichHandler):
+            return handler.console
+    return Console(stderr=True)
 
 
 def _bars(console: Console, unit: str) -> Progress:
@@ -124,6 +150,7 @@ def _bars(console: Console, unit: str) -> Progress:
         TextColumn(escape(unit)),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
         console=console,
         transient=True,
     )
@@ -135,11 +162,28 @@ class _PlainProgress:
     def __init__(self, unit: str) -> None:
         self.unit = f" {unit}" if unit else ""
         self.started = self.last_line = time.monotonic()
+        self.first: dict[str, tuple[float, int]] = {}  # when each thing was first heard of, and how much was done then
 
-    def report(self, what: str, done: int, total: int) -> None:
+    def report(self, what: str, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
+        began, done_before = self.first.setdefault(what, (now, done))
         if done < total and now - self.last_line < PLAIN_INTERVAL_S:
             return
         self.last_line = now
-        seconds = now - self.started
-        logger.info("%s: %s of %s%s, %.0f s", what, f"{done:,}", f"{total:,}", self.unit, seconds)
+        line = f"{what}: {done:,} of {total:,}{self.unit}, {now - self.started:.0f} s"
+        if done_before < done < total:
+            line += f", {duration((now - began) / (done - done_before) * (total - done))} left"
+        logger.info("%s", line + (f"; {note}" if note else ""))
+
+
+def duration(seconds: float) -> str:
+    """Say a time in words short enough for a line.
+
+    Examples
+    --------
+    >>> duration(42), duration(600), duration(9000)
+    ('42 s', '10 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
