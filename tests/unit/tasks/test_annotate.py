@@ -1,0 +1,155 @@
+"""Labels, their probability, and when none is given."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spatia.errors import SettingsError
+from spatia.tasks.annotate import GIVEN, PREDICTED, UNCERTAIN, UNLIKE, AnnotateSettings, annotate
+from spatia.tasks.calibration import choose_threshold, cross_calibrated, fit_temperature
+from spatia.tasks.novelty import NoveltyModel
+
+
+def cells(n: int = 900, classes: int = 3, gap: float = 1.5, width: int = 6, known: float = 0.5, seed: int = 0):
+    """Gaussian classes; returns embedding, true label of all, label or NaN, position."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, classes, n)
+    X = rng.normal(size=(classes, width))[codes] * gap + rng.normal(size=(n, width))
+    truth = np.array(["B cell", "T cell", "tumour", "stroma"])[codes]
+    labels = np.where(rng.random(n) < known, truth, None).astype(object)
+    return X.astype(np.float32), truth, labels, rng.random((n, 2)) * 1000
+
+
+def test_known_cells_keep_their_label_and_others_are_told_as_often_as_promised() -> None:
+    X, truth, labels, xy = cells(3000, gap=1.0)
+    result = annotate(X, labels, positions_um=xy, settings=AnnotateSettings(target_accuracy=0.95))
+    known = ~pd.isna(labels)
+    assert (result.status[known] == GIVEN).all()
+    assert (result.label[known] == labels[known]).all()
+    predicted = result.status == PREDICTED
+    accuracy = (result.label[predicted] == truth[predicted]).mean()
+    assert 0.94 < accuracy < 0.98
+    assert result.threshold.coverage < 0.98  # something had to be withheld, else the test shows nothing
+    assert (result.status == UNCERTAIN).sum() > 20
+
+
+def test_cells_without_a_label_are_nan_and_say_why() -> None:
+    X, _, labels, _ = cells()
+    X[-20:] += 40  # a type that nobody labelled
+    labels[-20:] = None
+    result = annotate(X, labels)
+    assert (result.status[-20:] == UNLIKE).all()
+    assert pd.isna(result.label[(result.status == UNLIKE) | (result.status == UNCERTAIN)]).all()
+    assert not pd.isna(result.label[(result.status == GIVEN) | (result.status == PREDICTED)]).any()
+    unlike = (result.status[:-20] == UNLIKE).sum()
+    assert unlike < 0.04 * (len(X) - 20)  # 1 % of the typical ones are expected
+
+
+def test_probabilities_are_calibrated_on_cells_never_seen() -> None:
+    X, truth, labels, _ = cells(4000, gap=0.7)
+    result = annotate(X, labels)
+    hidden = pd.isna(labels)
+    top = result.probability[hidden].max(axis=1)
+    told = np.asarray(result.classes)[result.probability[hidden].argmax(axis=1)]
+    assert top.mean() == pytest.approx((told == truth[hidden]).mean(), abs=0.03)
+    np.testing.assert_allclose(result.probability.sum(axis=1), 1)
+
+
+def test_a_wrong_label_is_improbable() -> None:
+    X, truth, labels, _ = cells(gap=4.0, known=1.0)
+    wrong = np.arange(5)
+    labels[wrong] = np.where(truth[wrong] == "tumour", "B cell", "tumour")
+    result = annotate(X, labels)
+    assert result.label_probability[wrong].max() < 0.1
+    assert np.median(result.label_probability) > 0.9
+
+
+def test_labels_are_transferred_to_cells_of_another_section() -> None:
+    X, truth, labels, xy = cells(1000, gap=3.0)
+    section = np.where(np.arange(1000) < 500, "ours", "theirs")
+    labels[section == "ours"] = None
+    result = annotate(X, labels, positions_um=xy, sections=section)
+    told = (section == "ours") & (result.status == PREDICTED)
+    assert told.sum() > 450
+    assert (result.label[told] == truth[told]).mean() > 0.9
+
+
+def test_order_of_cells_does_not_matter_to_who_is_what_given_folds_of_space() -> None:
+    X, _, labels, xy = cells(400, gap=3.0)
+    order = np.random.default_rng(1).permutation(400)
+    first = annotate(X, labels, positions_um=xy)
+    second = annotate(X[order], labels[order], positions_um=xy[order])
+    assert (pd.Series(first.label[order]).fillna("?") == pd.Series(second.label).fillna("?")).all()
+
+
+def test_same_seed_same_bits() -> None:
+    X, _, labels, xy = cells(400)
+    first, second = (annotate(X, labels, positions_um=xy) for _ in range(2))
+    assert (first.probability == second.probability).all()
+
+
+def test_an_unreachable_target_gives_no_label_and_says_so() -> None:
+    X, _, labels, _ = cells(600, gap=0.0)
+    result = annotate(X, labels, settings=AnnotateSettings(target_accuracy=0.99))
+    assert not result.threshold.reached
+    assert PREDICTED not in result.status
+    assert result.to_json()["threshold"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda labels: np.where(pd.isna(labels), None, "tumour"), "Labels known: only 'tumour'"),
+        (lambda labels: np.full(len(labels), None), "Labels known: none"),
+        (lambda labels: np.append(labels[:-3], ["rare"] * 3), r"fewer than 10 cells: 'rare' \(3\).*--ignore-rare"),
+    ],
+)
+def test_labels_that_cannot_be_learnt_are_refused(change, complaint) -> None:
+    X, _, labels, _ = cells(300)
+    with pytest.raises(SettingsError, match=complaint):
+        annotate(X, change(labels))
+
+
+def test_rare_labels_can_be_taken_as_unknown() -> None:
+    X, _, labels, _ = cells(300)
+    labels[-3:] = "rare"
+    result = annotate(X, labels, settings=AnnotateSettings(ignore_rare=True))
+    assert "rare" not in result.classes
+    assert (result.status[-3:] != GIVEN).all()
+
+
+@given(st.integers(0, 1000), st.floats(0.2, 8))
+def test_temperature_recovers_by_how_much_scores_are_too_large(seed, factor) -> None:
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(4000, 3)) * 2
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    truth = (rng.random((4000, 1)) > p.cumsum(axis=1)).sum(axis=1).clip(0, 2)
+    assert fit_temperature(logits * factor, truth) == pytest.approx(factor, rel=0.15)
+    folds = np.arange(4000) % 4
+    assert (cross_calibrated(logits, truth, folds).argmax(axis=1) == logits.argmax(axis=1)).all()
+
+
+@given(st.integers(1, 300), st.floats(0.05, 0.9), st.integers(0, 1000))
+def test_the_threshold_keeps_its_word_on_the_cells_it_was_chosen_on(n, target, seed) -> None:
+    rng = np.random.default_rng(seed)
+    confidence = rng.integers(1, 11, n) / 10  # with ties
+    right = rng.random(n) < confidence
+    threshold = choose_threshold(confidence, right, target)
+    if threshold.reached:
+        accepted = confidence >= threshold.value
+        assert right[accepted].mean() >= target
+        assert accepted.mean() == pytest.approx(threshold.coverage)
+    else:
+        assert np.isinf(threshold.value)
+        assert n < 22 or right[confidence >= 0.9].mean() < 1
+
+
+def test_novelty_of_a_typical_cell_is_the_root_of_the_width() -> None:
+    rng = np.random.default_rng(0)
+    X, codes = rng.normal(size=(4000, 16)), np.arange(4000) % 2
+    distance = NoveltyModel.of(X, codes).distance(rng.normal(size=(1000, 16)))
+    assert distance.mean() == pytest.approx(4, rel=0.05)
+    few = NoveltyModel.of(X[:12, :], codes[:12])  # fewer cells than columns
+    assert np.isfinite(few.distance(X)).all()
