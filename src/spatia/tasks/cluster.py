@@ -1,0 +1,169 @@
+"""Groups of cells with a resolution that no label chose."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from sklearn.metrics import adjusted_rand_score
+
+from spatia.errors import SettingsError
+from spatia.log import logger
+from spatia.tasks.leiden import leiden, neighbour_graph
+from spatia.tasks.stability import Stability, choose_granularity, renumbered
+
+Groups = NDArray[np.int64]
+RESOLUTIONS: Final = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.3, 1.6, 2.0, 2.5, 3.0)
+
+
+class ClusterSettings(BaseModel):
+    """How cells are grouped.
+
+    Attributes
+    ----------
+    n_neighbours
+        Neighbours of a cell in the graph.
+    resolution
+        Of Leiden; None: chosen by stability.
+    resolutions
+        From which it is chosen, ascending.
+    n_repeats
+        How often the cells are halved to compare the partitions of the halves.
+    stability_cells
+        Most cells that the choice is made on; a random sample of larger data.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    n_neighbours: int = Field(default=15, ge=2)
+    resolution: float | None = Field(default=None, gt=0)
+    resolutions: tuple[float, ...] = RESOLUTIONS
+    n_repeats: int = Field(default=3, ge=1)
+    stability_cells: int = Field(default=5_000, ge=50)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """A partition and how it came to be.
+
+    Attributes
+    ----------
+    group
+        (rows,) number of the group, 0 the largest.
+    n_groups
+        How many there are.
+    resolution
+        That gave them.
+    stability
+        The curve it was chosen from; None where the resolution was given.
+    """
+
+    group: Groups
+    n_groups: int
+    resolution: float
+    stability: Stability | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the sizes and the choice as JSON values."""
+        return {
+            "n_groups": self.n_groups,
+            "sizes": np.bincount(self.group, minlength=self.n_groups).tolist(),
+            "resolution": self.resolution,
+            "stability": None if self.stability is None else self.stability.to_json(),
+        }
+
+
+def cluster(embedding: NDArray[np.floating], *, settings: ClusterSettings | None = None) -> Clusters:
+    """Group cells by Leiden on the graph of nearest neighbours in ``embedding``.
+
+    Parameters
+    ----------
+    embedding
+        (cells, width), finite. Cells with equal rows (the niche embedding of cells of one niche) are one node.
+
+    Notes
+    -----
+    The resolution is chosen by :func:`spatia.tasks.stability.choose_granularity` on at most `stability_cells` cells. A larger
+    graph splits more at the same resolution, so for all cells the resolution is taken whose partition agrees best with
+    the chosen one of a half.
+
+    Raises
+    ------
+    SettingsError
+        If there are fewer than 20 different rows.
+    MissingExtraError
+        If scanpy or igraph is absent.
+    """
+    settings = settings or ClusterSettings()
+    X, node_of = _nodes(embedding)
+    graph = neighbour_graph(X, n_neighbours=settings.n_neighbours, seed=settings.seed)
+    if settings.resolution is not None:
+        (group,) = leiden(graph, [settings.resolution], seed=settings.seed)
+        return _clusters(group, node_of, settings.resolution, None)
+    sample = _sample(len(X), settings.stability_cells, settings.seed)
+    stability = choose_granularity(
+        _partitioner(settings), settings.resolutions, X[sample], n_repeats=settings.n_repeats, seed=settings.seed
+    )
+    if not stability.structure:
+        logger.warning("no grouping of these cells comes back in other cells: the groups may be arbitrary cuts")
+    group, resolution = _carried_over(graph, X, sample, stability, settings)
+    return _clusters(group, node_of, resolution, stability)
+
+
+def _nodes(embedding: NDArray[np.floating]) -> tuple[NDArray[np.floating], Groups]:
+    """Return the different rows, in the order of their first cell, and the row of each cell."""
+    X = np.asarray(embedding)
+    if X.ndim != 2 or not np.isfinite(X).all():
+        raise ValueError(f"embedding has shape {X.shape}; expected (cells, width), finite")
+    _, first, node = np.unique(X, axis=0, return_index=True, return_inverse=True)
+    if len(first) < 20:
+        raise SettingsError(
+            f"{len(X):,} cells have {len(first)} different embeddings; at least 20 are needed to find groups."
+        )
+    order = np.argsort(first)
+    place = np.empty(len(first), np.int64)
+    place[order] = np.arange(len(first))
+    return X[first[order]], place[node.ravel()]
+
+
+def _sample(n: int, most: int, seed: int) -> NDArray[np.intp]:
+    return np.arange(n) if n <= most else np.sort(np.random.default_rng(seed).choice(n, most, replace=False))
+
+
+def _partitioner(settings: ClusterSettings) -> Any:
+    def partition(rows: NDArray[np.floating], seed: int) -> Sequence[Groups]:
+        graph = neighbour_graph(rows, n_neighbours=settings.n_neighbours, seed=seed)
+        return leiden(graph, settings.resolutions, seed=seed)
+
+    return partition
+
+
+def _carried_over(
+    graph: Any, X: NDArray[np.floating], sample: NDArray[np.intp], stability: Stability, settings: ClusterSettings
+) -> tuple[Groups, float]:
+    """Return the partition of all rows that agrees best with that of a half at the chosen resolution.
+
+    A larger graph splits more at the same resolution, so the resolutions from the chosen one downwards are tried.
+    """
+    half = sample[_sample(len(sample), stability.n_cells, settings.seed)]
+    half_graph = neighbour_graph(X[half], n_neighbours=settings.n_neighbours, seed=settings.seed)
+    (wanted,) = leiden(half_graph, [stability.value], seed=settings.seed)
+    best: tuple[float, Groups, float] | None = None
+    for resolution in reversed(settings.resolutions[: stability.chosen + 1]):
+        (group,) = leiden(graph, [resolution], seed=settings.seed)
+        agreement = adjusted_rand_score(wanted, group[half])
+        if best is None or agreement > best[0]:
+            best = (agreement, group, resolution)
+        elif agreement < best[0] - 0.05:  # past the best
+            break
+    assert best is not None  # there is at least one resolution
+    logger.debug("agreement with the groups of a half: %.3f at resolution %g", best[0], best[2])
+    return best[1], best[2]
+
+
+def _clusters(group: Groups, node_of: Groups, resolution: float, stability: Stability | None) -> Clusters:
+    numbered = renumbered(group[node_of])
+    return Clusters(numbered, int(numbered.max()) + 1, float(resolution), stability)
