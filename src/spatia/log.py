@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -126,7 +126,7 @@ def _reports(unit: str) -> Iterator[Callable[[str, int, int, str], None]]:
             def update(what: str, done: int, total: int, note: str) -> None:
                 if what not in tasks:
                     tasks[what] = bars.add_task(escape(what), total=total, note="")
-                shown = {"note": escape(note)} if note else {}
+                shown: dict[str, Any] = {"note": escape(note)} if note else {}
                 bars.update(tasks[what], completed=done, total=total, **shown)
 
             yield update

@@ -1,0 +1,1 @@
+"""Training: one loop for any list of stages, its run folder and its checkpoints."""

@@ -1,0 +1,186 @@
+"""Settings of a training run: strict, printed when it starts, and saved with it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from spatia.config import make_settings
+from spatia.errors import SettingsError
+
+STRICT = ConfigDict(extra="forbid", frozen=True)
+
+# What may be changed on --resume: none of it changes which numbers are computed.
+FREE_ON_RESUME = frozenset(
+    {
+        "accelerator",
+        "checkpoint_every_s",
+        "checkpoint_every_steps",
+        "devices",
+        "num_nodes",
+        "strategy",
+        "tensorboard",
+    }
+)
+
+
+class LossWeights(BaseModel):
+    """Weight of each loss term in the sum that is minimised; 0 leaves a term out."""
+
+    model_config = STRICT
+
+    genes: float = Field(1.0, ge=0, description="likelihood of masked counts")
+    image: float = Field(1.0, ge=0, description="masked image patches")
+    contrastive: float = Field(0.1, ge=0, description="image and gene embedding of a cell agree")
+    adversarial: float = Field(0.0, ge=0, description="sections cannot be told apart")
+    morphology: float = Field(0.5, ge=0, description="measured features of the cell")
+    niche: float = Field(1.0, ge=0, description="masked cells of a niche")
+    tissue: float = Field(0.5, ge=0, description="masked niches of a tissue window")
+
+
+class MaskSettings(BaseModel):
+    """What is hidden from the model in training; shares of a cell's own patches and measured genes."""
+
+    model_config = STRICT
+
+    image: float = Field(0.75, ge=0, le=1, description="share of image patches hidden")
+    genes: float = Field(0.5, ge=0, le=1, description="share of measured genes hidden")
+    all_image: float = Field(0.15, ge=0, le=1, description="share of cells without any image patch")
+    all_genes: float = Field(0.15, ge=0, le=1, description="share of cells without any gene")
+
+
+class StageEpochs(BaseModel):
+    """Passes over the data of each stage."""
+
+    model_config = STRICT
+
+    cells: int = Field(20, ge=0)
+    context: int = Field(10, ge=0)
+
+
+class TrainSettings(BaseModel):
+    """Everything that decides a training run, beside its corpora."""
+
+    model_config = STRICT
+
+    preset: Literal["tiny", "base", "large"] = "tiny"
+    seed: int = Field(0, ge=0)
+    split: str | None = Field(None, description="split of the corpora whose part is trained on; None: all cells")
+    part: str = "train"
+    validation_part: str = Field("validation", description="part of the split that chooses the epoch")
+
+    epochs: StageEpochs = StageEpochs()
+    batch_cells: int = Field(256, ge=1, description="cells of a step on each process")
+    lr: float = Field(1e-3, gt=0, description="highest learning rate")
+    lr_end: float = Field(0.01, ge=0, le=1, description="learning rate at the end of a stage, as a share of lr")
+    warmup: float = Field(0.05, ge=0, lt=1, description="share of a stage in which the learning rate rises")
+    weight_decay: float = Field(0.05, ge=0, description="not on norms, biases, embeddings and gates")
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.95, ge=0, lt=1)
+    clip: float = Field(1.0, gt=0, description="greatest norm of the gradient")
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="of the averaged weights that are validated and written")
+    patience: int | None = Field(None, ge=1, description="epochs without a better validation loss before a stage ends")
+    collapse_share: float = Field(0.05, ge=0, le=1, description="effective rank below this share of the width: warn")
+
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    devices: int | Literal["auto"] = Field(
+        "auto", description="processes a machine; auto: what torchrun or SLURM started"
+    )
+    num_nodes: int | Literal["auto"] = "auto"
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+
+    checkpoint_every_steps: int | None = Field(None, ge=1)
+    checkpoint_every_s: float = Field(300.0, ge=0, description="seconds of training that a crash may cost")
+    log_every: int = Field(20, ge=1, description="steps to a line of log.jsonl")
+    tensorboard: bool = False
+
+    weights: LossWeights = LossWeights()
+    masking: MaskSettings = MaskSettings()
+
+
+def read_settings(
+    config: Path | None = None, overrides: Sequence[str] = (), given: Mapping[str, Any] | None = None
+) -> TrainSettings:
+    """Make settings from a YAML file, then single values, then ``a.b=c`` lines; the later wins.
+
+    Parameters
+    ----------
+    config
+        YAML with settings by name, nested as they are.
+    overrides
+        Lines ``name=value`` or ``group.name=value``; the value is read as YAML.
+    given
+        Settings by name, from options of the command line.
+
+    Raises
+    ------
+    SettingsError
+        If the file is no mapping, a line has no ``=``, a name is unknown or a value out of range.
+
+    Examples
+    --------
+    >>> read_settings(overrides=["lr=3e-4", "epochs.cells=2"]).epochs.cells
+    2
+    """
+    values: dict[str, Any] = _read_yaml(config) if config is not None else {}
+    _merge(values, given or {})
+    for line in overrides:
+        _merge(values, _parse_override(line))
+    return make_settings(TrainSettings, values, where=f"spatia train ({config})" if config else "spatia train")
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings with dotted names.
+
+    Examples
+    --------
+    >>> flatten({"lr": 1, "epochs": {"cells": 2}})
+    {'lr': 1, 'epochs.cells': 2}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror}). Expected a YAML file of settings.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not valid YAML ({error}).") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise SettingsError(f"{path}: expected settings by name, such as 'lr: 0.001', found {type(content).__name__}.")
+    return content
+
+
+def _parse_override(line: str) -> dict[str, Any]:
+    name, sign, text = line.partition("=")
+    parts = name.strip().split(".")
+    if not sign or not all(parts):
+        raise SettingsError(f"--set {line!r}: expected NAME=VALUE, such as lr=0.001 or epochs.cells=5.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"--set {line!r}: the value is not valid YAML.") from error
+    for part in reversed(parts):
+        value = {part: value}
+    return dict(value)
+
+
+def _merge(values: dict[str, Any], other: Mapping[str, Any]) -> None:
+    for name, value in other.items():
+        inner = values.get(name)
+        if isinstance(value, Mapping) and isinstance(inner, dict):
+            _merge(inner, value)
+        else:
+            values[name] = value

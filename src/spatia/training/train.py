@@ -1,0 +1,139 @@
+"""Train a model on corpora: from settings to a model folder."""
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+from lightning_fabric import Fabric
+
+from spatia.corpus.corpus import Corpus
+from spatia.errors import SpatiaError
+from spatia.log import duration, logger
+from spatia.training.checkpoint import seed_generators
+from spatia.training.loop import DrawCurves, run_stages
+from spatia.training.parallel import make_fabric
+from spatia.training.run_folder import RunFolder, peak_memory_bytes
+from spatia.training.settings import TrainSettings, flatten
+from spatia.training.stage import Stage
+
+
+def train(
+    corpora: Sequence[Corpus | str | Path],
+    out: str | Path,
+    settings: TrainSettings | None = None,
+    resume: bool = False,
+    *,
+    start_from: str | Path | None = None,
+    draw: DrawCurves | None = None,
+) -> Path:
+    """Train a model and write its folder.
+
+    Parameters
+    ----------
+    corpora
+        What to train on; panels and channels may differ.
+    out
+        Model folder to make (``docs/training.md`` says what is in it).
+    settings
+        The defaults where None.
+    resume
+        Go on with the run in the folder; begin where there is none.
+    start_from
+        A model folder to fine-tune.
+    draw
+        Draws ``curves.png`` from ``log.jsonl``; the command line gives `spatia.plotting.curves.plot_curves`.
+
+    Returns
+    -------
+    The model folder.
+
+    Raises
+    ------
+    SettingsError
+        If the folder holds something else, or a run and ``resume`` is False.
+    TrainingError
+        If a loss is not finite, or the run in the folder had other settings or corpora.
+    KeyboardInterrupt
+        On Ctrl-C, after a checkpoint.
+    """
+    settings = settings or TrainSettings()
+    opened = [corpus if isinstance(corpus, Corpus) else Corpus.open(corpus) for corpus in corpora]
+    model_from = None if start_from is None else Path(start_from)
+    fabric = make_fabric(settings)
+    fabric.launch()
+    folder = RunFolder(Path(out), writes=fabric.is_global_zero)
+    if not fabric.is_global_zero:
+        logger.setLevel(logging.WARNING)  # one process speaks for all
+    if _begin(folder, opened, settings, model_from, fabric, resume=resume):
+        logger.info("%s: trained already", folder.path)
+        return folder.path
+    _print(settings, folder, fabric)
+    try:
+        seed_generators(settings.seed)  # every rank makes the same model
+        stages = _make_stages(opened, settings, model_from)
+        run_stages(stages, folder, settings, fabric, resume=resume, draw=draw)
+        _write_model(stages, opened, folder, fabric)
+    except KeyboardInterrupt:
+        folder.write(status="interrupted")
+        logger.warning("%s: interrupted after a checkpoint; go on with --resume", folder.path)
+        raise
+    except Exception as error:
+        folder.write(status="failed", error=f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        if fabric.is_global_zero and draw is not None and folder.log.is_file():
+            draw(folder.log, folder.curves)
+    return folder.path
+
+
+def _begin(
+    folder: RunFolder,
+    corpora: Sequence[Corpus],
+    settings: TrainSettings,
+    start_from: Path | None,
+    fabric: Fabric,
+    *,
+    resume: bool,
+) -> bool:
+    """Begin the run on the first rank; what it refuses, all refuse, or they would wait for it."""
+    finished, refusal = False, None
+    if fabric.is_global_zero:
+        try:
+            finished = folder.begin(corpora, settings, start_from, resume=resume)
+        except SpatiaError as error:
+            refusal = error
+    finished, refusal = fabric.broadcast((finished, refusal))
+    if refusal is not None:
+        raise refusal
+    return finished
+
+
+def _print(settings: TrainSettings, folder: RunFolder, fabric: Fabric) -> None:
+    for name, value in flatten(settings.model_dump(mode="json")).items():
+        logger.info("setting %s = %s", name, value)
+    precision, ranks = settings.precision, fabric.world_size
+    logger.info("%s: %d process(es) on %s, %s", folder.path, ranks, fabric.device.type, precision)
+
+
+def _make_stages(corpora: Sequence[Corpus], settings: TrainSettings, start_from: Path | None) -> list[Stage]:
+    from spatia.training.stages import make_stages
+
+    return list(make_stages(corpora, settings, start_from=start_from))
+
+
+def _write_model(stages: Sequence[Stage], corpora: Sequence[Corpus], folder: RunFolder, fabric: Fabric) -> None:
+    from spatia.models.checkpoint import save_model
+
+    if fabric.is_global_zero:
+        levels = {name: {"size_um": level.size_um, "px": level.px} for name, level in corpora[0].levels.items()}
+        facts = {"levels": levels} | {name: folder.facts[name] for name in ("corpora", "seed", "start_from", "stages")}
+        model: Any = stages[-1].module.model
+        save_model(folder.path, model, facts)
+        finished = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
+        folder.write(status="finished", finished=finished, peak_memory_bytes=peak_memory_bytes())
+        rmtree(folder.checkpoints)  # several times the size of the model, and there is nothing left to resume
+        logger.info("%s: finished after %s", folder.path, duration(folder.facts["seconds"]))
+    fabric.barrier()

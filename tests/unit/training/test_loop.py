@@ -1,0 +1,316 @@
+"""The loop on a toy stage: it learns, stops where it must, goes on where it stopped, and says what it did."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.unit.conftest import Tiny
+from tests.unit.training.toy import Stage, ToyModule, open_tiny
+
+from spatia.corpus.corpus import Corpus
+from spatia.errors import SettingsError, TrainingError
+from spatia.training import stage_training
+from spatia.training.checkpoint import read_checkpoint
+from spatia.training.loop import run_stages
+from spatia.training.parallel import make_fabric
+from spatia.training.run_folder import RunFolder, read_run
+from spatia.training.settings import TrainSettings
+
+VARYING = {"rows_per_s", "memory_bytes"}  # what a line says of the machine
+
+
+def settings(**values: Any) -> TrainSettings:
+    return TrainSettings.model_validate({"accelerator": "cpu", "log_every": 3, "lr": 0.01, **values})
+
+
+def begin(out: Path, corpora: list[Corpus], chosen: TrainSettings, *, resume: bool = False) -> RunFolder:
+    folder = RunFolder(out)
+    folder.begin(corpora, chosen, None, resume=resume)
+    return folder
+
+
+def fit(out: Path, stages: list[Stage], corpora: list[Corpus], chosen: TrainSettings, *, resume: bool = False) -> RunFolder:
+    folder = begin(out, corpora, chosen, resume=resume)
+    fabric = make_fabric(chosen)
+    fabric.launch()
+    run_stages(stages, folder, chosen, fabric, resume=resume)
+    return folder
+
+
+def lines(folder: RunFolder) -> list[dict[str, Any]]:
+    read = [json.loads(line) for line in folder.log.read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in VARYING} for line in read]
+
+
+def weights(stage: Stage) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in stage.module.state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return set(a) == set(b) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture
+def corpora(tiny_corpus: Tiny) -> list[Corpus]:
+    return open_tiny(tiny_corpus.path)
+
+
+class StopAfter(ToyModule):
+    """Behaves as if Ctrl-C were pressed while a batch is computed."""
+
+    stop_at = 7
+
+    def forward(self, batch: Any, epoch: int) -> Any:
+        terms = super().forward(batch, epoch)
+        if self.training and self.calls == self.stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return terms
+
+
+def test_the_loss_falls(corpora: list[Corpus], tmp_path: Path) -> None:
+    folder = fit(tmp_path / "m", [Stage(corpora, epochs=15)], corpora, settings())
+    steps = [line for line in lines(folder) if line["kind"] == "step"]
+    validations = [line for line in lines(folder) if line["kind"] == "validation"]
+    assert steps[-1]["loss"] < 0.85 * steps[0]["loss"]
+    assert validations[-1]["loss"] < validations[0]["loss"]
+
+
+def test_equal_seeds_are_equal_bit_for_bit(corpora: list[Corpus], tmp_path: Path) -> None:
+    stages = [Stage(corpora, dropout=0.3) for _ in range(2)]
+    folders = [fit(tmp_path / str(n), [stage], corpora, settings()) for n, stage in enumerate(stages)]
+    assert lines(folders[0]) == lines(folders[1])
+    assert same(weights(stages[0]), weights(stages[1]))
+
+
+def test_another_seed_is_another_run(corpora: list[Corpus], tmp_path: Path) -> None:
+    folders = [fit(tmp_path / str(s), [Stage(corpora, dropout=0.3)], corpora, settings(seed=s)) for s in (0, 1)]
+    assert lines(folders[0]) != lines(folders[1])
+
+
+def test_a_line_holds_the_means_of_its_steps(corpora: list[Corpus], tmp_path: Path) -> None:
+    """With no learning, three steps of a line are one batch three times as large."""
+    frozen = {"lr": 1e-12, "weight_decay": 0}
+    small, large = (
+        fit(tmp_path / str(n), [Stage(corpora, epochs=1, batch_cells=n)], corpora, settings(log_every=24 // n, **frozen))
+        for n in (8, 24)
+    )
+    for one, other in zip(lines(small)[:2], lines(large)[:2], strict=True):
+        assert one["rows"] == other["rows"] == 24
+        assert one["terms"] == pytest.approx(other["terms"], rel=1e-5)
+        assert one["loss"] == pytest.approx(one["terms"]["genes"] + 0.5 * one["terms"]["image"])
+
+
+def test_ctrl_c_and_resume_give_the_unbroken_run(corpora: list[Corpus], tmp_path: Path) -> None:
+    whole = Stage(corpora, epochs=3, dropout=0.3)
+    expected = fit(tmp_path / "whole", [whole], corpora, settings())
+    n_genes = len(whole.loader(0, 1).vocabulary.genes)
+    broken = Stage(corpora, epochs=3)
+    torch.manual_seed(3)
+    broken.module = StopAfter(n_genes, dropout=0.3)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "broken", [broken], corpora, settings())
+    saved = read_checkpoint(tmp_path / "broken" / "checkpoint")
+    assert saved is not None
+    assert saved.state["step"] == StopAfter.stop_at
+    resumed = Stage(corpora, epochs=3, dropout=0.3)
+    with torch.no_grad():
+        resumed.module.genes.weight.fill_(7.0)  # whatever the module begins with, the checkpoint counts
+    folder = fit(tmp_path / "broken", [resumed], corpora, settings(), resume=True)
+    assert lines(folder) == lines(expected)
+    assert same(weights(resumed), weights(whole))
+
+
+@pytest.mark.parametrize("epoch_of_second", [0, 1])
+def test_resume_in_a_later_stage(epoch_of_second: int, corpora: list[Corpus], tmp_path: Path) -> None:
+    def two(stop_at: int | None) -> list[Stage]:
+        first = Stage(corpora, name="cells", epochs=2, dropout=0.3)
+        if stop_at is not None:
+            torch.manual_seed(3)
+            first.module = StopAfter(first.module.genes.out_features, dropout=0.3)
+            first.module.stop_at = stop_at
+        return [first, Stage(corpora, name="context", epochs=2, module=first.module)]
+
+    whole = two(None)
+    expected = fit(tmp_path / "whole", whole, corpora, settings())
+    steps = len(whole[0].loader(0, 1))
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "broken", two(steps * (2 + epoch_of_second) + 2), corpora, settings())
+    resumed = two(None)
+    folder = fit(tmp_path / "broken", resumed, corpora, settings(), resume=True)
+    assert lines(folder) == lines(expected)
+    assert same(weights(resumed[0]), weights(whole[0]))
+    assert [stage["name"] for stage in folder.facts["stages"]] == ["cells", "context"]
+
+
+def test_lines_after_the_checkpoint_are_dropped(corpora: list[Corpus], tmp_path: Path) -> None:
+    expected = fit(tmp_path / "whole", [Stage(corpora, epochs=1)], corpora, settings())
+    folder = fit(tmp_path / "m", [Stage(corpora, epochs=1)], corpora, settings())
+    with folder.log.open("a") as log:
+        log.write('{"kind": "step", "step": 99, ')  # a process killed while it wrote
+    folder = fit(tmp_path / "m", [Stage(corpora, epochs=1)], corpora, settings(), resume=True)
+    assert lines(folder) == lines(expected)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(corpora: list[Corpus], tmp_path: Path) -> None:
+    stage = Stage(corpora, epochs=2)
+    poisoned = Stage(corpora, epochs=2, poison_at=len(stage.loader(0, 1)) + 2)
+    with pytest.raises(
+        TrainingError,
+        match=rf"Stage 'cells', epoch 2, step {len(stage.loader(0, 1)) + 2}: the loss term 'image' is nan "
+        r"\(batch of section (left|right|bare)",
+    ):
+        fit(tmp_path / "m", [poisoned], corpora, settings())
+    saved = read_checkpoint(tmp_path / "m" / "checkpoint")
+    assert saved is not None
+    assert saved.state["training"]["epoch"] == 1
+    assert all(torch.isfinite(value).all() for value in saved.tensors["weights"].values())
+
+
+def test_a_gradient_that_is_infinite_stops_the_run(corpora: list[Corpus], tmp_path: Path) -> None:
+    stage = Stage(corpora, epochs=1)
+    stage.module.genes.weight.register_hook(lambda gradient: gradient / 0)
+    before = weights(stage)
+    with pytest.raises(TrainingError, match=r"epoch 1, step 1: the gradient is (nan|inf)"):
+        fit(tmp_path / "m", [stage], corpora, settings())
+    assert same(weights(stage), before)
+
+
+def test_the_best_epoch_is_what_remains(
+    corpora: list[Corpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Patience ends the stage, and the weights are the averaged ones of the best epoch."""
+    losses = iter([3.0, 2.0, 2.5, 2.2, 1.0])
+    averages: list[dict[str, torch.Tensor]] = []
+    validate = stage_training.StageTraining._validate
+
+    def scripted(self: Any, number: int) -> Any:
+        averages.append(weights(stage))
+        found = validate(self, number)
+        return stage_training.Validation(next(losses), found.terms, found.spread)
+
+    monkeypatch.setattr(stage_training.StageTraining, "_validate", scripted)
+    stage = Stage(corpora, epochs=9)
+    folder = fit(tmp_path / "m", [stage], corpora, settings(patience=2))
+    assert len(averages) == 4
+    assert folder.facts["stages"][0]["best_epoch"] == 2
+    assert same(weights(stage), averages[1])
+
+
+def test_validation_leaves_the_training_alone(corpora: list[Corpus], tmp_path: Path) -> None:
+    with_, without = (
+        fit(tmp_path / str(v), [Stage(corpora, dropout=0.3, validate=v)], corpora, settings()) for v in (True, False)
+    )
+    steps = [[line for line in lines(folder) if line["kind"] == "step"] for folder in (with_, without)]
+    assert steps[0] == steps[1]
+    assert [line["loss"] for line in lines(without) if line["kind"] == "validation"] == [None, None]
+
+
+def test_collapse_is_warned_of(corpora: list[Corpus], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Flat(ToyModule):
+        def embedding(self, batch: Any) -> torch.Tensor:
+            return torch.ones(len(batch), 8)
+
+    stage = Stage(corpora, epochs=1)
+    fit(tmp_path / "fine", [stage], corpora, settings())
+    assert "collapsed" not in caplog.text
+    stage.module = Flat(stage.module.genes.out_features)
+    folder = fit(tmp_path / "flat", [stage], corpora, settings())
+    assert "effective rank of 0.0 of 8 dimensions" in caplog.text
+    assert "collapsed" in folder.facts["warnings"][0]
+    assert folder.facts["stages"][0]["effective_rank"] == 0.0
+
+
+def test_frozen_parameters_stay(corpora: list[Corpus], tmp_path: Path) -> None:
+    stage = Stage(corpora, epochs=1)
+    stage.module.model.first.requires_grad_(False)
+    before = weights(stage)
+    fit(tmp_path / "m", [stage], corpora, settings())
+    after = weights(stage)
+    assert torch.equal(before["model.first.weight"], after["model.first.weight"])
+    assert not torch.equal(before["genes.weight"], after["genes.weight"])
+
+
+def test_nothing_to_train_is_refused(corpora: list[Corpus], tmp_path: Path) -> None:
+    stage = Stage(corpora)
+    stage.module.requires_grad_(False)
+    with pytest.raises(TrainingError, match="no parameter has requires_grad"):
+        fit(tmp_path / "m", [stage], corpora, settings())
+
+
+def test_bfloat16_learns_too(corpora: list[Corpus], tmp_path: Path) -> None:
+    folder = fit(tmp_path / "m", [Stage(corpora, epochs=10)], corpora, settings(precision="bf16-mixed"))
+    steps = [line for line in lines(folder) if line["kind"] == "step"]
+    assert steps[-1]["loss"] < steps[0]["loss"]
+
+
+def test_tensorboard(corpora: list[Corpus], tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    folder = fit(tmp_path / "m", [Stage(corpora, epochs=1)], corpora, settings(tensorboard=True))
+    assert list((folder.path / "tensorboard").glob("events*"))
+
+
+def test_run_json_says_everything(corpora: list[Corpus], tmp_path: Path) -> None:
+    folder = fit(tmp_path / "m", [Stage(corpora, epochs=1)], corpora, settings(seed=4))
+    run = read_run(folder.path)
+    assert run is not None
+    assert run["settings"]["lr"] == 0.01
+    assert run["seed"] == 4
+    assert run["corpora"][0]["corpus_id"] == corpora[0].corpus_id
+    assert {"spatia", "torch", "numpy"} <= set(run["versions"])
+    assert run["machine"]["cores"] >= 1
+    assert run["peak_memory_bytes"] > 1e6
+    assert run["steps"] == lines(folder)[-1]["step"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [({"lr": 0.02}, r"lr was 0.01, is 0.02"), ({"weights": {"genes": 2.0}}, r"weights.genes was 1.0, is 2.0")],
+)
+def test_resume_refuses_other_settings(
+    changed: dict[str, Any], said: str, corpora: list[Corpus], tmp_path: Path
+) -> None:
+    begin(tmp_path / "m", corpora, settings())
+    with pytest.raises(TrainingError, match=said):
+        begin(tmp_path / "m", corpora, settings(**changed), resume=True)
+
+
+def test_resume_takes_settings_that_change_no_number(corpora: list[Corpus], tmp_path: Path) -> None:
+    begin(tmp_path / "m", corpora, settings())
+    begin(tmp_path / "m", corpora, settings(checkpoint_every_s=1.0, tensorboard=True), resume=True)
+
+
+def test_resume_refuses_other_corpora(corpora: list[Corpus], tiny_knn_corpus: Tiny, tmp_path: Path) -> None:
+    begin(tmp_path / "m", corpora, settings())
+    with pytest.raises(TrainingError, match=r"corpora were .*\(id \w{8}\), are .*knn.*\(id \w{8}\)"):
+        begin(tmp_path / "m", open_tiny(tiny_knn_corpus.path), settings(), resume=True)
+
+
+def test_a_run_is_not_overwritten(corpora: list[Corpus], tmp_path: Path) -> None:
+    begin(tmp_path / "m", corpora, settings())
+    with pytest.raises(SettingsError, match=r"holds a training run already \(running\)\. Continue it with --resume"):
+        begin(tmp_path / "m", corpora, settings())
+
+
+def test_another_folder_is_not_touched(corpora: list[Corpus], tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(SettingsError, match="is not empty, and no training run"):
+        begin(tmp_path, corpora, settings())
+
+
+def test_resume_where_nothing_was_begins(corpora: list[Corpus], tmp_path: Path) -> None:
+    folder = fit(tmp_path / "m", [Stage(corpora, epochs=1)], corpora, settings(), resume=True)
+    assert lines(folder)
+
+
+def test_resume_refuses_another_number_of_processes(
+    corpora: list[Corpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fit(tmp_path / "m", [Stage(corpora, epochs=1)], corpora, settings())
+    fabric = make_fabric(settings())
+    monkeypatch.setattr(type(fabric), "world_size", 2)
+    with pytest.raises(TrainingError, match=r"written by 1 process\(es\), but there are 2"):
+        run_stages([Stage(corpora)], folder, settings(), fabric, resume=True)
