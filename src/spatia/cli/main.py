@@ -25,6 +25,7 @@ COMMANDS = {
     "verify": "Corpora",
     "split": "Corpora",
     "demo": "Everything at once",
+    "report": "Everything at once",
 }
 
 

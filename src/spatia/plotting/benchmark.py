@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 
-from spatia.plotting.paper import FAINT, INK, OTHER, OURS, STYLE, label_ticks, new_figure, save, title
+from spatia.plotting.paper import FAINT, INK, OTHER, OURS, drawing, label_ticks, new_figure, save, title
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def plot_benchmark(tasks: Sequence[Dots], path: Path, *, columns: int = 3) -> Pa
     columns = min(columns, len(tasks))
     rows = -(-len(tasks) // columns)
     n_methods = max(len(task.methods) for task in tasks)
-    with mpl.rc_context(STYLE):
+    with drawing():
         figure = new_figure(1.6 + 3.5 * columns, rows * (0.26 * n_methods + 1.0))
         axes = figure.subplots(rows, columns, squeeze=False)
         for place, task in enumerate(tasks):
@@ -53,7 +52,7 @@ def _draw(ax: Axes, task: Dots, *, named: bool) -> None:
         if not np.isfinite(mean):
             ax.text(
                 0.02,
-                place,
+                float(place),
                 "not applicable",
                 transform=ax.get_yaxis_transform(),
                 va="center",

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -15,9 +14,9 @@ from spatia.plotting.paper import (
     AMOUNT,
     FAINT,
     INK,
-    STYLE,
     category_colours,
     dot_size,
+    drawing,
     new_figure,
     plain,
     save,
@@ -46,7 +45,7 @@ class Panel:
     unit: str = ""
 
 
-def plot_umap(umap: NDArray[np.float32], panels: Sequence[Panel], path: Path, *, columns: int = 2) -> Path:
+def plot_umap(umap: NDArray[np.float32], panels: Sequence[Panel], path: Path, *, columns: int = 3) -> Path:
     """Draw a UMAP once for every panel.
 
     Parameters
@@ -58,10 +57,10 @@ def plot_umap(umap: NDArray[np.float32], panels: Sequence[Panel], path: Path, *,
     path
         The PNG to write.
     """
-    columns = min(columns, len(panels))
+    columns = min(columns if len(panels) > 4 else 2, len(panels))  # five in two columns would leave half a row empty
     rows = -(-len(panels) // columns)
-    with mpl.rc_context(STYLE):
-        figure = new_figure(5.2 * columns, 4.6 * rows)
+    with drawing():
+        figure = new_figure(12.6, 12.6 / columns * 0.88 * rows)
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         order = shuffled(len(umap))
         for ax, panel in zip(axes, panels, strict=False):
@@ -72,7 +71,7 @@ def plot_umap(umap: NDArray[np.float32], panels: Sequence[Panel], path: Path, *,
 
 
 def _draw(ax: Axes, umap: NDArray[np.float32], panel: Panel, order: NDArray[np.int64]) -> None:
-    size = dot_size(len(umap), 1.6e4)
+    size = dot_size(len(umap), 4.0)
     if panel.groups:
         _draw_groups(ax, umap, panel, order, size)
     else:
@@ -80,7 +79,14 @@ def _draw(ax: Axes, umap: NDArray[np.float32], panel: Panel, order: NDArray[np.i
         known = order[np.isfinite(values[order])]
         low, high = np.percentile(values[known], [1, 99]) if len(known) else (0.0, 1.0)
         drawn = ax.scatter(
-            *umap[known].T, c=values[known], s=size, cmap=AMOUNT, vmin=low, vmax=max(high, low + 1e-9), linewidths=0
+            umap[known, 0],
+            umap[known, 1],
+            c=values[known],
+            s=size,
+            cmap=AMOUNT,
+            vmin=low,
+            vmax=max(high, low + 1e-9),
+            linewidths=0,
         )
         bar = ax.figure.colorbar(drawn, ax=ax, shrink=0.6, pad=0.02, aspect=25)
         bar.set_label(panel.unit)
@@ -95,7 +101,7 @@ def _draw_groups(ax: Axes, umap: NDArray[np.float32], panel: Panel, order: NDArr
     names = pd.Series(panel.values).astype("object")
     colour_of = category_colours(list(panel.groups))
     colours = np.array([colour_of.get(str(name), FAINT) for name in names])
-    ax.scatter(*umap[order].T, c=colours[order], s=size, linewidths=0)
+    ax.scatter(umap[order, 0], umap[order, 1], c=colours[order], s=size, linewidths=0)
     if len(panel.groups) > MOST_LABELLED:
         return
     text = names.astype(str).to_numpy()

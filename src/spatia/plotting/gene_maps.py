@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
@@ -13,9 +12,9 @@ from scipy.ndimage import binary_closing, gaussian_filter
 from spatia.plotting.paper import (
     AMOUNT,
     INK,
-    STYLE,
     Floats,
     dot_size,
+    drawing,
     map_axes,
     map_shape,
     new_figure,
@@ -23,6 +22,8 @@ from spatia.plotting.paper import (
     save,
     title,
 )
+
+SHADE = "#ffefc9"  # of the held-out region, behind the cells
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def plot_gene_maps(
     path
         The PNG to write.
     held_out
-        (cells,); their region is surrounded by a dashed line.
+        (cells,); their region is shaded, inside a dashed line.
 
     Notes
     -----
@@ -63,7 +64,7 @@ def plot_gene_maps(
     than counts do, so on a common scale it would look empty even where its order is right.
     """
     rows = -(-len(maps) // 2)
-    with mpl.rc_context(STYLE):
+    with drawing():
         figure = new_figure(12.6, rows * (2.9 * map_shape(position_um) + 0.55))
         axes = figure.subplots(rows, 4, squeeze=False)
         for place, shown in enumerate(maps):
@@ -86,7 +87,7 @@ def _draw(ax: Axes, position: Floats, values: Floats, name: str, held_out: NDArr
         high = float(values[known].max(initial=low)) or 1.0
     order = known[np.argsort(values[known], kind="stable")]  # the cells that have it on top
     ax.scatter(
-        *position[order].T, c=values[order], s=dot_size(len(position), 8e3), cmap=AMOUNT,
+        position[order, 0], position[order, 1], c=values[order], s=dot_size(len(position), 2.8**2 * map_shape(position)), cmap=AMOUNT,
         vmin=low, vmax=max(high, low + 1e-9), linewidths=0,
     )  # fmt: skip
     map_axes(ax, position)
@@ -96,7 +97,7 @@ def _draw(ax: Axes, position: Floats, values: Floats, name: str, held_out: NDArr
 
 
 def draw_region(ax: Axes, position: Floats, inside: NDArray[np.bool_]) -> None:
-    """Surround the region that the cells of ``inside`` fill with a dashed line."""
+    """Shade the region that the cells of ``inside`` fill, inside a dashed line."""
     (x0, y0), extent = position.min(axis=0), np.ptp(position, axis=0)
     step = max(np.sqrt(extent[0] * extent[1] / max(len(position), 1)) * 1.6, max(extent) / 150, 1e-9)
     shape = tuple((extent[::-1] / step).astype(int) + 7)
@@ -108,4 +109,5 @@ def draw_region(ax: Axes, position: Floats, inside: NDArray[np.bool_]) -> None:
     region = gaussian_filter(binary_closing((mine > others) & (mine > 0.15), iterations=2).astype(float), 0.8)
     x, y = x0 + (np.arange(shape[1]) - 2.5) * step, y0 + (np.arange(shape[0]) - 2.5) * step
     if region.max() > 0.5:
+        ax.contourf(x, y, region, levels=[0.5, 2], colors=[SHADE], zorder=0)
         ax.contour(x, y, region, levels=[0.5], colors=[INK], linewidths=1.0, linestyles="dashed")

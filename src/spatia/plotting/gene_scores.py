@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 
@@ -12,9 +11,9 @@ from spatia.plotting.paper import (
     INK,
     MUTED,
     OURS,
-    STYLE,
     Floats,
     dot_size,
+    drawing,
     label_ticks,
     new_figure,
     plain,
@@ -48,7 +47,7 @@ def plot_gene_scores(scores: Sequence[GeneScores], path: Path, *, most: int = 50
     -----
     More genes than ``most`` are thinned evenly over the ranking, ends kept, so that bad ones are shown as well as good.
     """
-    with mpl.rc_context(STYLE):
+    with drawing():
         figure = new_figure(12, 2.9 * len(scores))
         for ax, one in zip(figure.subplots(len(scores), 1, squeeze=False).ravel(), scores, strict=True):
             _draw_bars(ax, one, most)
@@ -79,6 +78,7 @@ def _draw_bars(ax: Axes, scores: GeneScores, most: int) -> None:
         rotation=60,
         ha="right",
         rotation_mode="anchor",
+        longest=14,
         fontsize=7.5,
         color=INK,
     )
@@ -101,7 +101,7 @@ def plot_measured_against_predicted(scatters: Sequence[Scatter], path: Path, *, 
     """Draw a panel of dots for each gene, with the mean of the measured values along the predicted ones."""
     columns = min(columns, len(scatters))
     rows = -(-len(scatters) // columns)
-    with mpl.rc_context(STYLE):
+    with drawing():
         figure = new_figure(2.1 * columns, 2.25 * rows)
         axes = figure.subplots(rows, columns, squeeze=False)
         for ax, one in zip(axes.ravel(), scatters, strict=False):
@@ -121,7 +121,7 @@ def _draw_scatter(ax: Axes, one: Scatter) -> None:
     ax.scatter(
         one.predicted[order],
         one.measured[order] + jitter,
-        s=dot_size(len(order), 4e3) + 1,
+        s=np.clip(dot_size(len(order), 2.0), 3, 14),
         color=OURS,
         alpha=0.35,
         linewidths=0,

@@ -5,6 +5,7 @@ Figures are drawn without pyplot, so no global state changes, and names from a s
 
 import colorsys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
 
@@ -50,8 +51,13 @@ STYLE: Final = {
 }
 
 
+def drawing() -> AbstractContextManager[None]:
+    """Return the context in which figures of this look are drawn."""
+    return mpl.rc_context(STYLE)  # type: ignore[arg-type]  # the stubs list every parameter's name as a literal
+
+
 def new_figure(width: float, height: float) -> Figure:
-    """Return a white figure of ``width`` × ``height`` inches, to be used inside ``mpl.rc_context(STYLE)``."""
+    """Return a white figure of ``width`` × ``height`` inches, to be used inside :func:`drawing`."""
     figure = Figure(figsize=(width, height), facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -82,9 +88,9 @@ def category_colours(names: Sequence[str]) -> dict[str, str]:
     return dict(zip(names, colours, strict=True))
 
 
-def dot_size(n: int, area: float = 2.0e4) -> float:
-    """Return the marker area (points²) at which ``n`` dots fill a panel without hiding each other."""
-    return float(np.clip(area / max(n, 1), 0.3, 28.0))
+def dot_size(n: int, panel_in2: float) -> float:
+    """Return the marker area (points²) at which ``n`` dots fill a third of a panel of so many square inches."""
+    return float(np.clip(0.33 * 72**2 * panel_in2 / max(n, 1), 0.4, 60.0))
 
 
 def plain(text: str, longest: int = 28) -> str:
@@ -98,10 +104,10 @@ def title(ax: Axes, text: str) -> None:
     ax.set_title(text, parse_math=False)
 
 
-def label_ticks(ax: Axes, axis: str, names: Sequence[str], **style: object) -> None:
+def label_ticks(ax: Axes, axis: str, names: Sequence[str], *, longest: int = 28, **style: object) -> None:
     """Name the places 0, 1, … of an axis ("x" or "y")."""
     of_axis = ax.xaxis if axis == "x" else ax.yaxis
-    of_axis.set_ticks(range(len(names)), [plain(name) for name in names])
+    of_axis.set_ticks(range(len(names)), [plain(name, longest) for name in names])
     for tick in of_axis.get_ticklabels():
         tick.set_parse_math(False)
         tick.set(**style)

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
 from spatia.plotting.crop_sheet import composite
-from spatia.plotting.paper import STYLE, new_figure, plain, save
+from spatia.plotting.paper import drawing, new_figure, plain, save
 
 
 def plot_reconstructions(
@@ -30,7 +29,7 @@ def plot_reconstructions(
         Name of each cell, above its column.
     """
     n = min(most, *(len(images) for images in crops.values()))
-    with mpl.rc_context(STYLE):
+    with drawing():
         figure = new_figure(0.98 * n + 1.25, 1.02 * len(crops) + 0.15)
         axes = figure.subplots(len(crops), n, squeeze=False, gridspec_kw={"wspace": 0.02, "hspace": 0.02})
         for row, (name, images) in zip(axes, crops.items(), strict=True):

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 
-from spatia.plotting.paper import AMOUNT, OURS, STYLE, Floats, dot_size, map_axes, map_shape, new_figure, save, title
+from spatia.plotting.paper import AMOUNT, OURS, Floats, dot_size, drawing, map_axes, map_shape, new_figure, save, title
 
 
 def plot_unusual(score: Floats, position_um: Floats, path: Path, *, above: float | None = None) -> Path:
@@ -22,7 +21,7 @@ def plot_unusual(score: Floats, position_um: Floats, path: Path, *, above: float
     above
         Scores above this count as unusual.
     """
-    with mpl.rc_context(STYLE):
+    with drawing():
         height = float(np.clip(6.4 * map_shape(position_um), 3.4, 6.0))
         figure = new_figure(12, height)
         left, right = figure.subplots(1, 2, width_ratios=(5, 6.4))
@@ -36,7 +35,7 @@ def plot_unusual(score: Floats, position_um: Floats, path: Path, *, above: float
         order = np.flatnonzero(known)[np.argsort(score[known], kind="stable")]
         low, high = np.percentile(score[known], [2, 99.5]) if known.any() else (0.0, 1.0)
         dots = right.scatter(
-            *position_um[order].T, c=score[order], s=dot_size(len(score)), cmap=AMOUNT, vmin=low, vmax=max(high, low + 1e-9),
+            position_um[order, 0], position_um[order, 1], c=score[order], s=dot_size(len(score), 5.0**2 * map_shape(position_um)), cmap=AMOUNT, vmin=low, vmax=max(high, low + 1e-9),
             linewidths=0,
         )  # fmt: skip
         map_axes(right, position_um)

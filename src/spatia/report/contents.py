@@ -248,8 +248,9 @@ def write_result(path: Path, result: Any) -> None:
     from spatia.corpus.files import write_text
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    kind = type(result) if not isinstance(result, tuple) else tuple[type(result[0]), ...]  # type: ignore[misc]
-    content = TypeAdapter(kind).dump_python(result, mode="json")
+    parts = result if isinstance(result, tuple) else (result,)
+    plain = [TypeAdapter(type(part)).dump_python(part, mode="json") for part in parts]
+    content = plain if isinstance(result, tuple) else plain[0]
     write_text(path, json.dumps(_without_nan(content), indent=1, ensure_ascii=False) + "\n")
 
 

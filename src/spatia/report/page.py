@@ -1,0 +1,211 @@
+"""What stands in a report, section by section: the data of each, or in one line why it is absent."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from spatia.report import figures
+from spatia.report.contents import CLUSTER, DOMAIN, LABEL, UNUSUAL, RunFolder
+from spatia.report.tables import (
+    BENCHMARK_COLUMNS,
+    BenchmarkTable,
+    benchmark_table,
+    markers_by_cluster,
+)
+from spatia.report.words import KeyNumber, key_numbers, summary
+
+MOST_GROUPS_IN_TABLE: Final = 40
+
+
+@dataclass(frozen=True)
+class PageSection:
+    """One section of the page.
+
+    Attributes
+    ----------
+    anchor
+        Its id in the page, and the name of its template.
+    absent
+        Why there is nothing to show; empty where there is.
+    """
+
+    anchor: str
+    title: str
+    data: dict[str, Any] = field(default_factory=dict)
+    absent: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything the template prints."""
+
+    title: str
+    verdict: str
+    sentences: list[str]
+    numbers: list[KeyNumber]
+    sections: list[PageSection]
+    folder: RunFolder
+
+
+def make_page(folder: RunFolder) -> Page:
+    """Read the folder, draw its figures and put the sections in order."""
+    benchmark = _benchmark_table(folder)
+    samples = [section.sample for section in folder.slide.sections] if folder.slide else []
+    sections = [section for make in _SECTIONS for section in [make(folder)]]
+    sections.insert(_BENCHMARK_AT, _benchmark(folder, benchmark))
+    steps = {step.status for step in folder.run.steps}
+    verdict = "stopped" if steps & {"failed", "refused"} else "unfinished" if "running" in steps else "complete"
+    title = (
+        ", ".join(samples[:3]) + (f" and {len(samples) - 3} more" if len(samples) > 3 else "") if samples else "a slide"
+    )
+    return Page(title, verdict, summary(folder, benchmark), key_numbers(folder, benchmark), sections, folder)
+
+
+def _slide(folder: RunFolder) -> PageSection:
+    if folder.slide is None and not folder.checks:
+        return PageSection("slide", "The slide and its quality", absent=folder.absence("check"))
+    alt = "The whole slide with its cells, and a dense part of it magnified with outlines and centroids."
+    caption = "Outlines and centroids over the nuclear stain. They should sit on the nuclei, left as well as right."
+    pictures = figures.found_pictures(folder, "qc*.png", alt, caption)
+    order = ("refused", "warning", "ok")
+    checks = [
+        (check, sorted(check.findings, key=lambda finding: order.index(finding.severity)))
+        for check in folder.checks or ()
+    ]
+    return PageSection(
+        "slide", "The slide and its quality", {"slide": folder.slide, "checks": checks, "pictures": pictures}
+    )
+
+
+def _crops(folder: RunFolder) -> PageSection:
+    alt = "A sheet of cell crops spread evenly over the section, each with its cell and nucleus border."
+    caption = (
+        "What the model sees: one crop of fixed physical size for every cell, never rescaled. Check that the middle of each crop is "
+        "one cell, in focus, inside its border."
+    )
+    pictures = figures.found_pictures(folder, "figures/crops*.png", alt, caption)
+    absent = "" if pictures else folder.absence("draw")
+    return PageSection("crops", "Cells as the model sees them", {"pictures": pictures}, absent)
+
+
+def _training(folder: RunFolder) -> PageSection:
+    if folder.training is None:
+        return PageSection("training", "Training", absent=folder.absence("train"))
+    alt = "Curves of every loss term over training, on training and validation cells."
+    caption = "Each term of the loss. Falling and then flat is good; validation that rises again means too many epochs."
+    pictures = figures.found_pictures(folder, "model/curves.png", alt, caption)
+    return PageSection("training", "Training", {"training": folder.training, "pictures": pictures})
+
+
+def _embedding(folder: RunFolder) -> PageSection:
+    drawn = figures.umap_picture(folder)
+    if folder.embedding is None and drawn is None:
+        return PageSection("embedding", "The embedding", absent=folder.absence("embed"))
+    data = {"embedding": folder.embedding, "pictures": figures.several([drawn]), "no_umap": folder.absence("umap")}
+    return PageSection("embedding", "The embedding", data)
+
+
+def _maps(folder: RunFolder) -> PageSection:
+    maps = [
+        figures.group_map(folder, CLUSTER, "clusters"),
+        figures.group_map(folder, DOMAIN, "spatial domains"),
+        figures.group_map(folder, LABEL, "predicted labels"),
+        figures.gene_map_picture(folder, "image", "Genes predicted from the image alone."),
+        figures.gene_map_picture(folder, "imputation", "Hidden genes, predicted from the other genes and the image."),
+    ]
+    pictures = figures.several(maps)
+    data = {
+        "pictures": pictures,
+        "clusters": folder.clusters,
+        "domains": folder.domains,
+        "expression": folder.expression,
+    }
+    return PageSection("maps", "Maps of the tissue", data, "" if pictures else folder.absence("cluster"))
+
+
+def _markers(folder: RunFolder) -> PageSection:
+    markers = markers_by_cluster(folder)
+    absent = "" if markers else folder.absence("cluster")
+    cells = folder.cells
+    sizes: Any = cells.obs[CLUSTER].astype(str).value_counts() if cells is not None and CLUSTER in cells.obs else {}
+    return PageSection("markers", "Marker genes of the clusters", {"markers": markers, "sizes": sizes}, absent)
+
+
+def _composition(folder: RunFolder) -> PageSection:
+    cells = folder.cells
+    if cells is None or DOMAIN not in cells.obs:
+        return PageSection("composition", "What the domains are made of", absent=folder.absence("domains"))
+    of = LABEL if LABEL in cells.obs else CLUSTER
+    if of not in cells.obs:
+        return PageSection("composition", "What the domains are made of", absent=folder.absence("cluster"))
+    shares = figures.composition_shares(cells, of, DOMAIN).iloc[:MOST_GROUPS_IN_TABLE, :MOST_GROUPS_IN_TABLE]
+    data = {
+        "shares": shares,
+        "of": "label" if of == LABEL else "cluster",
+        "sizes": cells.obs[DOMAIN].astype(str).value_counts(),
+    }
+    return PageSection("composition", "What the domains are made of", data)
+
+
+def _reconstructions(folder: RunFolder) -> PageSection:
+    drawn = figures.reconstruction_picture(folder)
+    absent = "" if drawn else folder.absence("reconstruct")
+    data = {"pictures": figures.several([drawn]), "result": folder.reconstruction}
+    return PageSection("reconstructions", "Images the model reconstructs", data, absent)
+
+
+def _expression(folder: RunFolder) -> PageSection:
+    if folder.expression is None or not folder.expression.tasks:
+        return PageSection("expression", "Predicted and measured genes", absent=folder.absence("expression"))
+    pictures = figures.several(
+        [
+            figures.gene_score_picture(folder),
+            *(figures.scatter_picture(folder, name) for name in ("image", "imputation")),
+        ]
+    )
+    return PageSection(
+        "expression", "Predicted and measured genes", {"result": folder.expression, "pictures": pictures}
+    )
+
+
+def _benchmark_table(folder: RunFolder) -> BenchmarkTable | None:
+    rows = folder.table("benchmark/rows", BENCHMARK_COLUMNS)
+    return None if folder.benchmark is None or rows is None else benchmark_table(rows, folder.benchmark)
+
+
+def _benchmark(folder: RunFolder, table: BenchmarkTable | None) -> PageSection:
+    if table is None or not table.tasks:
+        return PageSection("benchmark", "Compared with simple methods", absent=folder.absence("benchmark"))
+    data = {"table": table, "result": folder.benchmark, "pictures": [figures.benchmark_picture(folder, table)]}
+    return PageSection("benchmark", "Compared with simple methods", data)
+
+
+def _annotation(folder: RunFolder) -> PageSection:
+    absent = "" if folder.annotation else folder.absence("annotate")
+    return PageSection("annotation", "Labels", {"result": folder.annotation}, absent)
+
+
+def _unusual(folder: RunFolder) -> PageSection:
+    cells = folder.cells
+    there = cells is not None and UNUSUAL in cells.obs
+    data = {"pictures": figures.several([figures.unusual_picture(folder)]), "embedding": folder.embedding}
+    return PageSection("unusual", "Cells unlike the training data", data, "" if there else folder.absence("embed"))
+
+
+def _warnings(folder: RunFolder) -> PageSection:
+    return PageSection("warnings", "What was refused, skipped or warned of", {"warnings": list(folder.warnings())})
+
+
+def _made(folder: RunFolder) -> PageSection:
+    return PageSection("made", "How this was made", {"run": folder.run, "training": folder.training})
+
+
+def _glossary(folder: RunFolder) -> PageSection:  # noqa: ARG001 - one signature for all sections
+    return PageSection("glossary", "Terms and caveats")
+
+
+_SECTIONS: Final[tuple[Callable[[RunFolder], PageSection], ...]] = (
+    _slide, _crops, _training, _embedding, _maps, _markers, _composition, _reconstructions, _expression, _annotation, _unusual,
+    _warnings, _made, _glossary,
+)  # fmt: skip
+_BENCHMARK_AT: Final = _SECTIONS.index(_annotation)
