@@ -270,7 +270,7 @@ class StageTraining:
         for column, (name, total) in enumerate(zip(self.weights, totals, strict=True)):
             if math.isfinite(total):
                 continue
-            here = not math.isfinite(float(own[0, column]))
+            here = not math.isfinite(own[0, column].item())
             where = (self._sections(batch) if batch is not None else "validation data") if here else "another process"
             raise TrainingError(f"{self._place(number)}: the loss term {name!r} is {total} ({where}). {_LOWER}")
 

@@ -92,16 +92,15 @@ def test_another_seed_is_another_run(corpora: list[Corpus], tmp_path: Path) -> N
 
 
 def test_a_line_holds_the_means_of_its_steps(corpora: list[Corpus], tmp_path: Path) -> None:
-    """With no learning, three steps of a line are one batch three times as large."""
-    frozen = {"lr": 1e-12, "weight_decay": 0}
+    """With no learning, the line of an epoch does not depend on how the 186 cells were cut into batches."""
+    frozen = {"lr": 1e-12, "weight_decay": 0, "log_every": 1000}
     small, large = (
-        fit(tmp_path / str(n), [Stage(corpora, epochs=1, batch_cells=n)], corpora, settings(log_every=24 // n, **frozen))
-        for n in (8, 24)
+        fit(tmp_path / str(n), [Stage(corpora, epochs=1, batch_cells=n)], corpora, settings(**frozen)) for n in (6, 62)
     )
-    for one, other in zip(lines(small)[:2], lines(large)[:2], strict=True):
-        assert one["rows"] == other["rows"] == 24
-        assert one["terms"] == pytest.approx(other["terms"], rel=1e-5)
-        assert one["loss"] == pytest.approx(one["terms"]["genes"] + 0.5 * one["terms"]["image"])
+    one, other = lines(small)[0], lines(large)[0]
+    assert one["rows"] == other["rows"] == 186
+    assert one["terms"] == pytest.approx(other["terms"], rel=1e-5)
+    assert one["loss"] == pytest.approx(one["terms"]["genes"] + 0.5 * one["terms"]["image"])
 
 
 def test_ctrl_c_and_resume_give_the_unbroken_run(corpora: list[Corpus], tmp_path: Path) -> None:
@@ -115,7 +114,7 @@ def test_ctrl_c_and_resume_give_the_unbroken_run(corpora: list[Corpus], tmp_path
         fit(tmp_path / "broken", [broken], corpora, settings())
     saved = read_checkpoint(tmp_path / "broken" / "checkpoint")
     assert saved is not None
-    assert saved.state["step"] == StopAfter.stop_at
+    assert saved.state["step"] == StopAfter.stop_at + 1  # the wish came while that step was computed
     resumed = Stage(corpora, epochs=3, dropout=0.3)
     with torch.no_grad():
         resumed.module.genes.weight.fill_(7.0)  # whatever the module begins with, the checkpoint counts
