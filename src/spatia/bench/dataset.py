@@ -1,0 +1,138 @@
+"""A data set of the benchmark: a corpus, labels of its cells, and how it is split. Written in a JSON file beside the corpus."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from spatia import keys
+from spatia.config import make_settings
+from spatia.corpus.corpus import Corpus, read_json
+from spatia.corpus.files import write_json
+from spatia.corpus.splits import SplitSettings, make_split
+from spatia.errors import SettingsError
+
+SplitKind = Literal["block", "donor", "section"]
+_CANDIDATES = 24  # split seeds looked at when several splits of one data set are to overlap little
+
+
+class DataSet(BaseModel):
+    """What a benchmark needs to know of a corpus. Everything here is fixed before any method runs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    corpus: Path
+    labels: Path | None = Field(None, description="parquet or csv with cell_id (and sample, if ids repeat)")
+    cell_type: str | None = Field(None, description="column of named or numbered types")
+    domain: str | None = Field(None, description="column of regions or layers")
+    states: tuple[str, ...] = Field((), description="columns of continuous states; empty where a cell cannot have one")
+    split: SplitKind = "block"
+    block_um: float = Field(80.0, gt=0)
+    margin_um: float = Field(27.2, ge=0, description="one crop: cells of two parts share no pixel")
+    test: float = Field(0.2, gt=0, lt=1)
+    validation: float = Field(0.1, ge=0, lt=1)
+    least_counts: int = Field(10, ge=0, description="cells with fewer molecules take part in nothing")
+    only_seed: int | None = Field(None, description="the one seed this data set stands for (simulated: one slide a seed)")
+
+    @classmethod
+    def read(cls, path: Path) -> "DataSet":
+        """Read a JSON file (paths in it are relative to its folder), or take a corpus folder as it is."""
+        if path.is_dir():
+            return cls(name=path.resolve().name, corpus=path)
+        content = read_json(path)
+        for name in ("corpus", "labels"):
+            if content.get(name):
+                content[name] = path.parent / content[name]
+        return make_settings(cls, content, where=str(path))
+
+    def join_labels(self, obs: pd.DataFrame) -> pd.DataFrame:
+        """Return the named label columns for the cells of ``obs`` (index: cell ids; column ``sample``), missing where absent."""
+        wanted = [name for name in (self.cell_type, self.domain, *self.states) if name]
+        table = obs.reset_index(drop=True)
+        if self.labels is not None:
+            given = pd.read_parquet(self.labels) if self.labels.suffix == ".parquet" else pd.read_csv(self.labels)
+            table = self._matched(given, obs)
+        if missing := [name for name in wanted if name not in table.columns]:
+            raise SettingsError(
+                f"{self.labels or self.corpus}: no column {missing[0]!r}. There are: {', '.join(map(str, table.columns))}."
+            )
+        return table[wanted].reset_index(drop=True)
+
+    def _matched(self, given: pd.DataFrame, obs: pd.DataFrame) -> pd.DataFrame:
+        if keys.CELL_ID not in given:
+            raise SettingsError(f"{self.labels}: no column {keys.CELL_ID!r}; labels are joined by cell id.")
+        by = [keys.CELL_ID, "sample"] if "sample" in given else [keys.CELL_ID]
+        given = given.assign(cell_id=given[keys.CELL_ID].astype(str))
+        if given.duplicated(by).any():
+            first = given.loc[given.duplicated(by), keys.CELL_ID].iloc[0]
+            raise SettingsError(f"{self.labels}: cell_id {first!r} stands twice. Name the section in a column 'sample'.")
+        cells = pd.DataFrame({keys.CELL_ID: obs.index.astype(str), "sample": obs["sample"].astype(str).to_numpy()})
+        joined = cells.merge(given, on=by, how="left", indicator="found")
+        if not (joined["found"] == "both").any():
+            raise SettingsError(
+                f"{self.labels}: none of its cell ids (first: {given[keys.CELL_ID].iloc[0]!r}) is in {self.corpus} "
+                f"(first: {obs.index[0]!r})."
+            )
+        return joined.drop(columns="found")
+
+    def split_name(self, seed: int) -> str:
+        """Return the name of the split of one seed, and make it where it is not there yet."""
+        corpus = Corpus.open(self.corpus)
+        kind = {"donor": "donor", "section": "section"}.get(self.split, f"block{self.block_um:g}m{self.margin_um:g}")
+        first = 0 if self.only_seed is None else seed
+        names = [f"bench-{kind}-{number}" for number in range(first, seed + 1)]
+        if names[-1] not in corpus.split_names():
+            settings = SplitSettings(
+                validation=self.validation, test=self.test, block_um=self.block_um, margin_um=self.margin_um
+            )
+            _make_splits(corpus, self.split, names, settings)
+        return names[-1]
+
+
+def _make_splits(corpus: Corpus, by: str, names: list[str], settings: SplitSettings) -> None:
+    """Make splits whose test parts overlap little: seed after seed, the candidate with the smallest share in common.
+
+    Random starts often fall on the same block of a small slide, and three times one split is not three splits. Positions
+    alone enter the choice.
+    """
+    tests: list[NDArray[np.int64]] = []
+    for name in names:
+        if name in corpus.split_names():
+            tests.append(part_rows(corpus, name, "test"))
+            continue
+        best, chosen = np.inf, 0
+        for candidate in range(_CANDIDATES):
+            make_split(corpus, by, name=name, seed=candidate, settings=settings)
+            rows = part_rows(corpus, name, "test")
+            common = sum(len(np.intersect1d(rows, before)) / len(rows) for before in tests)
+            if common < best - 1e-9:
+                best, chosen = common, candidate
+            if not common:
+                break
+        make_split(corpus, by, name=name, seed=chosen, settings=settings)
+        tests.append(part_rows(corpus, name, "test"))
+
+
+def part_rows(corpus: Corpus, split: str, part: str) -> NDArray[np.int64]:
+    """Return the rows of one part, counted over the sections of the corpus one after the other."""
+    table, start, rows = corpus.split(split), 0, [np.zeros(0, np.int64)]
+    for sample, section in corpus.sections.items():
+        if part in table.parts:
+            rows += [np.arange(a, b) + start for a, b in table.ranges(part, sample)]
+        start += section.entry.n_cells
+    return np.concatenate(rows)
+
+
+def write_dataset(data: DataSet, path: Path) -> Path:
+    """Write a data set as JSON, paths relative to the file's folder where they lie below it."""
+    content: dict[str, Any] = data.model_dump(mode="json", exclude_defaults=True)
+    for name in ("corpus", "labels"):
+        value = getattr(data, name)
+        if value is not None and value.resolve().is_relative_to(path.parent.resolve()):
+            content[name] = str(value.resolve().relative_to(path.parent.resolve()))
+    write_json(path, content)
+    return path

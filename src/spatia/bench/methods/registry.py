@@ -1,0 +1,40 @@
+"""The methods by name: one line for each."""
+
+from collections.abc import Iterable
+
+from spatia.bench.methods import concatenation, crops_pca, morphology, nearest, pca, scvi, smoothed_pca
+from spatia.bench.methods.method import Method
+from spatia.errors import SettingsError
+
+_ALL = (
+    pca.PCA_METHOD,
+    pca.PCA_UNSCALED,
+    smoothed_pca.SMOOTHED_PCA,
+    smoothed_pca.PCA_BESIDE_SMOOTHED,
+    scvi.SCVI,
+    morphology.MORPHOLOGY,
+    concatenation.MORPHOLOGY_BESIDE_SMOOTHED,
+    crops_pca.CROPS_PCA,
+    concatenation.CONCATENATION,
+    concatenation.ALL_BESIDE_SMOOTHED,
+    nearest.KNN_GENES,
+    nearest.KNN_IMAGE,
+    nearest.KNN_BOTH,
+)
+BASELINES: dict[str, Method] = {method.name: method for method in _ALL}
+
+
+def chosen_methods(names: Iterable[str]) -> list[Method]:
+    """Return methods by name, "all" for every one.
+
+    Raises
+    ------
+    SettingsError
+        If a name is unknown; the message lists the names.
+    """
+    names = list(names)
+    if names == ["all"]:
+        return list(BASELINES.values())
+    if unknown := [name for name in names if name not in BASELINES]:
+        raise SettingsError(f"Unknown method {unknown[0]!r}. Known: {', '.join(BASELINES)}; spatia is given by --model.")
+    return [BASELINES[name] for name in names]

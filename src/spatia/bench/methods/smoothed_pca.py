@@ -1,0 +1,32 @@
+"""PCA averaged over a cell and its 15 nearest neighbours: the plainest spatial method."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatia.bench.cells import NEIGHBOURS, BenchCells
+from spatia.bench.methods import pca
+from spatia.bench.methods.method import GENES, Method, Problem
+
+
+def embed(problem: Problem) -> NDArray[np.floating]:
+    """Return the mean of the PCA scores over each cell and its neighbours."""
+    return smoothed(pca.embed(problem), problem.cells)
+
+
+def embed_beside_own(problem: Problem) -> NDArray[np.floating]:
+    """Return each cell's own PCA scores beside the smoothed ones."""
+    own = pca.embed(problem)
+    return np.hstack([own, smoothed(own, problem.cells)])
+
+
+def smoothed(values: NDArray[np.floating], cells: BenchCells) -> NDArray[np.floating]:
+    """Return the mean of (n, width) over each cell and its 15 nearest neighbours in the same section."""
+    return (values + values[cells.neighbours].sum(axis=1)) / (NEIGHBOURS + 1)
+
+
+SMOOTHED_PCA = Method(
+    "pca smoothed", GENES, embed, f"PCA averaged over each cell and its {NEIGHBOURS} neighbours", genes_side=embed
+)
+PCA_BESIDE_SMOOTHED = Method(
+    "pca + pca smoothed", GENES, embed_beside_own, "both, side by side (BANKSY-like)", genes_side=embed_beside_own
+)

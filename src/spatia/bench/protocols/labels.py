@@ -1,0 +1,99 @@
+"""Tasks about labels: annotation, clustering, spatial domains."""
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score
+
+from spatia.bench.cells import BenchCells
+from spatia.bench.methods.method import BOTH, IMAGE, Method
+from spatia.bench.protocols.trial import Score, Task, Trial
+from spatia.bench.readout import predict_labels
+from spatia.extras import require
+from spatia.metrics.classification import macro_f1
+from spatia.metrics.clustering import adjusted_rand, domain_adjusted_rand, normalised_mutual_information
+
+RESOLUTION = 1.0  # Leiden's for types; fixed in advance, for every method and all data
+DOMAIN_RESOLUTION = 0.3  # regions are fewer than types
+GRAPH_NEIGHBOURS = 15
+
+
+def _labelled(trial: Trial, column: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.str_]]:
+    """Return training and test rows that have a label (of a class with 5 training cells at least), and all labels."""
+    labels = trial.cells.labels[column]
+    text = labels.astype(str).to_numpy(str)
+    known = labels.notna().to_numpy()
+    train = trial.train[known[trial.train]]
+    names, counts = np.unique(text[train], return_counts=True)
+    learnable = np.isin(text, names[counts >= 5]) & known
+    return train[learnable[train]], trial.test[learnable[trial.test]], text
+
+
+def _annotate(trial: Trial, method: Method, column: str) -> list[Score]:
+    train, test, labels = _labelled(trial, column)
+    z = trial.embedding(method.embed)
+    told = predict_labels(method, trial.cells, z, labels, train, test)
+    truth, sizes = labels[test], (len(test), len(train))
+    return [
+        Score("macro-F1", macro_f1(truth, told), *sizes),
+        Score("accuracy", float(accuracy_score(truth, told)), *sizes),
+    ]
+
+
+def annotate(trial: Trial, method: Method) -> list[Score]:
+    """Tell the type of test cells by logistic regression on training cells."""
+    return _annotate(trial, method, str(trial.cells.data.cell_type))
+
+
+def annotate_domains(trial: Trial, method: Method) -> list[Score]:
+    """Tell the region of test cells by logistic regression on training cells."""
+    return _annotate(trial, method, str(trial.cells.data.domain))
+
+
+def leiden(z: NDArray[np.floating], resolution: float) -> NDArray[np.int64]:
+    """Cluster rows: Leiden on the graph of 15 nearest neighbours in the standardised leading components."""
+    sc = require("scanpy", "analysis")
+    require("leidenalg", "analysis")
+    import anndata as ad
+
+    table = ad.AnnData(np.asarray(z, np.float32))
+    sc.pp.neighbors(table, n_neighbors=GRAPH_NEIGHBOURS, use_rep="X", random_state=0)
+    sc.tl.leiden(table, resolution=resolution, flavor="igraph", n_iterations=2, directed=False, random_state=0)
+    return table.obs["leiden"].astype(int).to_numpy()
+
+
+def cluster(trial: Trial, method: Method) -> list[Score]:
+    """Cluster test cells without labels, and compare with their types."""
+    _, test, labels = _labelled(trial, str(trial.cells.data.cell_type))
+    found = leiden(trial.embedding(method.embed)[test], RESOLUTION)
+    return [
+        Score("ARI", adjusted_rand(labels[test], found), len(test), 0),
+        Score("NMI", normalised_mutual_information(labels[test], found), len(test), 0),
+    ]
+
+
+def find_domains(trial: Trial, method: Method) -> list[Score]:
+    """Cluster test cells without labels, and compare with their regions, within each section."""
+    _, test, labels = _labelled(trial, str(trial.cells.data.domain))
+    found = leiden(trial.embedding(method.embed)[test], DOMAIN_RESOLUTION)
+    return [Score("ARI", domain_adjusted_rand(labels[test], found, trial.cells.sample[test]), len(test), 0)]
+
+
+def _no_types(cells: BenchCells) -> str | None:
+    return None if cells.data.cell_type else "no cell types are known"
+
+
+def _no_domains(cells: BenchCells) -> str | None:
+    return None if cells.data.domain else "no regions are known"
+
+
+ANNOTATION = Task("annotation", "type of held-out cells", BOTH, annotate, _no_types)
+ANNOTATION_BY_IMAGE = Task(
+    "annotation from image",
+    "type of held-out cells from their image",
+    IMAGE,
+    annotate,
+    lambda cells: _no_types(cells) or (None if cells.has_images else "no image"),
+)
+CLUSTERING = Task("clustering", "Leiden against types", BOTH, cluster, _no_types)
+DOMAINS = Task("domains", "Leiden against regions", BOTH, find_domains, _no_domains)
+DOMAIN_ANNOTATION = Task("domain annotation", "region of held-out cells", BOTH, annotate_domains, _no_domains)

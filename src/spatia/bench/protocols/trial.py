@@ -1,0 +1,128 @@
+"""One data set under one seed: the split, what is held out, and each embedding computed once for all tasks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatia.bench.cells import BenchCells
+from spatia.bench.dataset import part_rows
+from spatia.bench.methods.method import Embed, Method, Modality, Problem
+from spatia.errors import SpatiaError
+
+HIDDEN_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric of one method on one task. Larger is better."""
+
+    metric: str
+    value: float
+    n: int
+    n_train: int
+
+
+class Trial:
+    """The cells, the split of one seed, and the embeddings made so far.
+
+    Parameters
+    ----------
+    cells
+        The data set.
+    seed
+        Of the split, of the held-out genes and of the methods.
+    work
+        Folder for trained models.
+    """
+
+    def __init__(self, cells: BenchCells, seed: int, work: Path | None) -> None:
+        split = cells.data.split_name(seed)
+        self.cells, self.seed = cells, seed
+        parts = {part: part_rows(cells.corpus, split, part) for part in ("train", "validation", "test")}
+        for part, rows in parts.items():
+            parts[part] = rows[cells.usable[rows]]
+        if not (len(parts["train"]) and len(parts["test"])):
+            raise SpatiaError(f"{cells.corpus.path}: split {split!r} leaves no usable cell to train or to test on.")
+        self.problem = Problem(
+            cells, split, parts["train"], parts["validation"], parts["test"], seed=seed, work=work
+        )
+        self._made: dict[tuple[Embed, bool], NDArray[np.floating]] = {}
+
+    @property
+    def train(self) -> NDArray[np.int64]:
+        """Rows the predictors are fitted on."""
+        return self.problem.train
+
+    @property
+    def test(self) -> NDArray[np.int64]:
+        """Rows every value is measured on."""
+        return self.problem.test
+
+    def hidden_genes(self) -> NDArray[np.int64]:
+        """A fifth of the genes that all sections measure, drawn by the seed."""
+        shared = self.cells.shared_genes
+        rng = np.random.default_rng([self.seed, 20])
+        return np.sort(rng.choice(shared, max(1, round(HIDDEN_SHARE * len(shared))), replace=False))
+
+    def withheld(self) -> Problem:
+        """The same problem with :meth:`hidden_genes` withheld from every embedding."""
+        return replace(self.problem, hidden=self.hidden_genes())
+
+    def embedding(self, embed: Embed, *, hide_genes: bool = False) -> NDArray[np.floating]:
+        """Return an embedding of all cells, computed once.
+
+        Raises
+        ------
+        SpatiaError
+            If it has a row too few or a value that is not a number in a usable cell.
+        """
+        key = (embed, hide_genes)
+        if key not in self._made:
+            values = np.asarray(embed(self.withheld() if hide_genes else self.problem))
+            used = self.cells.usable
+            if values.ndim != 2 or len(values) != len(self.cells) or not np.isfinite(values[used]).all():
+                raise SpatiaError(
+                    f"The embedding has shape {values.shape} for {len(self.cells):,} cells, or values that are not numbers."
+                )
+            self._made[key] = values
+        return self._made[key]
+
+    def forget(self) -> None:
+        """Drop the embeddings made so far."""
+        self._made.clear()
+
+
+@dataclass(frozen=True)
+class Task:
+    """A question asked of every method.
+
+    Attributes
+    ----------
+    reads
+        What an embedding may be computed from; a method that reads more takes no part.
+    score
+        Measures a method; all values larger is better.
+    lacks
+        Why a data set cannot ask this (None: it can).
+    kind
+        "embedding": every method. "genes": methods with a decoder of their own too. "retrieval": methods with two sides.
+    """
+
+    name: str
+    question: str
+    reads: frozenset[Modality]
+    score: Callable[[Trial, Method], list[Score]]
+    lacks: Callable[[BenchCells], str | None]
+    kind: str = "embedding"
+    columns: tuple[str, ...] = field(default=())
+
+    def takes(self, method: Method, cells: BenchCells) -> bool:
+        """Say whether a method takes part."""
+        if "image" in method.reads and not cells.has_images:
+            return False
+        if self.kind == "retrieval":
+            return method.image_side is not None and method.genes_side is not None
+        return method.reads <= self.reads and (method.expression is None or self.kind == "genes")

@@ -1,0 +1,129 @@
+"""Tasks about values: imputation, image to expression, expression to image, states, the types around a cell."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from spatia.bench.cells import BenchCells
+from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method
+from spatia.bench.protocols.trial import Score, Task, Trial
+from spatia.bench.readout import predict_values
+from spatia.metrics.regression import pearson_per_gene, r_squared
+
+VARIABLE_GENES = 50
+LEAST_DETECTED = 0.01  # of training cells; the correlation of a gene seen in fewer is noise
+
+
+def _predict(trial: Trial, method: Method, z: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.floating]:
+    return predict_values(method, trial.cells, z, y, trial.train, trial.test)
+
+
+def _genes(trial: Trial, method: Method, genes: NDArray[np.int64], *, hide: bool) -> list[Score]:
+    """Predict genes in test cells and correlate with what was measured, gene by gene."""
+    cells = trial.cells
+    detected = np.asarray((cells.counts[trial.train][:, genes] > 0).mean(axis=0)).ravel() >= LEAST_DETECTED
+    genes = genes[detected]
+    # the target's depth counts all genes: it is what was measured; the inputs never see the hidden ones
+    y = cells.expression(genes, depth_of=cells.shared_genes).toarray()
+    if method.expression is not None:
+        predicted = method.expression(trial.withheld() if hide else trial.problem, genes)[trial.test]
+    else:
+        predicted = _predict(trial, method, trial.embedding(method.embed, hide_genes=hide), y)
+    score = pearson_per_gene(y[trial.test], predicted).mean
+    return [Score("Pearson", score, len(trial.test), len(trial.train))]
+
+
+def impute(trial: Trial, method: Method) -> list[Score]:
+    """Predict a held-out fifth of the genes; the embedding sees none of them in any cell."""
+    return _genes(trial, method, trial.hidden_genes(), hide=True)
+
+
+def image_to_expression(trial: Trial, method: Method) -> list[Score]:
+    """Predict the 50 genes that vary most over training cells."""
+    return _genes(trial, method, most_variable(trial), hide=False)
+
+
+def most_variable(trial: Trial) -> NDArray[np.int64]:
+    """Return the 50 genes with the largest variance of log-normalised expression over training cells."""
+    shared = trial.cells.shared_genes
+    x = trial.cells.expression(shared)[trial.train]
+    mean = np.asarray(x.mean(axis=0)).ravel()
+    variance = np.asarray(x.multiply(x).mean(axis=0)).ravel() - mean**2
+    return np.sort(shared[np.argsort(-variance, kind="stable")[:VARIABLE_GENES]])
+
+
+def expression_to_image(trial: Trial, method: Method) -> list[Score]:
+    """Predict measured morphology, each feature standardised on training cells and clipped at 5 sd."""
+    frame = trial.cells.morphology
+    assert frame is not None  # noqa: S101 - `lacks` has seen to it
+    values = frame.to_numpy(np.float64)
+    measured = np.isfinite(values).all(axis=0) | (np.isfinite(values[trial.train]).mean(axis=0) > 0.9)
+    values = values[:, measured]
+    centre, sd = np.nanmean(values[trial.train], axis=0), np.nanstd(values[trial.train], axis=0)
+    y = np.clip((values[:, sd > 0] - centre[sd > 0]) / sd[sd > 0], -5, 5)
+    filled = np.nan_to_num(y)  # the mean, in training alone: a test cell without the feature is not scored
+    predicted = _predict(trial, method, trial.embedding(method.embed), filled)
+    score = r_squared(y[trial.test], predicted).mean
+    return [Score("R2", score, len(trial.test), len(trial.train))]
+
+
+def states(trial: Trial, method: Method) -> list[Score]:
+    """Predict continuous states, each on cells of types that can have it; the mean over states, and each alone."""
+    z, scores = trial.embedding(method.embed), []
+    for name in trial.cells.data.states:
+        y = trial.cells.labels[name].to_numpy(np.float64)[:, None]
+        train, test = (rows[np.isfinite(y[rows, 0])] for rows in (trial.train, trial.test))
+        told = predict_values(method, trial.cells, z, y, train, test)
+        value = r_squared(y[test], told).mean
+        scores.append(Score(f"R2 {name.removeprefix('state_')}", value, len(test), len(train)))
+    mean = float(np.mean([score.value for score in scores]))
+    return [Score("R2", mean, len(trial.test), len(trial.train)), *scores]
+
+
+def neighbourhood(trial: Trial, method: Method) -> list[Score]:
+    """Predict the shares of types among the 15 nearest cells; the mean over types of the correlation."""
+    cells = trial.cells
+    y = pd.get_dummies(cells.labels[cells.data.cell_type].astype("category")).to_numpy(np.float64)
+    share = y[cells.neighbours].mean(axis=1)
+    share = share[:, y[trial.train].mean(axis=0) >= LEAST_DETECTED]
+    predicted = _predict(trial, method, trial.embedding(method.embed), share)
+    score = pearson_per_gene(share[trial.test], predicted).mean
+    return [Score("Pearson", score, len(trial.test), len(trial.train))]
+
+
+def _no_image(cells: BenchCells) -> str | None:
+    return None if cells.has_images else "no image"
+
+
+IMPUTATION = Task(
+    "imputation",
+    "a held-out fifth of the genes",
+    BOTH,
+    impute,
+    lambda cells: None if cells.is_count else "intensities of markers that were chosen not to depend on each other",
+    kind="genes",
+)
+IMAGE_TO_EXPRESSION = Task(
+    "image to expression", "the 50 most variable genes from the image", IMAGE, image_to_expression, _no_image, "genes"
+)
+EXPRESSION_TO_IMAGE = Task(
+    "expression to image",
+    "measured morphology from expression",
+    GENES,
+    expression_to_image,
+    lambda cells: None if cells.morphology is not None else "no measured morphology",
+)
+STATES = Task(
+    "states",
+    "continuous states",
+    BOTH,
+    states,
+    lambda cells: None if cells.data.states else "no states are known",
+)
+NEIGHBOURHOOD = Task(
+    "neighbourhood",
+    "types among the 15 nearest cells",
+    BOTH,
+    neighbourhood,
+    lambda cells: None if cells.data.cell_type else "no cell types are known",
+)
