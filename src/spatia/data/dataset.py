@@ -204,7 +204,11 @@ class PoolReader:
                 _take(source.section.tissues, f"obs/{name}", row).astype(np.int64) for name in source.window_niches
             )
             home = key[at] - row
-            niches += [np.arange(a, b) + h for a, b, h in zip(start, stop, home, strict=True)]
+            for first, end, shift in zip(start, stop, home, strict=True):
+                inside = np.arange(first, end)
+                # a niche around a cell is selected with that cell
+                inside = inside if source.partitioned else inside[source.shown(inside)]
+                niches.append(inside + shift)
         offsets = np.cumsum([0, *(len(rows_of_window) for rows_of_window in niches)])
         niche = np.concatenate([np.empty(0, np.int64), *niches])
         base = {field.name: getattr(rows, field.name) for field in fields(Rows)}

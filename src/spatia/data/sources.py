@@ -44,14 +44,17 @@ class Source:
     partitioned: bool
 
     def rows(self, level: str) -> Ranges:
-        """Return the ranges of rows of a level: niches and windows are whole or left out.
+        """Return the ranges of rows of a level: niches and windows of a partition are whole or left out.
 
-        A niche around a cell belongs to its centre cell; its members outside the selection are left out of it.
+        A niche around a cell belongs to its centre cell; its members outside the selection are left out of it, and a window
+        holds those of its niches that are selected.
         """
         if level == "cell" or (level == "niche" and not self.partitioned):
             return self.cell_ranges
         start, stop = self.cell_spans(level, 0, self.section.n_rows(level))
-        return _as_ranges(_inside(self.cell_ranges, start, stop))
+        if self.partitioned:
+            return _as_ranges(_inside(self.cell_ranges, start, stop))
+        return _as_ranges(_touching(self.cell_ranges, start, stop))
 
     def cell_spans(self, level: str, start: int, stop: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the first cell and the end of the cells of niches or windows ``[start, stop)``."""
@@ -184,6 +187,13 @@ def _inside(ranges: Ranges, start: NDArray[np.int64], stop: NDArray[np.int64]) -
     first, end = ranges[joined, 0], np.maximum.reduceat(ranges[:, 1], joined)
     home = np.searchsorted(first, start, side="right") - 1
     return (home >= 0) & (stop <= end[np.maximum(home, 0)])
+
+
+def _touching(ranges: Ranges, start: NDArray[np.int64], stop: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Say which ``[start, stop)`` share a row with one of the ranges."""
+    begun = np.searchsorted(ranges[:, 0], stop, side="left")  # ranges that begin before the end
+    ended = np.searchsorted(ranges[:, 1], start, side="right")  # ranges that end before the start
+    return begun > ended
 
 
 def _as_ranges(selected: NDArray[np.bool_]) -> Ranges:

@@ -45,19 +45,33 @@ class MaskSettings(BaseModel):
 
     model_config = STRICT
 
-    image: float = Field(0.75, ge=0, le=1, description="share of image patches hidden")
-    genes: float = Field(0.5, ge=0, le=1, description="share of measured genes hidden")
-    all_image: float = Field(0.15, ge=0, le=1, description="share of cells without any image patch")
-    all_genes: float = Field(0.15, ge=0, le=1, description="share of cells without any gene")
+    image: tuple[float, ...] = Field((0.75, 0.5, 0.0), min_length=1, description="share of patches hidden, epoch by epoch")
+    genes: float = Field(0.9, ge=0, le=1, description="largest share of measured genes hidden; a cell's own is uniform below")
+    features: float = Field(0.3, ge=0, le=1, description="share of measured morphology hidden")
+    all_image: float = Field(0.2, ge=0, le=1, description="share of cells without any image patch: genes to image")
+    all_genes: float = Field(0.35, ge=0, le=1, description="share of cells without any gene: image to genes")
+    seen_genes_weight: float = Field(0.2, ge=0, le=1, description="weight of counts that were shown")
+    most_target_genes: int = Field(1024, ge=1, description="genes predicted at once; large panels take turns")
+    cells: float = Field(0.3, ge=0, lt=1, description="share of cells hidden from their niche")
+    niches: float = Field(0.25, ge=0, lt=1, description="share of blocks of niches hidden from their window")
 
 
 class StageEpochs(BaseModel):
-    """Passes over the data of each stage."""
+    """Passes over the data of each stage; None: as many as `Presentations` asks for."""
 
     model_config = STRICT
 
-    cells: int = Field(20, ge=0)
-    context: int = Field(10, ge=0)
+    cells: int | None = Field(None, ge=0)
+    context: int | None = Field(None, ge=0)
+
+
+class Presentations(BaseModel):
+    """How many cells each stage sees, counted anew in every epoch: any slide then takes the same time."""
+
+    model_config = STRICT
+
+    cells: int = Field(100_000, ge=1)
+    context: int = Field(60_000, ge=1)
 
 
 class TrainSettings(BaseModel):
@@ -72,7 +86,9 @@ class TrainSettings(BaseModel):
     validation_part: str = Field("validation", description="part of the split that chooses the epoch")
 
     epochs: StageEpochs = StageEpochs()
+    presentations: Presentations = Presentations()
     batch_cells: int = Field(256, ge=1, description="cells of a step on each process")
+    window_cells: int = Field(1024, ge=1, description="cells of a step of stage 'context'; a larger window comes alone")
     lr: float = Field(1e-3, gt=0, description="highest learning rate")
     lr_end: float = Field(0.01, ge=0, le=1, description="learning rate at the end of a stage, as a share of lr")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of a stage in which the learning rate rises")

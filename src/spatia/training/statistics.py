@@ -4,7 +4,7 @@ One pass over the training cells (at most `MOST_CELLS` of them, drawn in blocks)
 number of cells.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from spatia.corpus.corpus import Corpus
 from spatia.data.batch import CellBatch
 from spatia.data.loader import cell_loader
+from spatia.data.sources import open_sources
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import TrainingError
 from spatia.models.config import ModelConfig
 from spatia.models.statistics import Statistics
 
 MOST_CELLS: Final = 50_000
-MOST_GENES: Final = 6_000  # of which directions are computed: those of largest variance; a (genes, genes) matrix is held
+MOST_GENES: Final = (
+    6_000  # of which directions are computed: those of largest variance; a (genes, genes) matrix is held
+)
 LEAST_SD: Final = 1e-3
 
 
@@ -63,17 +66,14 @@ class _Batches:
     def __init__(
         self, corpora: Sequence[Corpus], vocabulary: Vocabulary, split: str | None, part: str | None, seed: int
     ) -> None:
-        self.loader = cell_loader(
-            corpora, batch_size=1, vocabulary=vocabulary, split=split, part=part, shuffle=True, seed=seed, read=()
-        )
-        n_cells = len(self.loader)
-        size = min(512, n_cells)
+        sources = open_sources(corpora, vocabulary, split=split, part=part)
+        size = max(1, min(512, sum(int(np.diff(source.cell_ranges, axis=1).sum()) for source in sources)))
         self.loader = cell_loader(
             corpora, batch_size=size, vocabulary=vocabulary, split=split, part=part, shuffle=True, seed=seed
         )
         self.most = max(1, MOST_CELLS // size)
 
-    def __iter__(self):  # noqa: ANN204 - a generator of CellBatch
+    def __iter__(self) -> Iterator[CellBatch]:
         self.loader.set_epoch(0)
         for number, batch in enumerate(self.loader):
             if number >= self.most:
@@ -85,9 +85,7 @@ class _Moments:
     """Sums for depths, gene shares, channel and feature scales."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        n_genes, n_channels, n_features = map(
-            len, (vocabulary.genes, vocabulary.channels, vocabulary.features)
-        )
+        n_genes, n_channels, n_features = map(len, (vocabulary.genes, vocabulary.channels, vocabulary.features))
         self.depths: list[NDArray[np.float32]] = []
         self.share_sum, self.share_n = np.zeros(n_genes), np.zeros(n_genes)
         self.channel = _Scale(n_channels)

@@ -1,0 +1,97 @@
+"""The tissue level: the niches of a window speak to each other through a few latent tokens."""
+# ruff: noqa: F722, F821 - shapes in jaxtyping annotations are not Python expressions
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from spatia.models.config import ModelConfig
+from spatia.models.fusion import Readout
+from spatia.nn.attention import SetBlock
+from spatia.nn.positions import fourier_um
+from spatia.nn.ragged import mean_of_used, pad
+
+LONGEST_UM, WAVES = 1000.0, 8
+SHORTEST_UM = 25.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TissueInput:
+    """Windows and their niches.
+
+    Attributes
+    ----------
+    niche
+        Embedding of every niche of the batch, window by window.
+    niche_shown
+        Niches that may be seen; the others are replaced by the mask token.
+    niche_position_um, window_position_um
+        Positions (x, y); only their differences enter.
+    offsets
+        Niches of window i: ``[offsets[i], offsets[i + 1])``.
+    """
+
+    niche: Float[Tensor, "niches width"]
+    niche_shown: Bool[Tensor, "niches"]
+    niche_position_um: Float[Tensor, "niches 2"]
+    window_position_um: Float[Tensor, "windows 2"]
+    offsets: Int64[Tensor, "windows+1"]
+
+
+@dataclass(frozen=True)
+class TissueEncoding:
+    """Windows, and what they tell each of their niches.
+
+    Attributes
+    ----------
+    tissue
+        One embedding per window.
+    niche
+        One embedding per niche: the tissue it lies in, as seen from there.
+    """
+
+    tissue: Float[Tensor, "windows width"]
+    niche: Float[Tensor, "niches width"]
+
+
+class TissueTransformer(nn.Module):
+    """Aggregates the niches of a window at a cost linear in their number.
+
+    Starts as the mean over the visible niches; set layers with latent tokens learn what to add, for the window and back for every
+    niche.
+
+    Parameters
+    ----------
+    config
+        Sizes.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.width
+        self.niche_in = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
+        self.place = nn.Linear(4 * WAVES + 1, width)
+        self.query = nn.Parameter(torch.randn(width) * 0.02)
+        self.hidden_niche = nn.Parameter(torch.randn(width) * 0.02)
+        self.blocks = nn.ModuleList(
+            SetBlock(width, config.heads, config.ratio / 2, config.tissue_latents) for _ in range(config.tissue_layers)
+        )
+        self.readout, self.niche_readout = Readout(width, 1), Readout(width, 1)
+
+    def forward(self, windows: TissueInput) -> TissueEncoding:
+        """Encode windows and, back from them, their niches."""
+        at = pad(windows.offsets)
+        shown = windows.niche_shown[at.index] & at.used
+        offset_um = windows.niche_position_um[at.index] - windows.window_position_um[:, None]
+        tokens = torch.where(shown[..., None], self.niche_in(windows.niche)[at.index], self.hidden_niche)
+        tokens = tokens + self.place(fourier_um(offset_um, WAVES, LONGEST_UM, SHORTEST_UM))
+        hidden = torch.cat([self.query.expand(len(tokens), 1, -1), tokens], dim=1)
+        used = torch.cat([torch.ones_like(at.used[:, :1]), at.used], dim=1)
+        for block in self.blocks:
+            hidden = block(hidden, used)
+        mean = mean_of_used(windows.niche[at.index], shown)
+        own_window = torch.repeat_interleave(torch.arange(len(mean), device=mean.device), windows.offsets.diff())
+        niches = hidden[:, 1:][at.used]
+        return TissueEncoding(self.readout(mean, hidden[:, 0]), self.niche_readout(mean[own_window], niches))

@@ -1,0 +1,206 @@
+"""The stages of training: cells first, then niches and tissue on top of them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from spatia.corpus.corpus import Corpus
+from spatia.data.loader import Loader, cell_loader, tissue_loader
+from spatia.data.sources import open_sources
+from spatia.data.vocabulary import Vocabulary
+from spatia.errors import SettingsError
+from spatia.models.config import ModelConfig, preset
+from spatia.models.spatia import Spatia
+from spatia.training.cell_objective import CellObjective
+from spatia.training.context_objective import ContextObjective
+from spatia.training.settings import TrainSettings
+from spatia.training.stage import Stage
+from spatia.training.statistics import measure_statistics
+
+CELL_TERMS = ("genes", "image", "contrastive", "adversarial", "morphology")
+CONTEXT_TERMS = ("niche", "tissue")
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the batches come from."""
+
+    corpora: Sequence[Corpus]
+    vocabulary: Vocabulary
+    settings: TrainSettings
+
+    def options(self, part: str | None, rank: int, world_size: int, *, shuffle: bool) -> dict[str, Any]:
+        """Return the settings of a loader of one part."""
+        split = self.settings.split
+        return {
+            "vocabulary": self.vocabulary,
+            "split": split,
+            "part": part if split is not None else None,
+            "rank": rank,
+            "world_size": world_size,
+            "seed": self.settings.seed,
+            "shuffle": shuffle,
+        }
+
+    @property
+    def validates(self) -> bool:
+        """Whether there is validation data: a split, with that part in every corpus."""
+        split, part = self.settings.split, self.settings.validation_part
+        return split is not None and all(any(c.split(split).parts.get(part, {}).values()) for c in self.corpora)
+
+    def n_training_cells(self) -> int:
+        """Return the number of cells that are trained on."""
+        split, part = self.settings.split, self.settings.part
+        sources = open_sources(self.corpora, self.vocabulary, split=split, part=part if split else None)
+        return sum(int((source.cell_ranges[:, 1] - source.cell_ranges[:, 0]).sum()) for source in sources)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellStage:
+    """Stage 1: everything below the niche learns from batches of single cells."""
+
+    data: Data
+    objective: CellObjective
+    epochs: int
+    name: str = "cells"
+    weights: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def module(self) -> nn.Module:
+        """The objective, with what this stage trains set to learn."""
+        model = self.objective.model
+        _learn_only(self.objective, frozen=(model.niche_transformer, model.tissue_transformer, model.level_fusion))
+        return self.objective
+
+    def loader(self, rank: int, world_size: int) -> Loader[Any]:
+        """Open the training cells of one rank."""
+        settings = self.data.settings
+        options = self.data.options(settings.part, rank, world_size, shuffle=True)
+        size = min(settings.batch_cells, max(1, self.data.n_training_cells() // world_size))
+        return cell_loader(self.data.corpora, batch_size=size, **options)
+
+    def validation(self, rank: int, world_size: int) -> Loader[Any] | None:
+        """Open the validation cells of one rank."""
+        if not self.data.validates:
+            return None
+        options = self.data.options(self.data.settings.validation_part, rank, world_size, shuffle=False)
+        return cell_loader(self.data.corpora, batch_size=self.data.settings.batch_cells, **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextStage:
+    """Stage 2: niche and tissue transformers, fusion of levels and gene head learn from whole tissue windows."""
+
+    data: Data
+    objective: ContextObjective
+    epochs: int
+    name: str = "context"
+    weights: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def module(self) -> nn.Module:
+        """The objective, with what this stage trains set to learn."""
+        model = self.objective.model
+        frozen = (
+            model.image_encoder,
+            model.gene_encoder,
+            model.cell_fusion,
+            model.image_head,
+            model.morphology_head,
+            model.contrast_head,
+        )
+        _learn_only(self.objective, frozen=frozen)
+        return self.objective
+
+    def loader(self, rank: int, world_size: int) -> Loader[Any]:
+        """Open the training windows of one rank."""
+        settings = self.data.settings
+        options = self.data.options(settings.part, rank, world_size, shuffle=True)
+        return tissue_loader(self.data.corpora, max_cells=settings.window_cells, **options)
+
+    def validation(self, rank: int, world_size: int) -> Loader[Any] | None:
+        """Open the validation windows of one rank."""
+        if not self.data.validates:
+            return None
+        settings = self.data.settings
+        options = self.data.options(settings.validation_part, rank, world_size, shuffle=False)
+        return tissue_loader(self.data.corpora, max_cells=settings.window_cells, **options)
+
+
+def make_stages(corpora: Sequence[Corpus], settings: TrainSettings, *, start_from: Path | None = None) -> list[Stage]:
+    """Make the model and the stages that train it.
+
+    Parameters
+    ----------
+    corpora
+        To train on.
+    settings
+        Preset, budgets, weights, masks.
+    start_from
+        A model folder to fine-tune: its vocabulary grows by name.
+    """
+    config = fitted_config(preset(settings.preset), corpora)
+    data = Data(corpora, Vocabulary.of(corpora), settings)
+    if start_from is not None:
+        from spatia.training.fine_tune import grown_model
+
+        model = grown_model(start_from, data)
+        data = Data(corpora, model.vocabulary, settings)
+    else:
+        statistics = measure_statistics(
+            corpora,
+            data.vocabulary,
+            config,
+            split=settings.split,
+            part=settings.part if settings.split else None,
+            seed=settings.seed,
+        )
+        torch.manual_seed(settings.seed)
+        model = Spatia(config, data.vocabulary, statistics)
+    n_cells = [section.entry.n_cells for corpus in corpora for section in corpus.sections.values()]
+    weights = settings.weights.model_dump()
+    n_training = data.n_training_cells()
+    cells = CellStage(
+        data=data,
+        objective=CellObjective(model, settings, len(n_cells)),
+        epochs=_epochs(settings.epochs.cells, settings.presentations.cells, n_training),
+        weights={name: weights[name] for name in CELL_TERMS},
+    )
+    context = ContextStage(
+        data=data,
+        objective=ContextObjective(model, settings, n_cells),
+        epochs=_epochs(settings.epochs.context, settings.presentations.context, n_training),
+        weights={name: weights[name] for name in CONTEXT_TERMS},
+    )
+    return [cells, context]
+
+
+def fitted_config(config: ModelConfig, corpora: Sequence[Corpus]) -> ModelConfig:
+    """Return the preset with the crop sizes of the corpora.
+
+    Raises
+    ------
+    SettingsError
+        If a crop is not a whole number of patches.
+    """
+    levels = corpora[0].levels
+    sizes = {"crop_px": levels["cell"].px, "niche_px": levels["niche"].px}
+    return ModelConfig.model_validate({**config.model_dump(), **sizes})
+
+
+def _epochs(epochs: int | None, presentations: int, n_cells: int) -> int:
+    """Return the epochs asked for, or as many as show ``presentations`` cells, so that any slide takes the same time."""
+    if n_cells == 0:
+        raise SettingsError("The training part holds no cell.")
+    return epochs if epochs is not None else max(1, math.ceil(presentations / n_cells))
+
+
+def _learn_only(module: nn.Module, *, frozen: Sequence[nn.Module]) -> None:
+    module.requires_grad_(True)
+    for part in frozen:
+        part.requires_grad_(False)
