@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from spatia.io.read import read_slide
     from spatia.io.source import Source
     from spatia.simulate.slide import simulate as simulate_slides
+    from spatia.training.train import train
     from spatia.version import __version__
 
 # public name -> module that defines it, and the name there. No public name may be that of a package: importing
@@ -31,6 +32,7 @@ _DEFINED_IN = {
     "read_slide": ("spatia.io.read", "read_slide"),
     "simulate_slides": ("spatia.simulate.slide", "simulate"),
     "tissue_loader": ("spatia.data.loader", "tissue_loader"),
+    "train": ("spatia.training.train", "train"),
     "verify": ("spatia.corpus.verify", "verify"),
 }
 
@@ -45,6 +47,7 @@ __all__ = [
     "read_slide",
     "simulate_slides",
     "tissue_loader",
+    "train",
     "verify",
 ]
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "inspect": "Corpora",
     "verify": "Corpora",
     "split": "Corpora",
+    "train": "Models",
     "bench": "Numbers",
     "demo": "Everything at once",
     "report": "Everything at once",

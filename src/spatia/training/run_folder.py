@@ -11,8 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError, TrainingError
 from spatia.training.settings import FREE_ON_RESUME, TrainSettings, flatten
@@ -151,6 +149,8 @@ def peak_memory_bytes() -> int:
 
 def describe_machine() -> dict[str, Any]:
     """Return processor, cores, memory and accelerators."""
+    import torch  # here only: reading run.json needs none of it
+
     return {
         "system": platform.platform(),
         "python": platform.python_version(),

@@ -118,7 +118,11 @@ class TrainSettings(BaseModel):
 
 
 def read_settings(
-    config: Path | None = None, overrides: Sequence[str] = (), given: Mapping[str, Any] | None = None
+    config: Path | None = None,
+    overrides: Sequence[str] = (),
+    given: Mapping[str, Any] | None = None,
+    *,
+    base: Mapping[str, Any] | None = None,
 ) -> TrainSettings:
     """Make settings from a YAML file, then single values, then ``a.b=c`` lines; the later wins.
 
@@ -130,6 +134,8 @@ def read_settings(
         Lines ``name=value`` or ``group.name=value``; the value is read as YAML.
     given
         Settings by name, from options of the command line.
+    base
+        What holds where nothing is given, instead of the defaults: the settings of a run to resume.
 
     Raises
     ------
@@ -141,7 +147,9 @@ def read_settings(
     >>> read_settings(overrides=["lr=3e-4", "epochs.cells=2"]).epochs.cells
     2
     """
-    values: dict[str, Any] = _read_yaml(config) if config is not None else {}
+    values: dict[str, Any] = {}
+    _merge(values, base or {})
+    _merge(values, _read_yaml(config) if config is not None else {})
     _merge(values, given or {})
     for line in overrides:
         _merge(values, _parse_override(line))
@@ -195,8 +203,9 @@ def _parse_override(line: str) -> dict[str, Any]:
 
 def _merge(values: dict[str, Any], other: Mapping[str, Any]) -> None:
     for name, value in other.items():
-        inner = values.get(name)
-        if isinstance(value, Mapping) and isinstance(inner, dict):
-            _merge(inner, value)
+        if isinstance(value, Mapping):
+            inner = values.get(name)
+            values[name] = dict(inner) if isinstance(inner, Mapping) else {}
+            _merge(values[name], value)
         else:
             values[name] = value

@@ -1,0 +1,52 @@
+"""``spatia train``: corpora to a model folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    corpora: Annotated[list[Path], typer.Argument(help="Corpus folders; panels and channels may differ.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Model folder to make.")],
+    preset: Annotated[str | None, typer.Option(help="Size of the model: tiny, base or large.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One setting, e.g. epochs.cells=5; repeat.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split of the corpora; without one, all cells are trained on.")
+    ] = None,
+    part: Annotated[str | None, typer.Option(help="Part of the split to train on; default: train.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Equal seeds give equal models.")] = None,
+    start_from: Annotated[Path | None, typer.Option("--from", help="Model folder to fine-tune.")] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the run in the folder, with its settings unless others are given."),
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print run.json of the finished run.")] = False,
+) -> None:
+    """Train a model on corpora, or fine-tune one. A killed or interrupted run goes on with --resume."""
+    from json import dumps
+
+    from spatia.corpus.corpus import Corpus
+    from spatia.errors import SettingsError
+    from spatia.training.run_folder import read_run
+    from spatia.training.settings import read_settings
+
+    if part is not None and split is None:
+        raise SettingsError(f"--part {part} names a part of a split: say which with --split.")
+    given = {"preset": preset, "split": split, "part": part, "seed": seed}
+    before = read_run(out) if resume else None
+    settings = read_settings(
+        config,
+        set_ or (),
+        {name: value for name, value in given.items() if value is not None},
+        base=before["settings"] if before else None,
+    )
+    opened = [Corpus.open(corpus) for corpus in corpora]  # a mistyped path is refused before torch is imported
+    from spatia.plotting.curves import plot_curves
+    from spatia.training.train import train as run
+
+    folder = run(opened, out, settings, resume, start_from=start_from, draw=plot_curves)
+    typer.echo(dumps(read_run(folder)) if json else str(folder))

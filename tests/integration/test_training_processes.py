@@ -1,0 +1,122 @@
+"""Two processes train as one would on both their batches: same losses, same weights, with DDP and with sharded parameters."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from tests.unit.conftest import SECTIONS, write_corpus
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = ["accelerator=cpu", "log_every=2", "lr=0.01", "epochs=2"]
+TOY = ["-m", "tests.integration.toy_training"]
+
+pytestmark = pytest.mark.slow
+
+
+def start(command: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+def one(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return start([sys.executable, *TOY, *map(str, arguments)])
+
+
+def two(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return start([*launcher, *TOY, *map(str, arguments)])
+
+
+def lines(out: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def assert_same_run(found: Path, expected: Path) -> None:
+    """Sums in another order: equal to rounding, after some tens of steps of Adam."""
+    assert len(lines(found)) == len(lines(expected)) > 5
+    for one_line, other in zip(lines(found), lines(expected), strict=True):
+        assert one_line["step"] == other["step"]
+        assert one_line["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        assert one_line["terms"] == pytest.approx(other["terms"], rel=1e-4)
+        assert one_line.get("rows") == other.get("rows")
+        assert one_line.get("gradient_norm", 0) == pytest.approx(other.get("gradient_norm", 0), rel=1e-3)
+    weights, wanted = (load_file(out / "weights.safetensors") for out in (found, expected))
+    assert set(weights) == set(wanted)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(weights[name], value, atol=2e-4, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("tiny") / "corpus", SECTIONS)
+
+
+@pytest.fixture(scope="module")
+def alone(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One process fed with the batches of both ranks."""
+    out = tmp_path_factory.mktemp("alone") / "model"
+    finished = one(tiny, out, *SETTINGS, "concatenate=2")
+    assert finished.returncode == 0, finished.stderr
+    return out
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_equal_one(strategy: str, tiny: Path, alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    finished = two(tiny, out, *SETTINGS, f"strategy={strategy}")
+    assert finished.returncode == 0, finished.stderr
+    assert_same_run(out, alone)
+
+
+def test_processes_started_without_torchrun(tiny: Path, alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    finished = one(tiny, out, *SETTINGS, "devices=2")
+    assert finished.returncode == 0, finished.stderr
+    assert_same_run(out, alone)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_resume(strategy: str, tiny: Path, tmp_path: Path) -> None:
+    """Bit for bit: the order of sums is that of the unbroken run."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    settings = [*SETTINGS, f"strategy={strategy}", "checkpoint_every_steps=3"]
+    assert two(tiny, whole, *settings).returncode == 0
+    killed = two(tiny, broken, *settings, "kill_after=14")
+    assert killed.returncode != 0
+    assert not (broken / "weights.safetensors").exists()
+    finished = two(tiny, broken, *settings, "resume=true")
+    assert finished.returncode == 0, finished.stderr
+    assert [line["loss"] for line in lines(broken)] == [line["loss"] for line in lines(whole)]
+    weights, wanted = (load_file(out / "weights.safetensors") for out in (broken, whole))
+    assert all(np.array_equal(weights[name], value) for name, value in wanted.items())
+
+
+def test_ctrl_c_on_one_rank_stops_all(tiny: Path, tmp_path: Path) -> None:
+    """A scheduler that signals one process leaves a checkpoint of them all, at one step."""
+    out = tmp_path / "model"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *TOY, str(tiny), str(out), *SETTINGS, "devices=2", "epochs=2000"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and not (out / "checkpoint" / "000001").is_dir():
+        try:
+            process.wait(0.2)
+        except subprocess.TimeoutExpired:
+            continue
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in err
+    state = json.loads((max((out / "checkpoint").iterdir()) / "state.json").read_text())
+    assert state["step"] > 0
+    finished = one(
+        tiny, out, *SETTINGS, "devices=2", "epochs=2000", "resume=true", "kill_after=" + str(state["step"] + 3)
+    )
+    assert f"resuming after step {state['step']:,}" in finished.stderr
