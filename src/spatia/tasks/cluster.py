@@ -40,7 +40,7 @@ class ClusterSettings(BaseModel):
     n_neighbours: int = Field(default=15, ge=2)
     resolution: float | None = Field(default=None, gt=0)
     resolutions: tuple[float, ...] = RESOLUTIONS
-    n_repeats: int = Field(default=3, ge=1)
+    n_repeats: int = Field(default=4, ge=1)
     stability_cells: int = Field(default=5_000, ge=50)
     seed: int = 0
 

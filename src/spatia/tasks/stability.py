@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 Groups = NDArray[np.int64]
 Partitioner = Callable[[NDArray[np.floating], int], Sequence[Groups]]
 
-TOLERANCE = 0.01  # scores within this share of the best are the same plateau
+TOLERANCE = 0.01  # scores within this share of the best (or its standard error) are the same plateau
 VOTERS = 5  # nearest cells of the other half whose groups a cell is given
 
 
@@ -72,7 +72,7 @@ def choose_granularity(
     parameters: Sequence[float],
     embedding: NDArray[np.floating],
     *,
-    n_repeats: int = 3,
+    n_repeats: int = 4,
     seed: int = 0,
 ) -> Stability:
     r"""Choose the granularity whose groups carry most information that comes back in other cells.
@@ -102,8 +102,8 @@ def choose_granularity(
 
     Returns
     -------
-    The curve, and the middle of the plateau around the best score (all neighbours within 1 % of it): a parameter from the
-    middle is least sensitive to the number of cells.
+    The curve, and the middle of the plateau around the best score (neighbours within one standard error or 1 % of it): a
+    parameter from the middle is least sensitive to the number of cells.
 
     Notes
     -----
@@ -127,13 +127,13 @@ def choose_granularity(
             rand.append([adjusted_rand_score(u, v) for u, v in zip(parts[own], voted, strict=True)])
             score.append([_reproduced_bits(u, v) for u, v in zip(parts[own], voted, strict=True)])
             counts.append([len(np.unique(u)) for u in parts[own]])
-    means = np.mean(score, axis=0)
+    means, errors = np.mean(score, axis=0), np.std(score, axis=0) / np.sqrt(len(score))
     return Stability(
         parameter=tuple(float(p) for p in parameters),
         n_groups=tuple(np.median(counts, axis=0).tolist()),
         rand=tuple(np.mean(rand, axis=0).tolist()),
         score=tuple(means.tolist()),
-        chosen=_middle_of_plateau(means),
+        chosen=_middle_of_plateau(means, errors),
         n_cells=half,
     )
 
@@ -156,16 +156,16 @@ def _entropy(groups: Groups) -> float:
     return float(-(p * np.log(p)).sum())
 
 
-def _middle_of_plateau(score: Floats) -> int:
+def _middle_of_plateau(score: Floats, error: Floats) -> int:
     """Return the middle of the run of scores around the best that are as good.
 
     Examples
     --------
-    >>> _middle_of_plateau(np.array([0.5, 2.0, 2.0, 1.999, 1.0]))
+    >>> _middle_of_plateau(np.array([0.5, 2.0, 2.0, 1.999, 1.0]), np.zeros(5))
     2
     """
     best = int(score.argmax())
-    good = score >= score[best] - TOLERANCE * abs(score[best])
+    good = score >= score[best] - max(TOLERANCE * abs(score[best]), error[best])
     first = last = best
     while first > 0 and good[first - 1]:
         first -= 1
