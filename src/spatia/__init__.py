@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from spatia.corpus.corpus import Corpus
     from spatia.corpus.verify import verify
     from spatia.data.loader import cell_loader, niche_loader, tissue_loader
+    from spatia.inference.embed import embed
+    from spatia.inference.model import Model
     from spatia.io.check import check_slide
     from spatia.io.read import read_slide
     from spatia.io.source import Source
@@ -23,11 +25,13 @@ if TYPE_CHECKING:
 # spatia.simulate sets the attribute `simulate` to the package, hence `simulate_slides`.
 _DEFINED_IN = {
     "Corpus": ("spatia.corpus.corpus", "Corpus"),
+    "Model": ("spatia.inference.model", "Model"),
     "Source": ("spatia.io.source", "Source"),
     "__version__": ("spatia.version", "__version__"),
     "build": ("spatia.corpus.build", "build"),
     "cell_loader": ("spatia.data.loader", "cell_loader"),
     "check_slide": ("spatia.io.check", "check_slide"),
+    "embed": ("spatia.inference.embed", "embed"),
     "niche_loader": ("spatia.data.loader", "niche_loader"),
     "read_slide": ("spatia.io.read", "read_slide"),
     "simulate_slides": ("spatia.simulate.slide", "simulate"),
@@ -38,11 +42,13 @@ _DEFINED_IN = {
 
 __all__ = [
     "Corpus",
+    "Model",
     "Source",
     "__version__",
     "build",
     "cell_loader",
     "check_slide",
+    "embed",
     "niche_loader",
     "read_slide",
     "simulate_slides",

@@ -25,7 +25,9 @@ COMMANDS = {
     "verify": "Corpora",
     "split": "Corpora",
     "train": "Models",
+    "embed": "Models",
     "bench": "Numbers",
+    "run": "Everything at once",
     "demo": "Everything at once",
     "report": "Everything at once",
 }

@@ -283,27 +283,14 @@ def _loader(
         known = ", ".join(LoaderSettings.__dataclass_fields__)
         raise SettingsError(f"Unknown setting {', '.join(sorted(unknown))}. There are: {known}.")
     s = LoaderSettings(**settings)
-    levels = joint_levels(corpora)
     names = vocabulary or Vocabulary.of(corpora)
     sources = open_sources(corpora, names, split=s.split, part=s.part, sections=s.sections)
-    reader = PoolReader(
-        sources,
-        level,
-        px={name: window.px for name, window in levels.items()},
-        n_channels=len(names.channels),
-        n_genes=len(names.genes),
-        n_features=len(names.features),
-        read=frozenset(s.read),
-    )
+    reader, collator = _reading(corpora, sources, names, level, frozenset(s.read))
     planner = _Planner(sources, level, s, batch_size, max_cells)
-    measured = np.zeros((len(sources), len(names.genes)), bool)
-    for row, source in enumerate(sources):
-        measured[row, source.gene_columns[source.gene_columns >= 0]] = True
-    um_per_px = {name: window.um_per_px for name, window in levels.items()}
     loader: Loader[Any] = Loader(
         reader,
         planner,
-        Collator(torch.from_numpy(measured), um_per_px),
+        collator,
         vocabulary=names,
         num_workers=s.num_workers,
         fingerprint=_fingerprint(corpora, planner),
@@ -311,6 +298,63 @@ def _loader(
     if len(loader) == 0:
         raise SettingsError(_too_few(sources, level, s, batch_size))
     return loader
+
+
+class RowReader:
+    """Reads batches of rows that are named, in any order: for inference, where every row is wanted once.
+
+    Parameters
+    ----------
+    corpora, vocabulary, sections
+        As the loaders take them.
+    level
+        ``"cell" | "niche" | "tissue"``.
+    read
+        Which of ``"images", "masks", "counts", "morphology"`` of the cells to read.
+
+    Attributes
+    ----------
+    sources
+        Sections, in the order of ``batch.section``.
+    """
+
+    def __init__(
+        self,
+        corpora: Sequence[Corpus],
+        level: str,
+        *,
+        vocabulary: Vocabulary,
+        sections: Sequence[str] | None = None,
+        read: Iterable[str] = READABLE,
+    ) -> None:
+        self.sources = open_sources(corpora, vocabulary, sections=sections)
+        self._reader, self._collator = _reading(corpora, self.sources, vocabulary, level, frozenset(read))
+
+    def __call__(self, section: int, rows: np.ndarray) -> Any:
+        """Return the batch of these rows of one section, in the order given."""
+        rows = np.asarray(rows, np.int64)
+        draw = Draw(np.full(len(rows), section, np.int64), rows)
+        return self._collator(self._reader([draw]), draw)
+
+
+def _reading(
+    corpora: Sequence[Corpus], sources: Sequence[Source], names: Vocabulary, level: str, read: frozenset[str]
+) -> tuple[PoolReader, Collator]:
+    levels = joint_levels(corpora)
+    reader = PoolReader(
+        sources,
+        level,
+        px={name: window.px for name, window in levels.items()},
+        n_channels=len(names.channels),
+        n_genes=len(names.genes),
+        n_features=len(names.features),
+        read=read,
+    )
+    measured = np.zeros((len(sources), len(names.genes)), bool)
+    for row, source in enumerate(sources):
+        measured[row, source.gene_columns[source.gene_columns >= 0]] = True
+    um_per_px = {name: window.um_per_px for name, window in levels.items()}
+    return reader, Collator(torch.from_numpy(measured), um_per_px)
 
 
 def _fingerprint(corpora: Sequence[Corpus], planner: _Planner) -> str:

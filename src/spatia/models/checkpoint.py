@@ -110,6 +110,15 @@ def model_id(folder: str | Path) -> str:
     return hashlib.sha256((Path(folder) / MODEL_FILE).read_bytes()).hexdigest()
 
 
+def weights_digest(model: torch.nn.Module) -> str:
+    """Return the digest of all weights of a model in memory."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], *, where: str) -> None:
     """Load weights that must be exactly those of the model.
 

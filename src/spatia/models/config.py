@@ -16,6 +16,9 @@ class ModelConfig(BaseModel):
     width: int = Field(128, ge=32, multiple_of=4, description="features of a token and of an embedding")
     heads: int = Field(4, ge=1)
     ratio: float = Field(3.0, gt=0, description="hidden width of a feed-forward layer, in widths")
+    crop_um: float = Field(27.2, gt=0, description="side of a cell's crop, µm")
+    niche_um: float = Field(54.4, gt=0, description="side of a niche, µm")
+    tissue_um: float = Field(435.2, gt=0, description="side of a tissue window, µm")
     patch_px: int = Field(8, ge=2, description="side of an image patch, pixels")
     crop_px: int = Field(64, ge=8, description="side of a cell's crop, pixels")
     encoder_px: int | None = Field(

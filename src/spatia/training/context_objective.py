@@ -9,15 +9,14 @@ from torch import Tensor, nn
 
 from spatia.data.batch import CellBatch, TissueBatch
 from spatia.models.losses import Term, masked_term, negative_binomial_nll
-from spatia.models.spatia import MODALITIES, Spatia
+from spatia.models.reference import VIEWS
+from spatia.models.spatia import Spatia
 from spatia.nn.hashing import hash_uniform, row_keys
 from spatia.nn.ragged import mean_of_used, pad
 from spatia.training.masking import NICHES, hide_cells
 from spatia.training.row_file import RowFile
 from spatia.training.settings import TrainSettings
 
-# what is known of the cells, in turn from epoch to epoch
-VIEWS = (MODALITIES, ("image",), ("genes",))
 BLOCKS = 4  # a window has 4 × 4 blocks; whole blocks of niches are hidden, as neighbouring niches share cells
 ENCODED_AT_ONCE = 512
 
@@ -42,6 +41,7 @@ class ContextObjective(nn.Module):
         super().__init__()
         self.model = model
         self.settings = settings
+        # what is known of the cells, in turn from epoch to epoch
         self.views = [view for view in VIEWS if "image" not in view or model.vocabulary.channels]
         self._embeddings = [RowFile(n, len(VIEWS) * model.config.width) for n in n_cells]
 

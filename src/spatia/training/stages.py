@@ -189,7 +189,13 @@ def fitted_config(config: ModelConfig, corpora: Sequence[Corpus]) -> ModelConfig
         If a crop is not a whole number of patches.
     """
     levels = corpora[0].levels
-    sizes = {"crop_px": levels["cell"].px, "niche_px": levels["niche"].px}
+    sizes = {
+        "crop_px": levels["cell"].px,
+        "niche_px": levels["niche"].px,
+        "crop_um": levels["cell"].size_um,
+        "niche_um": levels["niche"].size_um,
+        "tissue_um": levels["tissue"].size_um,
+    }
     return ModelConfig.model_validate({**config.model_dump(), **sizes})
 
 

@@ -126,11 +126,13 @@ def _make_stages(corpora: Sequence[Corpus], settings: TrainSettings, start_from:
 
 def _write_model(stages: Sequence[Stage], corpora: Sequence[Corpus], folder: RunFolder, fabric: Fabric) -> None:
     from spatia.models.checkpoint import save_model
+    from spatia.training.reference import measure_reference
 
     if fabric.is_global_zero:
         levels = {name: {"size_um": level.size_um, "px": level.px} for name, level in corpora[0].levels.items()}
         facts = {"levels": levels} | {name: folder.facts[name] for name in ("corpora", "seed", "start_from", "stages")}
         model: Any = stages[-1].module.model
+        measure_reference(model, stages[0].loader(0, 1))
         save_model(folder.path, model, facts)
         finished = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
         folder.write(status="finished", finished=finished, peak_memory_bytes=peak_memory_bytes())

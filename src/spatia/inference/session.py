@@ -1,0 +1,174 @@
+"""One embedding run over a corpus: opens model and corpus, checks that they go together, and embeds section by section."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import distributed as dist
+
+from spatia.corpus.corpus import Corpus
+from spatia.corpus.files import write_json
+from spatia.data.loader import RowReader
+from spatia.errors import SettingsError
+from spatia.inference.blocks import Request, SectionEmbedder, hidden_genes_mask
+from spatia.inference.coverage import Coverage, check_coverage
+from spatia.models.checkpoint import load_model, model_id, weights_digest
+from spatia.models.spatia import MODALITIES, Spatia
+from spatia.nn.distributed import world
+
+
+@dataclass(frozen=True)
+class Session:
+    """A corpus that has been embedded: block files per section, and what they were made with.
+
+    Attributes
+    ----------
+    corpus, model
+        What was embedded, by what.
+    model_digest
+        Identifies the model: of its folder, or of the weights of one that was handed over.
+    use, hide_genes
+        What was seen.
+    coverage
+        What of each section the model knows.
+    sections
+        One embedder per section, both passes done.
+    """
+
+    corpus: Corpus
+    model: Spatia
+    model_digest: str
+    use: tuple[str, ...]
+    hide_genes: tuple[str, ...]
+    coverage: list[Coverage]
+    sections: list[SectionEmbedder]
+
+
+@contextmanager
+def embedded(
+    corpus: Corpus | str | Path,
+    model: Spatia | str | Path,
+    *,
+    use: Sequence[str] = MODALITIES,
+    hide_genes: Sequence[str] = (),
+    sections: Sequence[str] | None = None,
+    device: str = "auto",
+    min_coverage: float = 0.5,
+    scratch: Path | None = None,
+) -> Iterator[Session]:
+    """Embed a corpus into block files, and hand over what reads them.
+
+    Parameters
+    ----------
+    use
+        Which of ``"image", "genes"`` to see.
+    hide_genes
+        Gene ids to treat as not measured, in every cell.
+    sections
+        Names of sections; all by default.
+    device
+        ``"auto"``: a GPU where there is one.
+    min_coverage
+        Least share of a panel that the model must know.
+    scratch
+        Folder for block files: kept on an error or Ctrl-C and continued by the next call with the same request, removed in
+        the end. None: a temporary one. Ranks must share it.
+
+    Raises
+    ------
+    ModelError, CorpusError, SettingsError
+        If model and corpus do not go together, or a name is unknown.
+    """
+    opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
+    digest = weights_digest(model) if isinstance(model, Spatia) else model_id(model)
+    on = _device(device)
+    network = (model if isinstance(model, Spatia) else load_model(model)).to(on).eval()
+    used = _checked_use(use)
+    _check_genes(hide_genes, network)
+    names = list(opened.sections) if sections is None else [opened.section(name).sample for name in sections]
+    coverage = check_coverage(opened, [opened.section(name) for name in names], network, used, min_coverage)
+    request = Request(used, hidden_genes_mask(network, hide_genes))
+    with _scratch(scratch, _request_id(opened, digest, used, hide_genes)) as folder:
+        embedders = _embed(opened, network, names, folder, request)
+        yield Session(opened, network, digest, used, tuple(hide_genes), coverage, embedders)
+
+
+def _embed(
+    corpus: Corpus, model: Spatia, names: Sequence[str], folder: Path, request: Request
+) -> list[SectionEmbedder]:
+    read = {"image": ("images", "masks", "morphology"), "genes": ("counts",)}
+    wanted = [part for use in request.use for part in read[use]]
+    cells = RowReader([corpus], "cell", vocabulary=model.vocabulary, sections=names, read=wanted)
+    tissues = RowReader([corpus], "tissue", vocabulary=model.vocabulary, sections=names, read=())
+    embedders = []
+    for index, source in enumerate(cells.sources):
+        sample = source.section.sample
+        embedder = SectionEmbedder(model, cells, tissues, index, folder / sample, request)
+        embedder.embed_cells()
+        _wait_for_ranks()
+        embedder.embed_context()
+        embedders.append(embedder)
+    _wait_for_ranks()
+    return embedders
+
+
+@contextmanager
+def _scratch(folder: Path | None, request_id: str) -> Iterator[Path]:
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="spatia-embed-") as made:
+            yield Path(made)
+        return
+    record = folder / "request.json"
+    if world()[0] == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        if record.is_file() and json.loads(record.read_bytes()) != {"request": request_id}:
+            shutil.rmtree(folder)  # blocks of another request
+            folder.mkdir()
+        write_json(record, {"request": request_id})
+    _wait_for_ranks()
+    yield folder
+    _wait_for_ranks()
+    if world()[0] == 0:
+        shutil.rmtree(folder)
+
+
+def _request_id(corpus: Corpus, digest: str, use: Sequence[str], hide_genes: Sequence[str]) -> str:
+    content = json.dumps([corpus.corpus_id, digest, list(use), sorted(hide_genes)])
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _wait_for_ranks() -> None:
+    if world()[1] > 1:
+        dist.barrier()
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise SettingsError(f"device {name!r} is unknown; expected auto, cpu, cuda, cuda:1, mps ….") from error
+
+
+def _checked_use(use: Sequence[str]) -> tuple[str, ...]:
+    if not use or set(use) - set(MODALITIES):
+        raise SettingsError(f"use={list(use)}: expected one or both of {', '.join(MODALITIES)}.")
+    return tuple(name for name in MODALITIES if name in use)
+
+
+def _check_genes(hide_genes: Sequence[str], model: Spatia) -> None:
+    unknown = sorted(set(hide_genes) - set(model.vocabulary.genes))
+    if unknown:
+        raise SettingsError(
+            f"hide_genes: {len(unknown)} genes are not known to the model, first {unknown[0]!r}. Genes go by gene_id, for example "
+            f"{model.vocabulary.genes[0]!r}."
+        )

@@ -1,0 +1,67 @@
+"""Write embeddings into the table of a SpatialData store, cell by cell id."""
+
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+
+from spatia.errors import SlideError
+from spatia.extras import require
+from spatia.inference.embed import OBSM, OOD
+
+
+def write_into_spatialdata(cells: str | Path, store: str | Path, *, table: str | None = None) -> str:
+    """Add ``X_spatia…`` and ``spatia_ood`` to a table of a SpatialData zarr; rows are matched by cell id.
+
+    Parameters
+    ----------
+    cells
+        What `spatia embed` wrote.
+    store
+        The SpatialData zarr; its table element is replaced.
+    table
+        Name of the table; None where there is only one.
+
+    Returns
+    -------
+    Name of the table.
+
+    Raises
+    ------
+    SlideError
+        If there is no such table, or its cells are not those that were embedded.
+    """
+    spatialdata = require("spatialdata", "io")
+    path = Path(cells)
+    embedded = ad.read_zarr(path) if path.suffix == ".zarr" else ad.read_h5ad(path)
+    data = spatialdata.read_zarr(store)
+    name = _table_name(list(data.tables), store, table)
+    target = data.tables[name]
+    ids = [target.obs_names.astype(str)]
+    if "cell_id" in target.obs:
+        ids.append(target.obs["cell_id"].astype(str))
+    known = embedded.obs_names.astype(str)
+    rows = max((known.get_indexer(one) for one in ids), key=lambda found: int((found >= 0).sum()))
+    if not (rows >= 0).any():
+        raise SlideError(
+            f"{store}: none of the {target.n_obs:,} cells of table {name!r} is among the {embedded.n_obs:,} embedded ones; first ids "
+            f"{ids[0][0]!r} and {known[0]!r}. Give the store that the corpus was built from."
+        )
+    there = rows >= 0
+    for key in OBSM.values():
+        values = np.full((target.n_obs, embedded.obsm[key].shape[1]), np.nan, np.float32)
+        values[there] = np.asarray(embedded.obsm[key])[rows[there]]
+        target.obsm[key] = values
+    score = np.full(target.n_obs, np.nan, np.float32)
+    score[there] = embedded.obs[OOD].to_numpy()[rows[there]]
+    target.obs[OOD] = score
+    data.write_element(name, overwrite=True)
+    return name
+
+
+def _table_name(names: list[str], store: str | Path, wanted: str | None) -> str:
+    if wanted is None and len(names) == 1:
+        return names[0]
+    if wanted not in names:
+        raise SlideError(f"{store}: tables are {', '.join(names) or 'none'}; name the one to write to with `table`.")
+    return wanted
