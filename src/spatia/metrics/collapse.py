@@ -1,5 +1,5 @@
 """Does an embedding use its dimensions, or has it collapsed onto a few?"""
-# ruff: noqa: F722, F821 - shapes in jaxtyping annotations are not Python expressions
+# ruff: noqa: F722 - shapes in jaxtyping annotations are not Python expressions
 
 from dataclasses import dataclass
 

@@ -58,12 +58,15 @@ class CrossModalRetrieval:
     ----------
     image_to_genes, genes_to_image
         Each direction.
+    rows
+        (n_queries,) row of the cell behind each query.
     n_left_out
         Cells that did not fill a last pool.
     """
 
     image_to_genes: Retrieval
     genes_to_image: Retrieval
+    rows: NDArray[np.int64]
     n_left_out: int
 
     def to_json(self, ks: Sequence[int] = (1, 5, 10)) -> dict[str, object]:
@@ -119,7 +122,7 @@ def cross_modal_retrieval(
         similarity = image[pool] @ genes[pool].T
         forward.append(_places(similarity))
         backward.append(_places(similarity.T))
-    return CrossModalRetrieval(_joined(forward, size), _joined(backward, size), n - pools.size)
+    return CrossModalRetrieval(_joined(forward, size), _joined(backward, size), pools.ravel(), n - pools.size)
 
 
 def _unit(values: NDArray[np.floating]) -> Floats:

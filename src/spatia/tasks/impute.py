@@ -215,13 +215,17 @@ def with_interval(
     mean, lower, upper
         (cells, genes) prediction and an interval of any quality, for instance of a model's own likelihood.
     expression
-        (cells, genes) measured, NaN where not.
+        (cells, genes) measured, NaN where not. A gene that no cell measures keeps the interval given.
     """
     Y = np.asarray(expression, np.float64)
-    require_enough(Y[parts.calibrate], list(genes), settings.level)
+    somewhere = np.isfinite(Y).any(axis=0)
+    require_enough(
+        Y[parts.calibrate][:, somewhere], [g for g, s in zip(genes, somewhere, strict=True) if s], settings.level
+    )
     below, above = np.maximum(mean - lower, 1e-6), np.maximum(upper - mean, 1e-6)
     score = np.where(mean > Y, (mean - Y) / below, (Y - mean) / above)
-    stretch = conformal_quantile(score[parts.calibrate], settings.level)
+    # a gene that no cell measures cannot be calibrated: its interval stays as given, and its coverage is unknown
+    stretch = np.where(somewhere, conformal_quantile(score[parts.calibrate], settings.level), 1.0)
     low, high = np.maximum(mean - stretch * below, 0), np.maximum(mean + stretch * above, 0)
     seen = np.isfinite(Y[parts.judge])
     inside = seen & (Y[parts.judge] >= low[parts.judge] - 1e-9) & (Y[parts.judge] <= high[parts.judge] + 1e-9)

@@ -1,0 +1,184 @@
+"""The table of embedded cells that the tasks read and write: ``cells.h5ad`` or ``.zarr`` of ``spatia embed``."""
+
+import difflib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from spatia import keys
+from spatia.errors import SettingsError
+
+Floats = NDArray[np.float64]
+SAMPLE: Final = "sample"
+CLUSTER: Final = "spatia_cluster"
+DOMAIN: Final = "spatia_domain"
+LABEL: Final = "spatia_label"
+UNS: Final = "spatia"
+
+
+def read_cells(path: str | Path) -> ad.AnnData:
+    """Read an AnnData from ``.h5ad`` or ``.zarr``.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such file, or it is no AnnData.
+    """
+    path = Path(path)
+    if path.suffix not in (".h5ad", ".zarr") or not path.exists():
+        what = "no such file" if not path.exists() else "neither .h5ad nor .zarr"
+        raise SettingsError(f"{path}: {what}. Expected the table of cells that `spatia embed` writes.")
+    try:
+        return ad.read_h5ad(path) if path.suffix == ".h5ad" else ad.read_zarr(path)
+    except Exception as error:  # h5py, zarr and anndata raise many kinds for a damaged file
+        raise SettingsError(f"{path}: cannot be read as AnnData ({error}).") from error
+
+
+def check_out(path: str | Path) -> Path:
+    """Return where to write; refuses a name of another kind before hours of work and not after."""
+    path = Path(path)
+    if path.suffix not in (".h5ad", ".zarr"):
+        raise SettingsError(f"{path}: expected a name that ends in .h5ad or .zarr.")
+    return path
+
+
+def write_cells(table: ad.AnnData, path: str | Path) -> Path:
+    """Write aside and rename, so that the file is whole, old or new, whenever the program is stopped."""
+    path = check_out(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.part")
+    if path.suffix == ".h5ad":
+        table.write_h5ad(aside, compression="gzip")
+        aside.replace(path)
+        return path
+    if aside.exists():
+        shutil.rmtree(aside)
+    with ad.settings.override(zarr_write_format=3, auto_shard_zarr_v3=False):
+        table.write_zarr(aside)
+    old = path.with_name(f".{path.name}.old")  # a folder cannot take the place of another in one step
+    if path.exists():
+        path.replace(old)
+    aside.replace(path)
+    if old.exists():
+        shutil.rmtree(old)
+    return path
+
+
+def embedding_of(table: ad.AnnData, key: str) -> NDArray[np.floating]:
+    """Return ``table.obsm[key]``, (cells, width), or refuse with the names there are."""
+    if key not in table.obsm:
+        there = ", ".join(map(str, table.obsm)) or "none"
+        raise SettingsError(
+            f"The table has no embedding {key!r} in obsm; there: {there}. `spatia embed` makes X_spatia."
+        )
+    values = np.asarray(table.obsm[key])
+    if not np.isfinite(values).all():
+        n = int((~np.isfinite(values)).any(axis=1).sum())
+        raise SettingsError(f"obsm[{key!r}]: {n:,} of {len(values):,} cells are not finite; embed the corpus again.")
+    return values
+
+
+def column_of(table: ad.AnnData, key: str) -> pd.Series:
+    """Return ``table.obs[key]``, or refuse with the columns there are."""
+    if key not in table.obs:
+        near = difflib.get_close_matches(key, map(str, table.obs), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise SettingsError(f"The cells have no column {key!r}.{hint} Columns: {', '.join(map(str, table.obs))}.")
+    return table.obs[key]
+
+
+def place_of(table: ad.AnnData) -> dict[str, Any]:
+    """Return positions (µm) and sections of the cells, as the tasks take them; nothing where there are no positions."""
+    if keys.SPATIAL not in table.obsm:
+        return {}
+    position = np.asarray(table.obsm[keys.SPATIAL], np.float64)[:, :2]
+    return {"positions_um": position, "sections": sections_of(table)}
+
+
+def sections_of(table: ad.AnnData) -> NDArray[np.str_]:
+    """Return the section of each cell; one where the table does not say."""
+    return table.obs[SAMPLE].astype(str).to_numpy() if SAMPLE in table.obs else np.full(table.n_obs, "cells")
+
+
+def gene_ids(table: ad.AnnData, names: Sequence[str]) -> list[str]:
+    """Return the gene ids of names that are ids or symbols.
+
+    Raises
+    ------
+    SettingsError
+        Naming the first that is neither, and the nearest that is.
+    """
+    ids = {str(gene): str(gene) for gene in table.var_names}
+    by_symbol = dict(zip(table.var[keys.SYMBOL].astype(str), ids, strict=True)) if keys.SYMBOL in table.var else {}
+    known = by_symbol | ids
+    found = []
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f", did you mean {near[0]!r}?" if near else "."
+            raise SettingsError(f"The table has no gene {name!r} (neither gene_id nor symbol){hint}")
+        found.append(known[name])
+    return list(dict.fromkeys(found))
+
+
+def symbols_of(table: ad.AnnData, ids: Sequence[str]) -> list[str]:
+    """Return the symbol of each gene id, the id itself where there is none."""
+    if keys.SYMBOL not in table.var:
+        return list(ids)
+    symbol = table.var[keys.SYMBOL].astype(str)
+    return [symbol.get(gene, gene) or gene for gene in ids]
+
+
+def expression_of(table: ad.AnnData, genes: Sequence[str], *, depth: float | None = None) -> Floats:
+    """Return log1p of counts scaled to ``depth`` counts a cell, (cells, genes); NaN where a section does not measure a gene.
+
+    Parameters
+    ----------
+    table
+        ``X`` raw counts; ``uns["spatia"]["measured"]`` (sections, genes) where sections have different panels.
+    genes
+        Gene ids; one that is not in the table at all is NaN everywhere.
+    depth
+        None: the median over cells of their counts.
+    """
+    counts = sp.csr_matrix(table.X)
+    total = np.asarray(counts.sum(axis=1), np.float64).ravel()
+    depth = float(np.median(total[total > 0])) if depth is None else depth
+    column = table.var_names.get_indexer(list(genes))
+    values = np.full((table.n_obs, len(genes)), np.nan)
+    known = column >= 0
+    raw = counts[:, column[known]].toarray().astype(np.float64)
+    values[:, known] = np.log1p(raw * (depth / np.maximum(total, 1))[:, None])
+    measured = _measured(table, column[known])
+    values[:, known] = np.where(measured, values[:, known], np.nan)
+    return values
+
+
+def _measured(table: ad.AnnData, columns: NDArray[np.intp]) -> NDArray[np.bool_]:
+    facts = table.uns.get(UNS, {})
+    if "measured" not in facts:
+        return np.ones((table.n_obs, len(columns)), bool)
+    row = {str(sample): number for number, sample in enumerate(facts["sections"])}
+    of_cell = np.array([row[sample] for sample in sections_of(table)])
+    measured: NDArray[np.bool_] = np.asarray(facts["measured"], bool)[of_cell][:, columns]
+    return measured
+
+
+def most_variable(table: ad.AnnData, n: int, rows: NDArray[np.bool_] | None = None) -> list[str]:
+    """Return the ids of the ``n`` genes of largest variance of log expression over ``rows``, in the order of the table."""
+    genes = list(map(str, table.var_names))
+    inside = np.ones(table.n_obs, bool) if rows is None else rows
+    variance = np.zeros(len(genes))
+    for start in range(0, len(genes), 512):
+        part = expression_of(table, genes[start : start + 512])[inside]
+        seen = np.isfinite(part).sum(axis=0)
+        mean = np.nansum(part, axis=0) / np.maximum(seen, 1)
+        variance[start : start + 512] = np.nansum((part - mean) ** 2, axis=0) / np.maximum(seen, 1)
+    return [genes[i] for i in np.sort(np.argsort(-variance, kind="stable")[:n])]

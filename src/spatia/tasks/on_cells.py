@@ -1,0 +1,122 @@
+"""The tasks on the table of embedded cells: results go into its ``obs``, in place, and are returned whole."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from spatia.errors import SettingsError
+from spatia.tasks.annotate import AnnotateSettings, Annotation, annotate
+from spatia.tasks.cells import CLUSTER, DOMAIN, LABEL, column_of, embedding_of, place_of, sections_of
+from spatia.tasks.cluster import Clusters, ClusterSettings, cluster
+from spatia.tasks.domains import Domains, domains
+
+
+def annotate_cells(
+    cells: ad.AnnData,
+    labels: str,
+    *,
+    reference: ad.AnnData | None = None,
+    unknown: Sequence[str] = (),
+    embedding: str = "X_spatia",
+    settings: AnnotateSettings | None = None,
+) -> Annotation:
+    """Label cells from those with a label, or from another table; writes ``obs["spatia_label"]`` and beside it
+    ``_probability``, ``_status`` and ``_novelty``.
+
+    Parameters
+    ----------
+    cells
+        Embedded cells.
+    labels
+        Column of ``obs`` with the known labels; of ``reference`` where that is given.
+    reference
+        Cells of another corpus, embedded by the same model, whose labels are transferred.
+    unknown
+        Labels that mean "not known", for instance ``"Unlabelled"``; NaN always does.
+    embedding
+        Key of ``obsm``.
+
+    Returns
+    -------
+    Of the cells, without those of the reference; ``held_out`` is of all cells with a label.
+
+    Raises
+    ------
+    SettingsError
+        If the column is not there (lists the columns), the embeddings do not go together, or as :func:`annotate`.
+    """
+    own = _known(cells if reference is None else reference, labels, unknown)
+    X, place = embedding_of(cells, embedding), place_of(cells)
+    if reference is not None:
+        theirs = embedding_of(reference, embedding)
+        _check_same_model(cells, reference, X.shape[1], theirs.shape[1])
+        X = np.concatenate([X, theirs])
+        own = np.concatenate([np.full(cells.n_obs, None, object), own])
+        place = _joined_place(cells, reference)
+    found = annotate(X, own, settings=settings, **place)
+    if reference is not None:
+        found = _first(found, cells.n_obs)
+    cells.obs[LABEL] = pd.Categorical(found.label, categories=list(found.classes))
+    cells.obs[f"{LABEL}_probability"] = found.label_probability.astype(np.float32)
+    cells.obs[f"{LABEL}_status"] = pd.Categorical(found.status)
+    cells.obs[f"{LABEL}_novelty"] = found.novelty.astype(np.float32)
+    return found
+
+
+def cluster_cells(
+    cells: ad.AnnData, *, embedding: str = "X_spatia", settings: ClusterSettings | None = None
+) -> Clusters:
+    """Group cells without labels; writes ``obs["spatia_cluster"]``, "0" the largest."""
+    found = cluster(embedding_of(cells, embedding), settings=settings)
+    cells.obs[CLUSTER] = named(found)
+    return found
+
+
+def find_domains(
+    cells: ad.AnnData, *, embedding: str = "X_spatia_niche", settings: ClusterSettings | None = None
+) -> Domains:
+    """Group cells by their surroundings; writes ``obs["spatia_domain"]``, "0" the largest."""
+    found = domains(embedding_of(cells, embedding), settings=settings, **place_of(cells))
+    cells.obs[DOMAIN] = named(found)
+    return found
+
+
+def named(found: Clusters) -> pd.Categorical:
+    """Return the groups as a categorical of "0", "1", … in that order."""
+    return pd.Categorical(found.group.astype(str), categories=[str(i) for i in range(found.n_groups)])
+
+
+def _known(table: ad.AnnData, labels: str, unknown: Sequence[str]) -> Any:
+    values = column_of(table, labels).to_numpy(object)
+    return np.where(pd.isna(values) | np.isin(values.astype(str), list(unknown)), None, values)
+
+
+def _check_same_model(cells: ad.AnnData, reference: ad.AnnData, width: int, other_width: int) -> None:
+    ids = [str(table.uns.get("spatia", {}).get("model_id", "")) for table in (cells, reference)]
+    if width != other_width or (all(ids) and ids[0] != ids[1]):
+        raise SettingsError(
+            f"The reference is embedded by another model (width {other_width}, model {ids[1][:12] or '?'}…) than the cells (width "
+            f"{width}, model {ids[0][:12] or '?'}…). Embed both corpora with the same model."
+        )
+
+
+def _joined_place(cells: ad.AnnData, reference: ad.AnnData) -> dict[str, Any]:
+    both = [place_of(cells), place_of(reference)]
+    if not all(both):
+        return {}
+    sections = [[f"cells {s}" for s in sections_of(cells)], [f"reference {s}" for s in sections_of(reference)]]
+    return {
+        "positions_um": np.concatenate([one["positions_um"] for one in both]),
+        "sections": np.concatenate(sections),
+    }
+
+
+def _first(found: Annotation, n: int) -> Annotation:
+    """Return the annotation of the first ``n`` cells."""
+    rows = {
+        name: getattr(found, name)[:n] for name in ("label", "status", "probability", "label_probability", "novelty")
+    }
+    return Annotation(**{**{name: getattr(found, name) for name in found.__dataclass_fields__}, **rows})

@@ -1,0 +1,235 @@
+"""Expression from a model: genes that were hidden or not measured, and all genes from the image alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from spatia.corpus.corpus import Corpus
+from spatia.errors import SettingsError
+from spatia.inference.embed import embed
+from spatia.inference.predict import ExpressionPrediction
+from spatia.inference.predict import predict_expression as decode
+from spatia.log import logger
+from spatia.models.checkpoint import load_model
+from spatia.models.spatia import Spatia
+from spatia.tasks.cells import expression_of, gene_ids, most_variable, place_of, sections_of
+from spatia.tasks.impute import Imputation, ImputeSettings, Parts, choose_hidden, impute, with_interval
+
+Floats = NDArray[np.float64]
+Method = Literal["ridge", "model"]
+HAS_IMAGE = "has_image"
+
+
+@dataclass(frozen=True)
+class ExpressionResult:
+    """Predicted expression, and the cells it belongs to.
+
+    Attributes
+    ----------
+    cells
+        The embedded cells; the embedding is the one that was predicted from, so it has not seen what is predicted.
+    measured
+        (cells, genes) log1p of counts at ``depth``; NaN where not measured.
+    imputation
+        Prediction, interval and scores.
+    depth
+        Counts of a cell that expression is scaled to.
+    """
+
+    cells: ad.AnnData
+    measured: Floats
+    imputation: Imputation
+    depth: float
+
+    def write_into(self, table: ad.AnnData, key: str) -> None:
+        """Write ``obsm[key]``, ``key_lower``, ``key_upper`` (data frames, a column a gene) and ``uns[key]``.
+
+        Raises
+        ------
+        SettingsError
+            If the table holds other cells.
+        """
+        if not table.obs_names.isin(self.cells.obs_names).all():
+            raise SettingsError("The table holds cells that are not in the corpus: it is of another one.")
+        rows = self.cells.obs_names.get_indexer(table.obs_names)
+        one = self.imputation
+        for suffix, values in (("", one.mean), ("_lower", one.lower), ("_upper", one.upper)):
+            table.obsm[key + suffix] = pd.DataFrame(
+                values[rows].astype(np.float32), index=table.obs_names, columns=list(one.genes)
+            )
+        table.uns[key] = {
+            "method": one.method,
+            "level": one.level,
+            "depth": self.depth,
+            "scale": "log1p of counts at depth",
+            "genes": one.per_gene().reset_index(),
+        }
+
+
+def impute_genes(
+    corpus: Corpus | str | Path,
+    model: Spatia | str | Path,
+    genes: Sequence[str] | None = None,
+    *,
+    share: float = 0.2,
+    method: Method = "ridge",
+    split: str | None = None,
+    settings: ImputeSettings | None = None,
+    device: str = "auto",
+) -> ExpressionResult:
+    """Hide genes from the model in every cell, and predict them.
+
+    Parameters
+    ----------
+    genes
+        Gene ids or symbols; None: a random share of the panel that the model knows, to see how well it does.
+    share
+        Of the genes to hide where none are named.
+    method
+        ``"ridge"``: regression on the embedding, fitted on cells that measure the gene; ``"model"``: the model's own decoder,
+        which also tells genes that no cell of the corpus measures.
+    split
+        Of the corpus: its train part fits, validation calibrates the interval, test is judged on. Give the one the model was
+        trained with: otherwise it has seen the judged cells. None: spatial blocks of all cells.
+
+    Raises
+    ------
+    SettingsError
+        For an unknown gene, or too few cells that measure one.
+    """
+    settings = settings or ImputeSettings()
+    opened, network = _opened(corpus, model)
+    ids = _chosen(opened, network, genes, share, settings.seed)
+    cells = _embedded(opened, network, ("image", "genes"), ids, device)
+    return _predicted(opened, network, cells, ids, ("image", "genes"), ids, method, split, settings, device)
+
+
+def predict_from_image(
+    corpus: Corpus | str | Path,
+    model: Spatia | str | Path,
+    genes: Sequence[str] | None = None,
+    *,
+    n_genes: int = 50,
+    method: Method = "ridge",
+    split: str | None = None,
+    settings: ImputeSettings | None = None,
+    device: str = "auto",
+) -> ExpressionResult:
+    """Predict genes from the image alone; cells without an image get NaN.
+
+    Parameters
+    ----------
+    genes
+        Gene ids or symbols; None: the ``n_genes`` of largest variance over the cells that fit.
+    method, split
+        As :func:`impute_genes`.
+
+    Raises
+    ------
+    SettingsError
+        If no section has an image, and as :func:`impute_genes`.
+    """
+    settings = settings or ImputeSettings()
+    opened, network = _opened(corpus, model)
+    if not any(section.entry.channels for section in opened.sections.values()):
+        raise SettingsError(f"{opened.path}: no section has an image, so nothing can be predicted from it.")
+    cells = _embedded(opened, network, ("image",), (), device)
+    if genes is None:
+        known = set(network.vocabulary.genes)
+        fit = _from_split(opened, cells, split).fit if split is not None else None
+        table = cells[:, [str(gene) in known for gene in cells.var_names]]
+        ids = most_variable(table, n_genes, fit)
+    else:
+        ids = gene_ids(cells, genes)
+    return _predicted(opened, network, cells, ids, ("image",), (), method, split, settings, device)
+
+
+def _opened(corpus: Corpus | str | Path, model: Spatia | str | Path) -> tuple[Corpus, Spatia]:
+    opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
+    return opened, model if isinstance(model, Spatia) else load_model(model)
+
+
+def _embedded(corpus: Corpus, model: Spatia, use: Sequence[str], hidden: Sequence[str], device: str) -> ad.AnnData:
+    inside = [gene for gene in hidden if gene in set(model.vocabulary.genes)]
+    cells = embed(corpus, model, use=use, hide_genes=inside, device=device)
+    assert isinstance(cells, ad.AnnData)
+    return cells
+
+
+def _chosen(corpus: Corpus, model: Spatia, genes: Sequence[str] | None, share: float, seed: int) -> list[str]:
+    panel = corpus.genes.astype(str)
+    known = set(model.vocabulary.genes)
+    if genes is None:
+        return choose_hidden([gene for gene in panel["gene_id"] if gene in known], share, seed)
+    by_symbol = dict(zip(panel["symbol"], panel["gene_id"], strict=True))
+    ids = [gene if gene in known or gene not in by_symbol else by_symbol[gene] for gene in genes]
+    if unknown := [gene for gene in ids if gene not in known and gene not in set(panel["gene_id"])]:
+        raise SettingsError(
+            f"{len(unknown)} genes are neither in the corpus nor known to the model, first {unknown[0]!r}. Genes go by gene_id "
+            f"or symbol, for example {panel['gene_id'].iloc[0]!r}."
+        )
+    return list(dict.fromkeys(ids))
+
+
+def _from_split(corpus: Corpus, cells: ad.AnnData, name: str) -> Parts:
+    split, samples = corpus.split(name), sections_of(cells)
+    parts = []
+    for part in ("train", "validation", "test"):
+        inside = np.zeros(cells.n_obs, bool)
+        for sample in corpus.sections:
+            rows = np.flatnonzero(samples == sample)
+            for start, stop in split.ranges(part, sample) if part in split.parts else ():
+                inside[rows[start:stop]] = True
+        if not inside.any():
+            raise SettingsError(
+                f"Split {name!r} has no cell in part {part!r}; train fits, validation calibrates, test is judged on."
+            )
+        parts.append(inside)
+    return Parts(*parts)
+
+
+def _predicted(
+    corpus: Corpus,
+    model: Spatia,
+    cells: ad.AnnData,
+    genes: list[str],
+    use: Sequence[str],
+    hidden: Sequence[str],
+    method: Method,
+    split: str | None,
+    settings: ImputeSettings,
+    device: str,
+) -> ExpressionResult:
+    depth = float(model.gene_encoder.depth_scale)
+    measured = expression_of(cells, genes, depth=depth)
+    seen = np.ones(cells.n_obs, bool)
+    if set(use) == {"image"} and HAS_IMAGE in cells.obs:
+        seen = cells.obs[HAS_IMAGE].to_numpy(bool)
+    judged_on = np.where(seen[:, None], measured, np.nan)
+    place = place_of(cells)
+    some = np.asarray(np.isfinite(judged_on).any(axis=1))
+    parts = _from_split(corpus, cells, split) if split is not None else Parts.of(some, settings, **place)
+    parts = Parts(parts.fit & some, parts.calibrate & some, parts.judge & some)
+    if method == "ridge":
+        embedding = np.asarray(cells.obsm["X_spatia"])
+        found = impute(embedding, judged_on, genes, parts=parts, settings=settings, **place)
+    else:
+        decoded = decode(corpus, model, genes, use=use, hide_genes=hidden, device=device)
+        found = _calibrated(decoded, judged_on, parts, settings)
+    for values in (found.mean, found.lower, found.upper):
+        values[~seen] = np.nan
+    if split is None:
+        logger.warning("no split was given: the model may have been trained on the cells that the scores are of")
+    return ExpressionResult(cells, measured, found, depth)
+
+
+def _calibrated(decoded: ExpressionPrediction, measured: Floats, parts: Parts, settings: ImputeSettings) -> Imputation:
+    mean, lower, upper = (np.asarray(part, np.float64) for part in (decoded.mean, decoded.lower, decoded.upper))
+    method = "the model's own decoder"
+    return with_interval(mean, lower, upper, measured, decoded.genes, parts, settings, method=method)
