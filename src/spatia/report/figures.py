@@ -77,7 +77,7 @@ def umap_picture(folder: RunFolder) -> Picture | None:
     cells = folder.cells
     if cells is None or cells.umap is None:
         return None
-    rows = _thinned(np.arange(len(cells.obs)))
+    rows = _thinned(np.flatnonzero(np.isfinite(cells.umap).all(axis=1)))
     obs = cells.obs.iloc[rows]
     panels = [
         Panel(name, obs[column], cells.categories(column))
@@ -202,7 +202,7 @@ def reconstruction_picture(folder: RunFolder) -> Picture | None:
     result, arrays = folder.reconstruction, folder.arrays("reconstructions")
     if result is None or not arrays:
         return None
-    rows = {"real": "real", "image": "from the image\n(parts hidden)", "genes": "from the genes\n(image hidden)"}
+    rows = {"real": "real", "image": "from the\nimage", "genes": "from the\ngenes alone"}
     crops = {words: arrays[name] for name, words in rows.items() if name in arrays}
     path = plot_reconstructions(crops, folder.path / FIGURES / "reconstructions.png", rgb=result.rgb)
     shown = min(12, result.n_cells)

@@ -106,11 +106,14 @@ class SplitFacts:
     ----------
     rule
         In words: what was kept whole, and the distance between the parts.
+    margin_um
+        Least distance between cells of different parts, µm.
     n_cells
         Cells of each part: train, validation, test, margin.
     """
 
     rule: str
+    margin_um: float
     n_cells: dict[str, int]
 
 
@@ -130,11 +133,13 @@ class Collapse:
     ----------
     effective_rank
         exp of the entropy of the normalised singular values: the number of directions in use.
+    most
+        The highest it could be: the width, or the number of cells it was measured on less one.
     """
 
     collapsed: bool
     effective_rank: float
-    width: int
+    most: int
     message: str
 
 
@@ -277,6 +282,8 @@ class AnnotationResult:
 
     Attributes
     ----------
+    judged
+        In words: how labelled cells were held out.
     confusion
         Rows true, columns predicted, in the order of ``labels``; held-out labelled cells that were not abstained on.
     reliability
@@ -286,8 +293,7 @@ class AnnotationResult:
     source: str
     labels: tuple[str, ...]
     n_labelled: int
-    n_train: int
-    n_test: int
+    judged: str
     accuracy: float | None
     macro_f1: float | None
     abstained_share: float

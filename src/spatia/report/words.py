@@ -135,7 +135,7 @@ def _model(folder: RunFolder) -> str:
     collapse = training.collapse
     state = ""
     if collapse is not None:
-        used = f"uses about {collapse.effective_rank:.0f} of its {collapse.width} directions"
+        used = f"uses about {collapse.effective_rank:.0f} directions of at most {collapse.most}"
         state = (
             f" Its embedding has collapsed ({used}): do not rely on it."
             if collapse.collapsed
@@ -164,8 +164,8 @@ def _annotation(folder: RunFolder) -> str:
         return ""
     right = f"{result.accuracy:.0%}" if result.accuracy is not None else "an unknown share"
     return (
-        f"Of {some(result.n_test, 'held-out labelled cell')}, {right} of those that were given one of {len(result.labels)} labels "
-        f"got the right one; {result.abstained_share:.0%} were left without one because the model was unsure."
+        f"Labels: held out, {right} of the labelled cells that were given one of the {len(result.labels)} labels got the right one; "
+        f"{result.abstained_share:.0%} were left without one because the model was unsure."
     )
 
 

@@ -57,7 +57,7 @@ def write_run(out: Path, *, n_cells: int = N_CELLS) -> Path:
             trained=True, model_id="0123456789abcdef" * 4, n_parameters=2_345_678, preset="tiny", n_train_cells=n_cells // 2,
             seconds=312, epochs={"cells": 12, "context": 6}, cells_per_second=70.0,
             loss_weights={"genes": 1.0, "image": 1.0, "contrastive": 0.1}, settings={"learning_rate": 1e-3, "batch": 128},
-            collapse=Collapse(collapsed=False, effective_rank=41.2, width=192, message="the embedding uses about 41 of 192 directions."),
+            collapse=Collapse(collapsed=False, effective_rank=41.2, most=192, message="the embedding uses about 41 directions of at most 192."),
         ),
     )  # fmt: skip
     write_result(
@@ -136,6 +136,7 @@ def _write_slide(out: Path, n: int) -> None:
         median_counts=157, extent_um=(900, 640), um_per_px=0.85, organism="human",
     )  # fmt: skip
     split = SplitFacts(
+        margin_um=54.4,
         rule="Spatial blocks of 116 µm, parts at least 54 µm apart.",
         n_cells={"train": n // 2, "validation": n // 9, "test": n // 6, "margin": n // 5},
     )
@@ -241,7 +242,7 @@ def _annotation(rng: np.random.Generator) -> AnnotationResult:
     labels = ("T cell", "tumour", "stroma", "endothelium", "B & plasma cell", HOSTILE)
     confusion = rng.integers(0, 4, (6, 6)) + np.diag(rng.integers(15, 60, 6))
     return AnnotationResult(
-        source="column 'cell_type'", labels=labels, n_labelled=700, n_train=450, n_test=220, accuracy=0.81, macro_f1=0.77,
+        source="column 'cell_type'", labels=labels, n_labelled=700, judged="Each was held out once, with the block of tissue around it.", accuracy=0.81, macro_f1=0.77,
         abstained_share=0.06, abstain_below=0.5, calibration_error=0.031, confusion=tuple(map(tuple, confusion.tolist())),
         reliability=((0.55, 0.51, 40), (0.75, 0.78, 70), (0.95, 0.94, 110)),
     )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The main job: from a slide to a report, step by step, each taken up again where it stopped."""

@@ -1,0 +1,139 @@
+"""What later steps read of ``cells.h5ad``, and the columns they add to it at the end."""
+
+import shutil
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from anndata.io import read_elem, write_elem
+from numpy.typing import NDArray
+
+from spatia import keys
+from spatia.corpus.corpus import Corpus
+from spatia.pipeline.slide import SPLIT
+from spatia.pipeline.steps import Job
+from spatia.report.contents import CELLS_FILE, UMAP
+
+COLUMNS = "cells"  # results/cells/<step>.parquet: what a step says of every cell
+
+
+@dataclass(frozen=True)
+class EmbeddedCells:
+    """The cells of a run, read from the file piece by piece.
+
+    Attributes
+    ----------
+    path
+        ``cells.h5ad``.
+    """
+
+    path: Path
+
+    @cached_property
+    def obs(self) -> pd.DataFrame:
+        """Columns of the cells."""
+        return self._read("obs")  # type: ignore[no-any-return]
+
+    @cached_property
+    def genes(self) -> pd.DataFrame:
+        """Index ``gene_id``, column ``symbol`` where known."""
+        return self._read("var")  # type: ignore[no-any-return]
+
+    @property
+    def symbols(self) -> NDArray[np.str_]:
+        """Names of the genes for reading."""
+        named = self.genes[keys.SYMBOL] if keys.SYMBOL in self.genes else self.genes.index.to_series()
+        return named.astype(str).to_numpy()
+
+    @cached_property
+    def counts(self) -> sp.csr_matrix:
+        """(cells, genes) raw counts."""
+        return sp.csr_matrix(self._read("X"))
+
+    @cached_property
+    def sample(self) -> NDArray[np.str_]:
+        """(cells,) section."""
+        return self.obs["sample"].astype(str).to_numpy()
+
+    @cached_property
+    def position_um(self) -> NDArray[np.float64]:
+        """(cells, 2)."""
+        return np.asarray(self._read(f"obsm/{keys.SPATIAL}"), np.float64)[:, :2]
+
+    def embedding(self, name: str = "X_spatia") -> NDArray[np.float32]:
+        """Return one of the embeddings, (cells, width)."""
+        return np.asarray(self._read(f"obsm/{name}"), np.float32)
+
+    def log_expression(self, genes: NDArray[np.int64], to_depth: float | None = None) -> NDArray[np.float64]:
+        """Return log1p of counts scaled to a depth (None: the median one), (cells, some genes)."""
+        depth = np.asarray(self.counts.sum(axis=1), np.float64).ravel()
+        scale = (to_depth or np.median(depth[depth > 0])) / np.maximum(depth, 1)
+        return np.log1p(self.counts[:, genes].toarray() * scale[:, None])
+
+    def part(self, corpus: Path, part: str) -> NDArray[np.int64]:
+        """Return the rows of one part of the split; cells stand in the order of the corpus, section by section."""
+        opened = Corpus.open(corpus)
+        split, rows, start = opened.split(SPLIT), [np.zeros(0, np.int64)], 0
+        for sample, section in opened.sections.items():
+            rows += [np.arange(a, b) + start for a, b in split.ranges(part, sample)]
+            start += section.entry.n_cells
+        return np.concatenate(rows)
+
+    def _read(self, key: str) -> Any:
+        with h5py.File(self.path, "r") as file:
+            return read_elem(file[key])
+
+
+def cell_ids(corpus: Path) -> NDArray[np.str_]:
+    """Return the vendor's ids of the cells of all sections; they are unique within a section only."""
+    sections = Corpus.open(corpus).sections.values()
+    return np.concatenate([section.cells.obs().index.to_numpy().astype(str) for section in sections])
+
+
+def embedded_cells(job: Job) -> EmbeddedCells:
+    """Return the cells of a run."""
+    return EmbeddedCells(job.out / CELLS_FILE)
+
+
+def keep_columns(job: Job, step: str, columns: dict[str, Any]) -> None:
+    """Keep what a step says of every cell until all steps are done."""
+    path = job.results / COLUMNS / f"{step}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".part")
+    pd.DataFrame(columns).to_parquet(aside)
+    aside.replace(path)
+
+
+def groups_column(group: NDArray[np.int64]) -> pd.Categorical:
+    """Return group numbers as the text categories that scanpy expects."""
+    names = [str(number) for number in range(int(group.max(initial=-1)) + 1)]
+    return pd.Categorical.from_codes(group.astype(np.int64), names)
+
+
+def collect(job: Job) -> str:
+    """Put the columns of all steps beside the embeddings, in a copy that replaces the file when it is whole."""
+    path = job.out / CELLS_FILE
+    tables = {file.stem: pd.read_parquet(file) for file in sorted((job.results / COLUMNS).glob("*.parquet"))}
+    aside = path.with_name(f".{path.name}.part")
+    shutil.copyfile(path, aside)
+    with h5py.File(aside, "r+") as file:
+        obs = read_elem(file["obs"])
+        added = []
+        for step, table in tables.items():
+            if step == "umap":
+                if f"obsm/{UMAP}" in file:
+                    del file[f"obsm/{UMAP}"]
+                write_elem(file, f"obsm/{UMAP}", table.to_numpy(np.float32))
+                continue
+            for name in table:
+                obs[name] = table[name].to_numpy() if table[name].dtype != "category" else table[name].array
+                added.append(str(name))
+        del file["obs"]
+        write_elem(file, "obs", obs)
+    aside.replace(path)
+    return f"added {', '.join(added)}" if added else "nothing to add"

@@ -1,0 +1,102 @@
+"""The step that compares the model with simple methods, on the cells that it never saw."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from spatia.bench.dataset import DataSet
+from spatia.bench.methods.registry import BASELINES
+from spatia.bench.methods.spatia_model import SpatiaSource, spatia_methods
+from spatia.bench.protocols import labels, retrieval, values
+from spatia.bench.protocols.trial import Task
+from spatia.bench.run import Plan, run
+from spatia.pipeline.cells import cell_ids, embedded_cells
+from spatia.pipeline.labels import read_labels
+from spatia.pipeline.slide import SPLIT
+from spatia.pipeline.steps import Job, Skipped
+from spatia.report.contents import write_result
+from spatia.report.schema import BenchmarkResult, BenchmarkTask
+
+FOLDER = "benchmark"
+SLOW = ("scvi",)
+OURS = ("spatia", "spatia image", "spatia genes", "spatia, decoder", "spatia image, decoder", "spatia genes, decoder")
+PROTOCOL = (
+    "The same cells, the same hidden genes and the same simple predictors (ridge and logistic regression) for every method; "
+    "the model and all methods learned from the training blocks alone, and every number is measured on the held-out blocks. "
+    "There is one split, that of the model, so the spread over seeds is that of hidden genes and of what a method draws. "
+    "“Decoder” is the model's own prediction, without a ridge regression."
+)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    task: Task
+    title: str
+    metric: str
+
+
+ASKED = (
+    _Asked(values.IMAGE_TO_EXPRESSION, "Genes from the image", "Pearson"),
+    _Asked(values.IMPUTATION, "Hidden genes", "Pearson"),
+    _Asked(values.EXPRESSION_TO_IMAGE, "Morphology from genes", "R2"),
+    _Asked(retrieval.RETRIEVAL, "Find the genes of an image, recall@10", "image→genes"),
+    _Asked(retrieval.RETRIEVAL, "Find the image of genes, recall@10", "genes→image"),
+    _Asked(labels.ANNOTATION, "Labels", "macro-F1"),
+)
+
+
+class RunData(DataSet):
+    """The corpus of a run, split as the model's training was."""
+
+    def split_name(self, seed: int) -> str:  # noqa: ARG002 - one model, one split
+        """Return the run's split, whatever the seed."""
+        return SPLIT
+
+
+def compare(job: Job) -> str:
+    """Run the tasks that the slide can ask, for our embeddings and the quick baselines."""
+    if not job.settings.benchmark:
+        raise Skipped("It was left out on request (`--no-benchmark`).")
+    folder = job.results / FOLDER
+    if job.begin_anew:
+        (folder / "rows.parquet").unlink(missing_ok=True)
+    data = RunData(name="slide", corpus=job.corpus, **_labels(job))
+    ours = [method for method in spatia_methods(SpatiaSource(model=job.model)) if method.name in OURS]
+    simple = [method for method in BASELINES.values() if method.name not in SLOW]
+    tasks = list({asked.task.name: asked.task for asked in ASKED}.values())
+    rows = run(Plan([data], tasks, [*ours, *simple], job.settings.benchmark_seeds, command="spatia run"), folder)
+    result = BenchmarkResult(
+        tasks=_titles(rows),
+        n_seeds=job.settings.benchmark_seeds,
+        protocol=PROTOCOL,
+        left_out=dict.fromkeys(SLOW, "takes longer than the rest of the run; `spatia bench` compares with it"),
+    )
+    write_result(job.results / "benchmark.json", result)
+    failed = rows[rows["status"] == "failed"].drop_duplicates(["method", "message"])
+    for row in failed.itertuples():
+        job.warn(f"{row.method} on {row.task}: {row.message}")
+    return f"{len(result.tasks)} tasks, {len([*ours, *simple])} methods"
+
+
+def _titles(rows: pd.DataFrame) -> tuple[BenchmarkTask, ...]:
+    good = rows[rows["status"] == "ok"]
+    found = set(zip(good["task"], good["metric"], strict=True))
+    return tuple(
+        BenchmarkTask(name=asked.task.name, title=asked.title, metric=asked.metric)
+        for asked in ASKED
+        if (asked.task.name, asked.metric) in found
+    )
+
+
+def _labels(job: Job) -> dict[str, object]:
+    """Return the labels as the benchmark reads them, where some were given."""
+    settings = job.settings
+    if settings.labels_key is None and settings.annotations is None:
+        return {}
+    cells = embedded_cells(job)
+    label = read_labels(cells, job)
+    path = job.results / FOLDER / "labels.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = {"cell_id": cell_ids(job.corpus), "sample": cells.sample, "label": label.to_numpy()}
+    pd.DataFrame(columns).to_parquet(path)
+    return {"labels": path, "cell_type": "label"}

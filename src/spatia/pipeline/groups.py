@@ -1,0 +1,138 @@
+"""The steps that group the cells without labels: clusters, their markers, spatial domains, and the UMAP to look at them."""
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from spatia.extras import require
+from spatia.pipeline.cells import EmbeddedCells, embedded_cells, groups_column, keep_columns
+from spatia.pipeline.steps import Job
+from spatia.report.contents import CLUSTER, DOMAIN, write_result
+from spatia.report.schema import GroupsResult, Resolution
+from spatia.tasks.cluster import Clusters, ClusterSettings, cluster
+from spatia.tasks.stability import Stability
+
+MARKER_CELLS = 30_000  # of larger slides a sample is ranked
+MARKERS_KEPT = 25
+GENES_AT_ONCE = 256
+
+
+def cluster_cells(job: Job) -> str:
+    """Group the cells by the fused embedding, and rank the genes of each cluster."""
+    require("igraph", "analysis")
+    cells = embedded_cells(job)
+    found = cluster(cells.embedding(), settings=ClusterSettings(seed=job.settings.seed))
+    keep_columns(job, "cluster", {CLUSTER: groups_column(found.group)})
+    result = GroupsResult(
+        method="Leiden communities of nearest neighbours",
+        embedding="the fused embedding",
+        n_groups=found.n_groups,
+        resolution=found.resolution,
+        tried=_tried(found.stability),
+        note=_note(found.stability),
+    )
+    write_result(job.results / "clusters.json", result)
+    marker_table(cells, found.group, job.settings.seed).to_parquet(job.results / "markers.parquet")
+    return f"{found.n_groups} clusters at resolution {found.resolution:g}"
+
+
+def _tried(stability: Stability | None) -> tuple[Resolution, ...]:
+    if stability is None:
+        return ()
+    rows = zip(stability.parameter, stability.n_groups, stability.rand, strict=True)
+    return tuple(Resolution(resolution=r, n_clusters=round(n), stability=s) for r, n, s in rows)
+
+
+def _note(stability: Stability | None) -> str:
+    if stability is None or stability.structure:
+        return ""
+    return "No grouping of these cells comes back in other cells: the groups may be arbitrary cuts."
+
+
+def find_domains(job: Job) -> str:
+    """Group the cells by what surrounds them."""
+    from spatia.tasks.domains import domains
+
+    require("igraph", "analysis")
+    cells = embedded_cells(job)
+    found: Clusters = domains(cells.embedding("X_spatia_niche"), cells.position_um, sections=cells.sample)
+    keep_columns(job, "domains", {DOMAIN: groups_column(found.group)})
+    result = GroupsResult(
+        method="Groups of similar surroundings",
+        embedding="the niche embedding",
+        n_groups=found.n_groups,
+        resolution=found.resolution,
+        tried=_tried(found.stability),
+        note=_note(found.stability),
+    )
+    write_result(job.results / "domains.json", result)
+    return f"{found.n_groups} domains"
+
+
+def lay_out(job: Job) -> str:
+    """Lay the embedding out in two dimensions; of larger slides a random part, the others stay without."""
+    require("scanpy", "analysis")
+    import anndata as ad
+    import scanpy as sc
+
+    embedding = embedded_cells(job).embedding()
+    rng = np.random.default_rng(job.settings.seed)
+    n = min(len(embedding), job.settings.umap_cells)
+    rows = np.sort(rng.choice(len(embedding), n, replace=False))
+    drawn = ad.AnnData(obsm={"X": embedding[rows]})
+    sc.pp.neighbors(drawn, use_rep="X", n_neighbors=min(15, n - 1), random_state=job.settings.seed)
+    sc.tl.umap(drawn, random_state=job.settings.seed)
+    layout = np.full((len(embedding), 2), np.nan, np.float32)
+    layout[rows] = drawn.obsm["X_umap"]
+    keep_columns(job, "umap", {"umap_1": layout[:, 0], "umap_2": layout[:, 1]})
+    return f"{n:,} cells"
+
+
+def marker_table(cells: EmbeddedCells, group: NDArray[np.int64], seed: int) -> pd.DataFrame:
+    """Rank the genes of every cluster against all other cells.
+
+    Returns
+    -------
+    Columns ``cluster, rank, gene, score, log2_fold, share_in, share_out``: z of the rank-sum test with ties, log2 of the
+    ratio of mean expression (with a pseudo-count of 0.01), and the shares of cells with at least one molecule.
+    """
+    rows = np.arange(len(group))
+    if len(rows) > MARKER_CELLS:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, MARKER_CELLS, replace=False))
+    inside = np.eye(int(group.max()) + 1)[group[rows]]  # (cells, clusters)
+    parts = [
+        _rank_genes(cells.log_expression(genes)[rows], inside)
+        for genes in np.array_split(np.arange(len(cells.genes)), -(-len(cells.genes) // GENES_AT_ONCE))
+    ]
+    score, fold, share_in, share_out = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
+    found = []
+    for number in range(score.shape[0]):
+        order = np.argsort(-score[number], kind="stable")[:MARKERS_KEPT]
+        order = order[score[number, order] > 0]
+        columns = {
+            "cluster": str(number),
+            "rank": np.arange(len(order)),
+            "gene": cells.symbols[order],
+            "score": score[number, order],
+            "log2_fold": fold[number, order],
+            "share_in": share_in[number, order],
+            "share_out": share_out[number, order],
+        }
+        found.append(pd.DataFrame(columns))
+    return pd.concat(found, ignore_index=True)
+
+
+def _rank_genes(expression: NDArray[np.float64], inside: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """Return (clusters, genes) z scores, log2 fold changes and shares in and outside."""
+    n, size = len(expression), inside.sum(axis=0)[:, None]
+    ranks = rankdata(expression, axis=0)
+    tied = np.array([(counts**3 - counts).sum() for counts in (np.unique(c, return_counts=True)[1] for c in ranks.T)])
+    spread = np.sqrt(size * (n - size) / 12 * ((n + 1) - tied[None] / (n * (n - 1))))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        z = np.nan_to_num((inside.T @ ranks - size * (n + 1) / 2) / spread)
+        raw, some = np.expm1(expression), (expression > 0).astype(np.float64)
+        means = [(inside.T @ values, values.sum(axis=0)) for values in (raw, some)]
+        (mean_in, mean_out), (share_in, share_out) = ((own / size, (whole - own) / (n - size)) for own, whole in means)
+        fold = np.log2((mean_in + 0.01) / (mean_out + 0.01))
+    return z, np.nan_to_num(fold), np.nan_to_num(share_in), np.nan_to_num(share_out)

@@ -1,0 +1,117 @@
+"""The step that labels all cells from labels of some."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from spatia import keys
+from spatia.errors import SettingsError
+from spatia.pipeline.cells import EmbeddedCells, cell_ids, embedded_cells, keep_columns
+from spatia.pipeline.steps import Job, Skipped, files_seen
+from spatia.report.contents import LABEL, write_result
+from spatia.report.schema import AnnotationResult
+from spatia.tasks.annotate import UNCERTAIN, UNLIKE, AnnotateSettings, Annotation, HeldOut, annotate
+
+BINS = 10
+NOT_GIVEN = "No labels were given; `--labels-key COLUMN` or `--annotations CSV` (cell_id, label) would give some."
+
+
+def annotation_inputs(job: Job) -> Any:
+    """Return what the table of labels is, for the digest."""
+    return files_seen([job.settings.annotations])
+
+
+def annotate_cells(job: Job) -> str:
+    """Label the cells without a label, with a probability, and judge it on held-out labelled cells."""
+    settings = job.settings
+    if settings.labels_key is None and settings.annotations is None:
+        raise Skipped(NOT_GIVEN)
+    cells = embedded_cells(job)
+    labels = read_labels(cells, job)
+    found = annotate(
+        cells.embedding(),
+        labels,
+        positions_um=cells.position_um,
+        sections=cells.sample,
+        settings=AnnotateSettings(ignore_rare=True, seed=settings.seed),
+    )
+    columns = {
+        LABEL: pd.Categorical(found.label),
+        f"{LABEL}_probability": found.label_probability,
+        f"{LABEL}_status": pd.Categorical(found.status),
+    }
+    keep_columns(job, "annotate", columns)
+    where = f"column {settings.labels_key!r}" if settings.annotations is None else settings.annotations.name
+    write_result(job.results / "annotation.json", _result(found, where, int(pd.notna(labels).sum())))
+    return f"{len(found.classes)} labels, held-out accuracy {found.held_out.scores()['accuracy']:.3f}"
+
+
+def read_labels(cells: EmbeddedCells, job: Job) -> pd.Series:
+    """Return the label of each cell, missing where none is known.
+
+    Raises
+    ------
+    SettingsError
+        If the column or the table is not as expected; names what is there.
+    """
+    key, table = job.settings.labels_key, job.settings.annotations
+    if table is None:
+        if key not in cells.obs:
+            raise SettingsError(
+                f"--labels-key {key!r}: no such column. The cells have: {', '.join(map(str, cells.obs))}."
+            )
+        return cells.obs[key].astype(object).where(cells.obs[key].notna(), None)
+    try:
+        given = pd.read_csv(table, dtype=str)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{table}: cannot be read as CSV ({error}). Expected columns cell_id and label.") from error
+    if missing := {keys.CELL_ID, "label"} - set(given):
+        raise SettingsError(f"{table}: no column {', '.join(sorted(missing))}; found {', '.join(map(str, given))}.")
+    by = [keys.CELL_ID, "sample"] if "sample" in given else [keys.CELL_ID]
+    if given.duplicated(by).any():
+        twice = given.loc[given.duplicated(by), keys.CELL_ID].iloc[0]
+        raise SettingsError(f"{table}: cell_id {twice!r} stands twice. Name the section in a column 'sample'.")
+    own = pd.DataFrame({keys.CELL_ID: cell_ids(job.corpus), "sample": cells.sample})
+    labels = own.merge(given, on=by, how="left")["label"].astype(object)
+    if labels.isna().all():
+        raise SettingsError(
+            f"{table}: none of its cell ids (first: {given[keys.CELL_ID].iloc[0]!r}) is a cell of the slide "
+            f"(first: {own[keys.CELL_ID].iloc[0]!r})."
+        )
+    return labels.where(labels.notna(), None)
+
+
+def _result(found: Annotation, source: str, n_labelled: int) -> AnnotationResult:
+    held_out = found.held_out
+    sure = held_out.calibrated.max(axis=1) >= found.threshold.value
+    right = held_out.truth == held_out.predicted
+    place = {name: number for number, name in enumerate(found.classes)}
+    confusion = np.zeros((len(place), len(place)), np.int64)
+    pairs = zip(held_out.truth[sure], held_out.predicted[sure], strict=True)
+    for truth, predicted in pairs:
+        confusion[place[truth], place[predicted]] += 1
+    scores = held_out.scores()
+    unlabelled = np.isin(found.status, (UNCERTAIN, UNLIKE))
+    note = f"{unlabelled.sum():,} cells of the slide were left without a label." if unlabelled.any() else ""
+    return AnnotationResult(
+        source=source,
+        labels=found.classes,
+        n_labelled=n_labelled,
+        judged="Each was held out once, with the block of tissue around it, and predicted from the other blocks.",
+        accuracy=float(right[sure].mean()) if sure.any() else None,
+        macro_f1=scores["macro_f1"],
+        abstained_share=float(1 - sure.mean()),
+        abstain_below=min(float(found.threshold.value), 1.0),
+        calibration_error=scores["ece"],
+        confusion=tuple(map(tuple, confusion.tolist())),
+        reliability=_reliability(held_out),
+        note=note,
+    )
+
+
+def _reliability(held_out: HeldOut) -> tuple[tuple[float, float, int], ...]:
+    stated, right = held_out.calibrated.max(axis=1), held_out.truth == held_out.predicted
+    which = np.minimum((stated * BINS).astype(int), BINS - 1)
+    full = [which == number for number in range(BINS) if (which == number).any()]
+    return tuple((float(stated[rows].mean()), float(right[rows].mean()), int(rows.sum())) for rows in full)

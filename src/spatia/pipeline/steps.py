@@ -1,0 +1,212 @@
+"""How the steps of a run are carried out: what is done already is not done again, and one failure does not hide the rest."""
+
+import hashlib
+import json
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spatia.errors import SpatiaError
+from spatia.io.source import Source
+from spatia.log import logger
+from spatia.pipeline.record import RunRecord
+from spatia.pipeline.settings import RunSettings
+from spatia.report.schema import Step as StepRecord
+from spatia.version import __version__
+
+Tell = Callable[[StepRecord, bool], None]
+
+
+class Skipped(Exception):  # noqa: N818 - not an error: the step has nothing to do here, and says why
+    """The step does not apply to this slide or these settings; the message is a sentence for the report."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every step is given.
+
+    Attributes
+    ----------
+    out
+        The run's folder; steps write below it and nowhere else.
+    sources
+        The sections, one source each.
+    begin_anew
+        True: what an earlier run left for this step was made of other inputs or settings.
+    warn
+        Records a warning of the step for the report.
+    """
+
+    out: Path
+    sources: Sequence[Source]
+    settings: RunSettings
+    begin_anew: bool = False
+    warn: Callable[[str], None] = field(default=logger.warning)
+
+    @property
+    def corpus(self) -> Path:
+        """The corpus folder."""
+        return self.out / "corpus"
+
+    @property
+    def model(self) -> Path:
+        """The model folder: the one that was given, else the one that is trained."""
+        return self.settings.model or self.out / "model"
+
+    @property
+    def results(self) -> Path:
+        """The folder of result files."""
+        return self.out / "results"
+
+    @property
+    def figures(self) -> Path:
+        """The folder of figures."""
+        return self.out / "figures"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step.
+
+    Attributes
+    ----------
+    needs
+        Steps without whose results it cannot be done; it is done again when one of them was.
+    after
+        Steps whose results it reads where they are there.
+    reads
+        Settings that decide its result.
+    work
+        Does it; returns a remark for the report, or raises `Skipped`.
+    outputs
+        Files below the run's folder that must be there for the step to count as done.
+    essential
+        Nothing can follow where it fails: the run ends.
+    inputs
+        Digests of files outside the run's folder that it reads.
+    """
+
+    name: str
+    work: Callable[[Job], str]
+    needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    essential: bool = False
+    inputs: Callable[[Job], Any] | None = None
+
+
+def carry_out(steps: Sequence[Step], job: Job, record: RunRecord, tell: Tell) -> None:
+    """Do the steps in order; each is recorded when it begins and when it ends.
+
+    Parameters
+    ----------
+    tell
+        Called with the record of every step, and whether it was done now (True) or stood already.
+
+    Raises
+    ------
+    SpatiaError
+        What refused an essential step. An error of another step is recorded, and those that need it are skipped.
+    """
+    order = [step.name for step in steps]
+    digests: dict[str, str] = {}
+    for step in steps:
+        digest = digests[step.name] = _digest(step, job, digests)
+        before = record.step(step.name)
+        same = before is not None and before.digest == digest
+        if before is not None and same and _stands(step, before, job):
+            tell(before, False)
+            continue
+        if lacking := _lacking(step, record):
+            finished = StepRecord(
+                name=step.name, status="skipped", message=lacking
+            )  # no digest: looked at again next time
+        else:
+            record.put(StepRecord(name=step.name, status="running", digest=digest), order)
+            finished = _do(step, job, digest, anew=not same, record=record, order=order)
+        record.put(finished, order)
+        tell(finished, True)
+
+
+def _do(step: Step, job: Job, digest: str, *, anew: bool, record: RunRecord, order: list[str]) -> StepRecord:
+    warnings: list[str] = []
+
+    def warn(message: str) -> None:
+        logger.warning("%s: %s", step.name, message)
+        warnings.append(message)
+
+    given = Job(job.out, job.sources, job.settings, begin_anew=anew, warn=warn)
+    started = time.monotonic()
+
+    def finished(status: Any, message: str) -> StepRecord:
+        seconds = round(time.monotonic() - started, 2)
+        return StepRecord(
+            name=step.name, status=status, seconds=seconds, message=message, digest=digest, warnings=tuple(warnings)
+        )
+
+    try:
+        return finished("done", step.work(given))
+    except Skipped as reason:
+        return finished("skipped", str(reason))
+    except SpatiaError as error:
+        if step.essential:
+            record.put(finished("refused", str(error)), order)
+            raise
+        logger.warning("%s: left out: %s", step.name, error)
+        return finished("skipped", str(error))
+    except Exception as error:
+        ended = finished("failed", f"{type(error).__name__}: {error}")
+        if step.essential:
+            record.put(ended, order)
+            raise
+        logger.error("%s failed:\n%s", step.name, traceback.format_exc())
+        return ended
+
+
+def _stands(step: Step, before: StepRecord, job: Job) -> bool:
+    if before.status == "skipped":
+        return True
+    return before.status == "done" and all((job.out / name).exists() for name in step.outputs)
+
+
+def _lacking(step: Step, record: RunRecord) -> str:
+    for name in step.needs:
+        needed = record.step(name)
+        if needed is None or needed.status not in ("done", "skipped"):
+            return f"It needs the step “{name}”, which {'was not done' if needed is None else needed.status}."
+        if needed.status == "skipped":
+            return needed.message
+    return ""
+
+
+def _digest(step: Step, job: Job, digests: Mapping[str, str]) -> str:
+    settings = job.settings.model_dump(mode="json", include=set(step.reads))
+    content = {
+        "step": step.name,
+        "version": __version__,
+        "settings": settings,
+        "needs": [digests[name] for name in (*step.needs, *step.after)],
+        "inputs": step.inputs(job) if step.inputs is not None else None,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def files_seen(paths: Sequence[Path | None]) -> list[tuple[str, int, int]]:
+    """Return name, size and time of change of the files at or below some paths: a cheap sign that they are the same."""
+    return [
+        (str(file), file.stat().st_size, file.stat().st_mtime_ns)
+        for path in paths
+        if path is not None
+        for file in _files(path)
+    ]
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    else:
+        yield from sorted(file for file in path.rglob("*") if file.is_file())
