@@ -1,6 +1,7 @@
 """Build a corpus from slides: check each, build its section, register it. One bad section does not stop the others."""
 
 import json
+import os
 import platform as machine
 import traceback
 from collections.abc import Sequence
@@ -12,7 +13,6 @@ from spatia.corpus.build_section import build_section, put_in_place
 from spatia.corpus.corpus import MANIFEST_FILE, SECTION_FILE, read_json
 from spatia.corpus.files import input_digest, write_json
 from spatia.corpus.manifest import library_versions, register_sections, require_same_settings, write_manifest
-from spatia.corpus.memory import give_back
 from spatia.corpus.scheduling import Scheduler
 from spatia.corpus.settings import BuildSettings
 from spatia.errors import SettingsError, SlideError, SpatiaError
@@ -20,6 +20,7 @@ from spatia.io.border import SlideInfo, slide_info
 from spatia.io.check import CheckSettings, check_open_slide
 from spatia.io.check_forecast import Forecast
 from spatia.io.findings import Report
+from spatia.io.memory import give_back, lean_memory
 from spatia.io.read import read_slide
 from spatia.io.source import Source
 from spatia.log import logger
@@ -106,11 +107,12 @@ def build(
     (out / "sections").mkdir(parents=True, exist_ok=True)
     run = Scheduler(scheduler, n_workers)
     results = []
-    for source in sources:
-        result = _build_one(source, out, settings, run, force)
-        if result.status == "built":
-            register_sections(out, settings)
-        results.append(result)
+    with lean_memory(n_workers or os.cpu_count() or 1):
+        for source in sources:
+            result = _build_one(source, out, settings, run, force)
+            if result.status == "built":
+                register_sections(out, settings)
+            results.append(result)
     return BuildResult(out, tuple(results))
 
 
@@ -131,6 +133,7 @@ def _build_checked(
     source: Source, out: Path, settings: BuildSettings, scheduler: Scheduler, force: bool
 ) -> SectionResult:
     slide = read_slide(source)
+    give_back()
     info = slide_info(slide)
     place = out / "sections" / source.sample
     fingerprint = _fingerprint(source, info, settings)

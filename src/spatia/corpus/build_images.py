@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,55 +37,63 @@ def decode_canvas_tile(plan: SectionPlan, tile: tuple[int, int]) -> None:
 def cell_block(plan: SectionPlan, block: int) -> None:
     """Cut, mask and measure one shard of cells.
 
-    The features go to a scratch file, written last: a block that has one is complete.
+    The features go to a scratch file (features, cells), written last: a block that has one is complete.
     """
     done = plan.scratch / "features" / f"block-{block:06d}.npy"
     if done.exists():
         return
     rows = plan.settings.storage.shard_rows
     start, stop = block * rows, min((block + 1) * rows, plan.n_cells)
-    parts = [_measure_batch(plan, a, min(a + BATCH, stop)) for a in range(start, stop, BATCH)]
     obsm = zarr.open_group(plan.store / keys.STORES["cell"] / "obsm", mode="r+")
-    if plan.canvas is not None:
-        array_in(obsm, keys.CELL_IMAGES)[start:stop] = np.concatenate(
-            [part.images for part in parts if part.images is not None]
+    image_store = array_in(obsm, keys.CELL_IMAGES) if plan.canvas is not None else None
+    mask_store = array_in(obsm, keys.CELL_MASKS) if plan.outlines is not None else None
+    # filled batch by batch in place: a block's crops are in memory once
+    images, masks = (
+        None if store is None else np.empty((stop - start, *store.shape[1:]), np.uint8)
+        for store in (image_store, mask_store)
+    )
+    features = []
+    for a in range(start, stop, BATCH):
+        rows_here = slice(a - start, min(a + BATCH, stop) - start)
+        features.append(
+            _measure_batch(
+                plan,
+                start + rows_here.start,
+                start + rows_here.stop,
+                None if images is None else images[rows_here],
+                None if masks is None else masks[rows_here],
+            )
         )
-    if plan.outlines is not None:
-        array_in(obsm, keys.CELL_MASKS)[start:stop] = np.concatenate(
-            [part.masks for part in parts if part.masks is not None]
-        )
+    for store, rows_of_block in ((image_store, images), (mask_store, masks)):
+        if store is not None and rows_of_block is not None:
+            store[start:stop] = rows_of_block
     aside = done.with_suffix(".part")
     with aside.open("wb") as file:
-        np.save(file, np.concatenate([part.features for part in parts]), allow_pickle=False)
+        np.save(file, np.ascontiguousarray(np.concatenate(features).T), allow_pickle=False)
     aside.replace(done)
 
 
-@dataclass(frozen=True)
-class _Batch:
-    images: NDArray[np.uint8] | None
-    masks: NDArray[np.uint8] | None
-    features: NDArray[np.float32]  # image share, has outline, then the morphology features
-
-
-def _measure_batch(plan: SectionPlan, start: int, stop: int) -> _Batch:
+def _measure_batch(
+    plan: SectionPlan, start: int, stop: int, images: NDArray[np.uint8] | None, masks: NDArray[np.uint8] | None
+) -> NDArray[np.float32]:
+    """Fill images and masks of the rows [start, stop); return image share, has outline, then the morphology features."""
     level, centre = plan.settings.cell, np.asarray(plan.array("position_um")[start:stop])
     corner = window_corners(centre, level.px, level.um_per_px, plan.anchor_um)
-    images = masks = None
     share = np.full(stop - start, np.nan, np.float32)
-    if plan.canvas is not None:
-        crops = cut_crops(
+    if images is not None:
+        share = cut_crops(
             plan.open_canvas(),
             intensity_tables(plan),
             centre,
             plan.array("tissue")[start:stop],
             level.px,
             level.um_per_px,
-        )
-        images, share = crops.images, crops.image_share
+            out=images,
+        ).image_share
     columns: list[NDArray[Any]] = [share[:, None]]
-    if plan.outlines is not None:
+    if masks is not None:
         cell_rings, nucleus_rings = _rings(plan, start, stop)
-        masks = draw_rings(cell_rings, stop - start, corner, level.px, level.um_per_px) * np.uint8(keys.MASK_CELL)
+        masks[:] = draw_rings(cell_rings, stop - start, corner, level.px, level.um_per_px) * np.uint8(keys.MASK_CELL)
         if nucleus_rings is not None:
             masks |= draw_rings(nucleus_rings, stop - start, corner, level.px, level.um_per_px) * np.uint8(
                 keys.MASK_NUCLEUS
@@ -98,7 +105,7 @@ def _measure_batch(plan: SectionPlan, start: int, stop: int) -> _Batch:
             columns.append(stain_table(images, masks, plan.has_nucleus))
     else:
         columns.append(np.zeros((stop - start, 1)))
-    return _Batch(images, masks, np.hstack(columns).astype(np.float32))
+    return np.hstack(columns).astype(np.float32)
 
 
 def _rings(plan: SectionPlan, start: int, stop: int) -> tuple[Rings, Rings | None]:
@@ -124,8 +131,8 @@ def window_block(plan: SectionPlan, level: str, block: int) -> None:
         b = min(a + step, stop)
         # each large window is read by itself: windows of neighbouring tissue do not overlap
         group = np.asarray(tissue[a:b]) if level == "niche" else np.arange(a, b)
-        crops = cut_crops(canvas, tables, np.asarray(centre[a:b]), group, settings.px, settings.um_per_px)
-        block_images[a - start : b - start] = crops.images
+        here = block_images[a - start : b - start]
+        cut_crops(canvas, tables, np.asarray(centre[a:b]), group, settings.px, settings.um_per_px, out=here)
     images[start:stop] = block_images
     write_text(done, "")
 
@@ -167,7 +174,7 @@ def save_intensity(plan: SectionPlan, maps: dict[str, IntensityMap]) -> None:
 
 
 def image_calls(plan: SectionPlan) -> Iterator[tuple[Callable[..., None], tuple[object, ...]]]:
-    """List the tasks that follow once the canvas and the tables are there."""
+    """List the tasks that follow once the canvas and the tables are there: the short blocks of tissue windows last."""
     for block in range(-(-plan.n_cells // plan.settings.storage.shard_rows)):
         yield cell_block, (plan, block)
     if plan.canvas is not None:

@@ -6,7 +6,7 @@ found again, and the result is byte for byte that of an unbroken one. Only a who
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ from spatia.corpus.canvas import plan_canvas, total_histogram
 from spatia.corpus.expression import spill_counts
 from spatia.corpus.files import write_json, write_text
 from spatia.corpus.intensity import IDENTITY_UINT8, IntensityMap, map_from_histogram
-from spatia.corpus.memory import give_back
 from spatia.corpus.morphology import feature_names
 from spatia.corpus.order import ranges_of
 from spatia.corpus.outlines import spill_vertices
@@ -53,6 +52,8 @@ from spatia.corpus.store import (
 )
 from spatia.errors import SlideError
 from spatia.io.border import SlideInfo, slide_info, slide_outlines, slide_pyramid, slide_table
+from spatia.io.lazy import compute_here
+from spatia.io.memory import give_back
 from spatia.io.source import Source
 from spatia.log import logger
 
@@ -111,8 +112,8 @@ def build_section(
         plan = _plan(slide, source, settings, folder)
         tiles = [(decode_canvas_tile, (plan, tile)) for tile in plan.canvas.tiles] if plan.canvas is not None else []
         plan.canvas_folder.mkdir(exist_ok=True)
-        # the tables are one task among the tiles: they are read while the other cores decode
-        *_, tables = scheduler.run(f"{source.sample}: decoding", [*tiles, (prepare_tables, (plan,))], "tiles")
+        # the tables are one long task, begun first: they are read while the other cores decode
+        tables, *_ = scheduler.run(f"{source.sample}: decoding", [(prepare_tables, (plan,)), *tiles], "tiles")
         intensity = _intensity(plan)
         give_back()
         scheduler.run(f"{source.sample}: cutting", list(image_calls(plan)), "blocks")
@@ -216,7 +217,7 @@ def _spill_outlines(plan: SectionPlan, slide: SpatialData, cell_ids: pd.Index, o
             continue
         spill = plan.spill(name)
         for partition in vertices.partitions:
-            unknown += spill_vertices(partition.compute(scheduler="synchronous"), cell_row, spill)[1]
+            unknown += spill_vertices(compute_here(partition), cell_row, spill)[1]
     return unknown
 
 
@@ -259,7 +260,7 @@ def _finish(plan: SectionPlan, slide: SpatialData, tables: Tables) -> None:
     """Write the annotation of all three levels; the arrays are there."""
     table = slide_table(slide)
     stores = {level: zarr.open_group(plan.store / name, mode="r+") for level, name in keys.STORES.items()}
-    features = [np.load(path, mmap_mode="r") for path in sorted((plan.scratch / "features").glob("*.npy"))]
+    features = _Features(plan)
     obs = _cell_obs(plan, table, features)
     var = table.var.iloc[_gene_columns(table, plan.source)].copy()
     var.index = pd.Index(var[keys.GENE_ID].astype(str), name=None)
@@ -277,7 +278,18 @@ def _finish(plan: SectionPlan, slide: SpatialData, tables: Tables) -> None:
         finish_store(plan.store / keys.STORES[level])
 
 
-def _cell_obs(plan: SectionPlan, table: ad.AnnData, features: Sequence[NDArray[np.float32]]) -> pd.DataFrame:
+class _Features:
+    """Columns of the blocks' scratch features, read one at a time: image share, has outline, the morphology features."""
+
+    def __init__(self, plan: SectionPlan) -> None:
+        self.files = sorted((plan.scratch / "features").glob("*.npy"))
+
+    def column(self, number: int) -> NDArray[np.float32]:
+        """Return one column over all cells; the files are mapped one after the other."""
+        return np.concatenate([np.array(np.load(file, mmap_mode="r")[number]) for file in self.files])
+
+
+def _cell_obs(plan: SectionPlan, table: ad.AnnData, features: _Features) -> pd.DataFrame:
     order = np.asarray(plan.array("order"))
     obs = table.obs.iloc[order].copy()
     obs = obs.drop(columns=[name for name in ("region", "instance_id") if name in obs])
@@ -291,8 +303,8 @@ def _cell_obs(plan: SectionPlan, table: ad.AnnData, features: Sequence[NDArray[n
         obs[keys.NICHE] = np.asarray(plan.array("niche")).astype(np.int32)
     obs[keys.TISSUE] = np.asarray(plan.array("tissue")).astype(np.int32)
     obs["n_counts"] = np.asarray(plan.array("totals")).astype(np.float32)
-    obs["has_outline"] = np.concatenate([part[:, 1] for part in features]) > 0
-    share = np.concatenate([part[:, 0] for part in features])
+    share, has_outline = features.column(0), features.column(1)
+    obs["has_outline"] = has_outline > 0
     obs["has_image"] = share > 0
     if plan.canvas is not None:
         obs["image_share"] = share
@@ -303,14 +315,12 @@ def _constant(value: str, n: int) -> pd.Categorical:
     return pd.Categorical([value]).repeat(n)
 
 
-def _write_features(
-    plan: SectionPlan, obsm: zarr.Group, index: pd.Index, features: Sequence[NDArray[np.float32]]
-) -> None:
+def _write_features(plan: SectionPlan, obsm: zarr.Group, index: pd.Index, features: _Features) -> None:
     names = feature_names(plan.channels, plan.has_nucleus)
 
     def columns() -> Iterator[tuple[str, NDArray[np.float32]]]:
         for number, name in enumerate(names):
-            yield name, np.concatenate([part[:, SPREAD_FEATURES + number] for part in features])
+            yield name, features.column(SPREAD_FEATURES + number)
 
     write_frame_columns(obsm, keys.MORPHOLOGY, index, columns(), plan.settings.storage)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from spatia.errors import SlideError
 from spatia.io.border import Pyramid
+from spatia.io.lazy import compute_here
 
 UNIT_PX = 1024  # a canvas tile is at least about this wide, in pixels of the level that is decoded
 
@@ -109,7 +110,7 @@ def decode_tile(pyramid: Pyramid, plan: CanvasPlan, tile: tuple[int, int], folde
         (tile[axis] * plan.tile[axis] * plan.reduce, (tile[axis] + 1) * plan.tile[axis] * plan.reduce)
         for axis in (0, 1)
     )
-    raw = np.asarray(pyramid.levels[plan.level].pixels[:, y0:y1, x0:x1].compute(scheduler="synchronous"))
+    raw = np.asarray(compute_here(pyramid.levels[plan.level].pixels[:, y0:y1, x0:x1]))
     pixels = _block_mean(raw, plan.reduce)
     bins = np.iinfo(plan.dtype).max + 1
     histogram = np.stack([np.bincount(channel.ravel(), minlength=bins) for channel in pixels])
@@ -189,10 +190,11 @@ def _area_weights(start: float, ratio: float, n_out: int) -> _Axis:
     edges = start + ratio * np.arange(n_out + 1)
     first = int(np.floor(edges[0] + 1e-9))
     last = int(np.ceil(edges[-1] - 1e-9))
-    cover = np.minimum(edges[1:, None], np.arange(first, last) + 1) - np.maximum(
-        edges[:-1, None], np.arange(first, last)
-    )
-    return _Axis((first, last), sp.csr_matrix(np.where(cover > 1e-9, cover, 0) / ratio, dtype=np.float32))
+    touched = np.floor(edges[:-1, None] + 1e-9).astype(np.int64) + np.arange(int(np.ceil(ratio)) + 1)
+    cover = np.minimum(edges[1:, None], touched + 1) - np.maximum(edges[:-1, None], touched)
+    out, which = np.nonzero(cover > 1e-9)
+    weights = sp.coo_matrix((cover[out, which] / ratio, (out, touched[out, which] - first)), (n_out, last - first))
+    return _Axis((first, last), sp.csr_matrix(weights, dtype=np.float32))
 
 
 def _linear_weights(start: float, ratio: float, n_out: int) -> _Axis:

@@ -45,6 +45,8 @@ def cut_crops(
     group: NDArray[np.integer],
     px: int,
     um_per_px: float,
+    *,
+    out: NDArray[np.uint8] | None = None,
 ) -> Crops:
     """Cut one window a position.
 
@@ -56,11 +58,13 @@ def cut_crops(
         (n, 2) positions x, y.
     group
         (n,) positions with the same number lie near each other and are read at once.
+    out
+        (n, channels, px, px) array to fill; None: a new one.
     """
     origin = np.asarray(canvas.plan.origin_um)
     corner = window_corners(centre_um, px, um_per_px, canvas.plan.origin_um)
     index = np.rint((corner - origin) / um_per_px).astype(np.int64)  # (x, y) of the corner on the level's pixel grid
-    images = np.empty((len(centre_um), canvas.plan.shape[0], px, px), np.uint8)
+    images = np.empty((len(centre_um), canvas.plan.shape[0], px, px), np.uint8) if out is None else out
     for members in _groups(group):
         low, high = index[members].min(axis=0), index[members].max(axis=0) + px
         raw = canvas.window(

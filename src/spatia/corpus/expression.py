@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from spatia.corpus.spill import Spill
 from spatia.errors import SlideError
+from spatia.io.lazy import compute_here
 
 
 def spill_counts(
@@ -31,7 +32,7 @@ def spill_counts(
     totals = np.zeros(counts.shape[0])
     start = 0
     for block in counts.blocks:
-        matrix = sp.csr_matrix(block.compute(scheduler="synchronous"))[:, genes]
+        matrix = sp.csr_matrix(compute_here(block))[:, genes]
         matrix.eliminate_zeros()
         matrix.sort_indices()
         if not (np.isfinite(matrix.data).all() and (matrix.data >= 0).all()):

@@ -8,6 +8,7 @@ from spatia.corpus.outlines import Rings
 from spatia.corpus.plan import SectionPlan
 from spatia.corpus.slides import opened
 from spatia.io.border import slide_labels
+from spatia.io.lazy import compute_here
 
 REACH = 1.5  # windows of this many crops are searched: a cell that is larger is cut at its border
 
@@ -29,7 +30,7 @@ def rings_from_labels(plan: SectionPlan, start: int, stop: int) -> Rings:
         members = np.flatnonzero(np.asarray(plan.array("tissue")[start:stop]) == tissue)
         low = np.maximum(pixel[members].min(axis=0) - reach, 0)
         high = np.minimum(pixel[members].max(axis=0) + reach + 1, (width, height))
-        region = np.asarray(level.pixels[0, low[1] : high[1], low[0] : high[0]].compute(scheduler="synchronous"))
+        region = np.asarray(compute_here(level.pixels[0, low[1] : high[1], low[0] : high[0]]))
         for member in members:
             x, y = pixel[member] - low
             window_low = np.maximum((x - reach[0], y - reach[1]), 0)

@@ -34,6 +34,7 @@ STAIN_FEATURES = (
 )
 NUCLEUS_STAIN_FEATURES = ("nucleus_mean", "nucleus_sd")
 _CLOSENESS = 1 / (1 + np.arange(256.0))  # by difference of grey levels
+_MOMENTS = np.stack([np.arange(256.0), np.arange(256.0) ** 2], axis=1)
 
 
 def feature_names(channels: Sequence[str], has_nucleus: bool) -> list[str]:
@@ -93,56 +94,70 @@ class _MaskPixels:
         self.pixel = np.flatnonzero(mask)
         self.cell = self.pixel // (height * width)
         self.size = np.bincount(self.cell, minlength=self.n)
+        self.bounds = np.r_[0, np.cumsum(self.size)]
         right, below = mask.copy(), mask.copy()
         right[:, :, :-1] &= mask[:, :, 1:]
         right[:, :, -1] = False
         below[:, :-1] &= mask[:, 1:]
         below[:, -1] = False
-        # pairs to the right and pairs below: index of the first pixel, step to the second, cell of each pair
+        # pairs to the right and pairs below: index of the first pixel, step to the second
         self.pairs = [
             _Pairs(np.flatnonzero(inside), step, height * width, self.n)
             for inside, step in ((right, 1), (below, width))
         ]
         self.n_pairs = self.pairs[0].count + self.pairs[1].count
+        # in how many pairs each pixel stands
+        stands = right.astype(np.uint8)
+        stands[:, :, 1:] += right[:, :, :-1]
+        stands += below
+        stands[:, 1:] += below[:, :-1]
+        self.stands = stands.reshape(-1)[self.pixel].astype(np.int32)
 
     def histogram_features(self, flat: NDArray[np.uint8]) -> list[NDArray[np.floating]]:
         """Mean, sd, quantiles and entropy (bits) of each cell, all from its 256-bin histogram."""
         histogram = np.bincount(self.cell * 256 + flat[self.pixel], minlength=self.n * 256).reshape(self.n, 256)
-        values = np.arange(256)
+        cumulative = np.cumsum(histogram, axis=1, dtype=np.int32)
+        counts = histogram.astype(np.float64)
+        first, second = (counts @ _MOMENTS).T
         with np.errstate(invalid="ignore", divide="ignore"):
-            share = histogram / self.size[:, None]
-            mean = share @ values
-            variance = np.maximum(share @ values**2 - mean**2, 0)
-            cumulative = np.cumsum(histogram, axis=1)
+            mean = first / self.size
+            variance = np.maximum(second / self.size - mean**2, 0)
             quantiles = [
                 np.where(self.size > 0, (cumulative < np.ceil(q * self.size)[:, None]).sum(axis=1), np.nan)
                 for q in QUANTILES
             ]
-            entropy = -np.where(share > 0, share * np.log2(np.where(share > 0, share, 1)), 0).sum(axis=1)
+            # -Σ p log p with p = n / N is log N - Σ n log n / N
+            information = np.einsum("cv,cv->c", counts, np.log2(np.maximum(counts, 1)))
+            entropy = np.maximum(np.log2(self.size) - information / self.size, 0)
         return [mean, np.sqrt(variance), *quantiles, np.where(self.size > 0, entropy, np.nan)]
 
     def texture_features(self, flat: NDArray[np.uint8]) -> list[NDArray[np.floating]]:
         """Haralick's contrast, homogeneity and correlation over neighbouring pairs (right and below, symmetric)."""
-        values = flat.astype(np.int32)
-        total, squares, product, closeness = (
-            np.sum(parts, axis=0) for parts in zip(*(pairs.sums(values) for pairs in self.pairs), strict=True)
+        contrast, closeness = (
+            np.sum(parts, axis=0) for parts in zip(*(pairs.sums(flat) for pairs in self.pairs), strict=True)
         )
+        # Σ (a + b) and Σ (a² + b²) over pairs: over pixels, each as often as it stands in a pair
+        values = flat[self.pixel].astype(np.int32)
+        weighted = self.stands * values
+        total = segment_sums(weighted, self.bounds, np.int64)
+        squares = segment_sums(weighted * values, self.bounds, np.int64)
+        product = (squares - contrast) / 2
         with np.errstate(invalid="ignore", divide="ignore"):
             centre = total / (2 * self.n_pairs)
             variance = squares / (2 * self.n_pairs) - centre**2
             correlation = np.where(variance > 1e-9, (product / self.n_pairs - centre**2) / variance, 1.0)
             return [
-                (squares - 2 * product) / self.n_pairs,
+                contrast / self.n_pairs,
                 closeness / self.n_pairs,
                 np.where(self.n_pairs > 0, correlation, np.nan),
             ]
 
     def mean_and_sd(self, flat: NDArray[np.uint8]) -> list[NDArray[np.floating]]:
         """Mean and sd of each cell."""
-        values = flat[self.pixel].astype(np.float64)
+        values = flat[self.pixel].astype(np.int32)
         with np.errstate(invalid="ignore", divide="ignore"):
-            mean = np.bincount(self.cell, values, self.n) / self.size
-            variance = np.bincount(self.cell, values**2, self.n) / self.size - mean**2
+            mean = segment_sums(values, self.bounds, np.int64) / self.size
+            variance = segment_sums(values * values, self.bounds, np.int64) / self.size - mean**2
         return [mean, np.sqrt(np.maximum(variance, 0))]
 
 
@@ -151,23 +166,28 @@ class _Pairs:
 
     def __init__(self, first: NDArray[np.int64], step: int, pixels_per_cell: int, n: int) -> None:
         self.first, self.second = first, first + step
-        bounds = np.searchsorted(first, np.arange(n + 1) * pixels_per_cell)
-        self.count = np.diff(bounds)
-        self.filled = self.count > 0
-        self.start = bounds[:-1][self.filled]
+        self.bounds = np.searchsorted(first, np.arange(n + 1) * pixels_per_cell)
+        self.count = np.diff(self.bounds)
 
-    def sums(self, values: NDArray[np.int32]) -> tuple[NDArray[np.floating], ...]:
-        """Sum a + b, a² + b², a·b and 1 / (1 + |a − b|) over the pairs (a, b) of each cell."""
-        a, b = values[self.first], values[self.second]
+    def sums(self, flat: NDArray[np.uint8]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+        """Sum (a − b)² and 1 / (1 + |a − b|) over the pairs (a, b) of each cell."""
+        apart = np.abs(flat[self.first].astype(np.int32) - flat[self.second])
         return (
-            self._sum(a + b, np.int64),
-            self._sum(a * a + b * b, np.int64),
-            self._sum(a * b, np.int64),
-            self._sum(_CLOSENESS[np.abs(a - b)], np.float64),
+            segment_sums(apart * apart, self.bounds, np.int64),
+            segment_sums(_CLOSENESS[apart], self.bounds, np.float64),
         )
 
-    def _sum(self, values: NDArray[np.generic], dtype: type) -> NDArray[np.floating]:
-        out = np.zeros(len(self.count))
-        if len(self.start):
-            out[self.filled] = np.add.reduceat(values, self.start, dtype=dtype)
-        return out
+
+def segment_sums(values: NDArray[np.generic], bounds: NDArray[np.integer], dtype: type) -> NDArray[np.floating]:
+    """Sum ``values[bounds[i]:bounds[i + 1]]`` for every i; 0 where that is empty.
+
+    Examples
+    --------
+    >>> segment_sums(np.array([1, 2, 3]), np.array([0, 2, 2, 3]), np.int64).tolist()
+    [3.0, 0.0, 3.0]
+    """
+    out = np.zeros(len(bounds) - 1)
+    filled = np.diff(bounds) > 0
+    if filled.any():
+        out[filled] = np.add.reduceat(values, bounds[:-1][filled], dtype=dtype)
+    return out

@@ -144,9 +144,11 @@ def draw_rings(
     crossing = here[edge, 0] + (row - here[edge, 1]) * slope
     column = np.clip(np.ceil(crossing), 0, px).astype(np.int64)
     # a pixel is inside when an odd number of crossings lies left of it: count, then sum along the row
-    flat = (owner[edge] * px + row) * (px + 1) + column
-    crossings = np.bincount(flat, minlength=n_cells * px * (px + 1)).astype(np.uint8).reshape(n_cells, px, px + 1)
-    return (np.cumsum(crossings, axis=2, dtype=np.uint8)[:, :, :px] & 1).astype(bool)
+    crossings = np.zeros(n_cells * px * (px + 1), np.uint8)
+    np.add.at(crossings, (owner[edge] * px + row) * (px + 1) + column, np.uint8(1))  # only their parity matters
+    # a closed ring crosses every row an even number of times, so one running sum serves all rows
+    odd = np.cumsum(crossings, dtype=np.uint8, out=crossings).reshape(n_cells, px, px + 1)[:, :, :px] & 1
+    return odd.view(bool)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import dask
+from dask import threaded
 from dask.callbacks import Callback
 
 from spatia.log import progress
@@ -26,20 +27,31 @@ class Scheduler:
     def run(
         self, description: str, calls: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], unit: str
     ) -> list[Any]:
-        """Run ``function(*arguments)`` for every call; return the results in order. The first error stops the rest."""
+        """Run ``function(*arguments)`` for every call, begun in this order; return the results in order.
+
+        Long tasks belong first, so that no core waits for one of them at the end. The first error stops the rest.
+        """
         if not calls:
             return []
         with progress(description, len(calls), unit) as advance:
-            return self._on_cluster(calls, advance) if self.address else self._on_threads(calls, advance)
+            return self._on_cluster(calls, advance) if self.address else self._on_threads(description, calls, advance)
 
     def _on_threads(
-        self, calls: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], advance: Callable[[int], None]
+        self,
+        description: str,
+        calls: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]],
+        advance: Callable[[int], None],
     ) -> list[Any]:
-        # the graph is plain task tuples: arguments must pass as they are, not be searched for lazy parts
-        tasks = [dask.delayed(function, pure=False, traverse=False)(*arguments) for function, arguments in calls]
+        # arguments must pass as they are, not be searched for lazy parts; dask begins with the last of their names
+        tasks = [
+            dask.delayed(function, pure=False, traverse=False)(
+                *arguments, dask_key_name=f"{description}-{len(calls) - number:09d}"
+            )
+            for number, (function, arguments) in enumerate(calls)
+        ]
         names = {task.key for task in tasks}
         with Callback(posttask=lambda key, *_: advance(1) if key in names else None):
-            return list(dask.compute(*tasks, scheduler="threads", num_workers=self.n_workers, optimize_graph=False))
+            return list(dask.compute(*tasks, scheduler=threaded.get, num_workers=self.n_workers, optimize_graph=False))
 
     def _on_cluster(
         self, calls: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]], advance: Callable[[int], None]

@@ -144,8 +144,9 @@ def score_placement(
 def _score(stain: Stain, rings: Sequence[Floats], diameter: float, margin: float, placement: Placement) -> Score:
     mask = draw_mask(rings, stain)
     sigma = 2 * diameter / np.asarray(stain.um_per_px)[::-1]
-    flat = _flatten(_clip(stain), stain.valid, sigma)
-    outline = _flatten(mask.astype(np.float32), stain.valid, sigma)
+    weight = _blur(stain.valid.astype(np.float32), sigma)
+    flat = _flatten(_clip(stain), stain.valid, weight, sigma)
+    outline = _flatten(mask.astype(np.float32), stain.valid, weight, sigma)
     correlation, shift_px = _correlate(flat, outline, np.asarray(stain.um_per_px)[::-1], margin)
     shift = shift_px * np.asarray(stain.um_per_px)
     distance = np.hypot(shift[..., 0], shift[..., 1])
@@ -154,8 +155,9 @@ def _score(stain: Stain, rings: Sequence[Floats], diameter: float, margin: float
     spread = float(1.4826 * np.median(np.abs(null - centre))) or float("inf")
     z = (correlation - centre) / spread
     best = np.unravel_index(int(z.argmax()), z.shape)
-    inside, outside = _inside_outside(flat, mask, stain.valid, sigma)
-    raw_inside, raw_outside = _inside_outside(stain.pixels, mask, stain.valid, sigma)
+    under, beside = _under_and_beside(mask, stain.valid, sigma)
+    inside, outside = flat[under], flat[beside]
+    raw_inside, raw_outside = stain.pixels[under], stain.pixels[beside]
     moved = shift[best] / placement.scale
     turned = np.linalg.solve(np.asarray(placement.matrix), shift[best]) if placement.scale else moved
     return Score(
@@ -178,11 +180,30 @@ def _clip(stain: Stain) -> NDArray[np.float32]:
     return clipped
 
 
-def _flatten(values: NDArray[np.float32], valid: NDArray[np.bool_], sigma: Floats) -> NDArray[np.float32]:
-    """Remove the slow trend, counting valid pixels only; 0 outside."""
-    weight = ndimage.gaussian_filter(valid.astype(np.float32), sigma, mode="constant")
-    trend = ndimage.gaussian_filter(np.where(valid, values, 0).astype(np.float32), sigma, mode="constant")
-    return np.where(valid, values - trend / np.maximum(weight, 1e-3), 0).astype(np.float32)
+def _flatten(
+    values: NDArray[np.float32], valid: NDArray[np.bool_], weight: NDArray[np.float32], sigma: Floats
+) -> NDArray[np.float32]:
+    """Remove the slow trend, counting valid pixels only (``weight``: their blur); 0 outside."""
+    trend = _blur(np.where(valid, values, np.float32(0)), sigma)
+    trend /= np.maximum(weight, np.float32(1e-3))
+    return np.where(valid, values - trend, np.float32(0))
+
+
+def _blur(values: NDArray[np.float32], sigma: Floats) -> NDArray[np.float32]:
+    """Blur (y, x) by a Gaussian of ``sigma`` pixels, zeros beyond the border: by FFT, as the kernel is a hundred pixels wide."""
+    size = [
+        fft.next_fast_len(int(length + np.ceil(4 * s)), real=True)
+        for length, s in zip(values.shape, sigma, strict=True)
+    ]
+    along = [
+        np.exp(-2 * (np.pi * s * f) ** 2)
+        for s, f in zip(sigma, (fft.fftfreq(size[0]), fft.rfftfreq(size[1])), strict=True)
+    ]
+    spectrum = fft.rfft2(values, size)
+    spectrum *= along[0][:, None].astype(np.float32)
+    spectrum *= along[1].astype(np.float32)
+    blurred: NDArray[np.float32] = fft.irfft2(spectrum, size, overwrite_x=True)[: values.shape[0], : values.shape[1]]
+    return blurred
 
 
 def _correlate(
@@ -191,20 +212,26 @@ def _correlate(
     """Return the correlation at every translation within the margin, and the translations (x, y) in pixels."""
     reach = np.floor(margin / um_per_px).astype(int)
     size = [fft.next_fast_len(int(length + r), real=True) for length, r in zip(stain.shape, reach, strict=True)]
-    product = fft.rfft2(stain, size) * np.conj(fft.rfft2(mask, size))
-    full = fft.irfft2(product, size)
+    product = fft.rfft2(mask, size)
+    np.conj(product, out=product)
+    product *= fft.rfft2(stain, size)
+    full = fft.irfft2(product, size, overwrite_x=True)
     rows, columns = np.arange(-reach[0], reach[0] + 1), np.arange(-reach[1], reach[1] + 1)
-    norm = float(np.sqrt((stain.astype(np.float64) ** 2).sum() * (mask.astype(np.float64) ** 2).sum())) or 1.0
+    norm = float(np.sqrt(np.square(stain).sum(dtype=np.float64) * np.square(mask).sum(dtype=np.float64))) or 1.0
     picked = full[np.ix_(rows % size[0], columns % size[1])].astype(np.float64) / norm
     return picked, np.stack(np.broadcast_arrays(columns[None, :], rows[:, None]), axis=-1).astype(np.float64)
 
 
-def _inside_outside(
-    values: NDArray[np.float32], mask: NDArray[np.bool_], valid: NDArray[np.bool_], sigma: Floats, most: int = 100_000
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _under_and_beside(
+    mask: NDArray[np.bool_], valid: NDArray[np.bool_], sigma: Floats, most: int = 100_000
+) -> tuple[tuple[NDArray[np.intp], ...], tuple[NDArray[np.intp], ...]]:
+    """Return pixels (rows, columns) under the shapes, and pixels beside but near them; an even sample of at most so many."""
     near = ndimage.uniform_filter(mask.astype(np.float32), np.maximum(3, (2 * sigma)).astype(int)) > 0.02
-    inside, outside = values[mask & valid], values[~mask & near & valid]
-    return inside[:: max(1, inside.size // most)], outside[:: max(1, outside.size // most)]
+    sampled = []
+    for where in (mask & valid, ~mask & near & valid):
+        flat = np.flatnonzero(where)
+        sampled.append(np.unravel_index(flat[:: max(1, flat.size // most)], mask.shape))
+    return sampled[0], sampled[1]
 
 
 def _auc(inside: NDArray[np.float32], outside: NDArray[np.float32]) -> float:

@@ -4,6 +4,8 @@ Each finding holds a number found and a number expected; `docs/check.md` lists t
 limits come from. The cost does not grow with the image, and grows with the cells only by one pass over counts and outlines.
 """
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +27,7 @@ from spatia.io.check_labels import label_findings
 from spatia.io.check_outlines import OutlineSurvey, survey_outlines
 from spatia.io.check_positions import duplicate_finding, no_outlines_finding, position_findings, spread_sample
 from spatia.io.findings import Finding, Report
+from spatia.io.memory import give_back
 from spatia.io.read import read_slide
 from spatia.io.source import Source
 
@@ -75,14 +78,19 @@ def check_open_slide(slide: SpatialData, source: Source, *, settings: CheckSetti
     settings = settings or CheckSettings()
     info = slide_info(slide)
     findings = [_notice_finding(notice) for notice in info.notices]
-    for what, step in (("cells and counts", _check_table), ("positions and image", _check_space)):
+
+    def judged(what: str, step: Callable[[SpatialData, Source, CheckSettings], list[Finding]]) -> list[Finding]:
         try:
-            findings += step(slide, source, settings)
+            return step(slide, source, settings)
         except MissingExtraError:
             raise
         except SpatiaError as error:  # damage that shows only when the data are read
-            findings.append(_refusal("slide-undamaged", what, error))
-    return Report(info.sample, tuple(findings))
+            return [_refusal("slide-undamaged", what, error)]
+
+    with ThreadPoolExecutor(2) as pool:  # the one reads counts, the other outlines and image
+        table = pool.submit(judged, "cells and counts", _check_table)
+        space = pool.submit(judged, "positions and image", _check_space)
+        return Report(info.sample, (*findings, *table.result(), *space.result()))
 
 
 def _check_table(slide: SpatialData, source: Source, settings: CheckSettings) -> list[Finding]:
@@ -114,6 +122,7 @@ def _check_space(slide: SpatialData, source: Source, settings: CheckSettings) ->
             continue
         keep = np.union1d(spread_sample(len(position), settings.n_outlines), window)
         survey = survey_outlines(outlines, table.obs_names, keep)
+        give_back()
         findings += outline_findings(name, survey, position, vendor_area(table.obs, name), pyramid)
         surveys.append((name, survey))
         diameter = survey.diameter_um  # of the cells where both are there, else of the nuclei
@@ -129,10 +138,12 @@ def _check_space(slide: SpatialData, source: Source, settings: CheckSettings) ->
         usable = diameter if 1.0 < diameter < 40.0 else TYPICAL_DIAMETER_UM  # beyond: refused above, NaN: unknown
         if "bin_um" in slide_info(slide).details:  # bins tile the tissue: no stain lies beside them
             return [*findings, _bins_finding()]
-        findings += alignment_findings(
-            pyramid, position, rows=window, surveys=surveys, diameter_um=usable, settings=settings.alignment
-        )
-        findings += drift_findings(pyramid, position, usable, settings.alignment)
+        with ThreadPoolExecutor(2) as pool:
+            drift = pool.submit(drift_findings, pyramid, position, usable, settings.alignment)
+            findings += alignment_findings(
+                pyramid, position, rows=window, surveys=surveys, diameter_um=usable, settings=settings.alignment
+            )
+            findings += drift.result()
     return findings
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from spatia.io.check_reading import reading
 from spatia.io.findings import Finding
+from spatia.io.lazy import compute_here
 from spatia.io.source import Source
 
 
@@ -59,7 +60,7 @@ def row_blocks(counts: da.Array) -> Iterator[tuple[int, sp.csr_matrix]]:
     start = 0
     for index, rows in enumerate(counts.chunks[0]):
         with reading("the count matrix"):
-            block = sp.csr_matrix(counts.blocks[index].compute(scheduler="synchronous"))
+            block = sp.csr_matrix(compute_here(counts.blocks[index]))
         yield start, block.astype(np.float64)
         start += rows
 

@@ -29,11 +29,12 @@ def outline_findings(
         return findings
     if name == keys.CELL_OUTLINES:
         findings.append(_diameter(survey))
-    findings.append(_inside(prefix, what, survey, position_um, pyramid))
+    rows, rings = _kept_polygons(survey)
+    findings.append(_inside(prefix, what, survey, rows, rings, position_um, pyramid))
     if vendor_area_um2 is not None:
         findings += _areas(prefix, what, survey, vendor_area_um2)
     findings.append(_lost_vertices(prefix, what, survey, position_um, vendor_area_um2))
-    findings.append(_self_crossing(prefix, what, survey))
+    findings.append(_self_crossing(prefix, what, rings))
     return findings
 
 
@@ -74,14 +75,30 @@ def _diameter(survey: OutlineSurvey) -> Finding:
     )
 
 
-def _inside(prefix: str, what: str, survey: OutlineSurvey, position_um: Floats, pyramid: Pyramid | None) -> Finding:
+def _kept_polygons(survey: OutlineSurvey) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
+    """Return the rows whose outline was kept and has an area, ascending, and the polygons."""
+    rows = np.array(sorted(row for row, ring in survey.kept.items() if len(ring) >= 4), np.int64)
+    if not rows.size:
+        return rows, np.empty(0, object)
+    kept = [survey.kept[int(row)] for row in rows]
+    ring_of_vertex = np.repeat(np.arange(len(kept)), [len(ring) for ring in kept])
+    return rows, shapely.polygons(shapely.linearrings(np.concatenate(kept), indices=ring_of_vertex))
+
+
+def _inside(
+    prefix: str,
+    what: str,
+    survey: OutlineSurvey,
+    rows: NDArray[np.int64],
+    rings: NDArray[np.object_],
+    position_um: Floats,
+    pyramid: Pyramid | None,
+) -> Finding:
     limits = Plausible()
-    rows = np.array([row for row, ring in sorted(survey.kept.items()) if len(ring) >= 4], np.int64)
     if rows.size == 0:
         return Finding(
             f"{prefix}-inside", "warning", f"centroids inside their own {what}", "no outline to test", "most", ""
         )
-    rings = shapely.polygons([shapely.linearrings(survey.kept[int(row)]) for row in rows])
     share = float(shapely.contains_xy(rings, *position_um[rows].T).mean())
     have = np.isfinite(survey.centre_um).all(axis=1)
     step = survey.centre_um[have] - position_um[have]
@@ -159,11 +176,8 @@ def _at_border(position_um: Floats, diameter_um: float) -> NDArray[np.bool_]:
     return at_border
 
 
-def _self_crossing(prefix: str, what: str, survey: OutlineSurvey) -> Finding:
-    rings = [ring for ring in survey.kept.values() if len(ring) >= 4]
-    crossing = (
-        int((~shapely.is_valid(shapely.polygons([shapely.linearrings(ring) for ring in rings]))).sum()) if rings else 0
-    )
+def _self_crossing(prefix: str, what: str, rings: NDArray[np.object_]) -> Finding:
+    crossing = int((~shapely.is_valid(rings)).sum())
     return Finding(
         f"{prefix}-self-crossing",
         "warning" if crossing else "ok",

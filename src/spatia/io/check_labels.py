@@ -8,6 +8,7 @@ from spatia.io.check_offset import image_mirror_um
 from spatia.io.check_positions import Plausible, scale_hint, spread_sample
 from spatia.io.check_reading import reading
 from spatia.io.findings import Finding, Severity
+from spatia.io.lazy import compute_here
 
 Floats = NDArray[np.float64]
 
@@ -63,9 +64,7 @@ def _label_at(labels: Pyramid, position_um: Floats) -> NDArray[np.int64]:
     inside = (px >= 0).all(axis=1) & (px[:, 0] < raster.shape[1]) & (px[:, 1] < raster.shape[0])
     found = np.full(len(px), -1, np.int64)
     with reading("the label raster"):
-        found[inside] = (
-            raster.vindex[px[inside, 1], px[inside, 0]].compute(scheduler="synchronous") if inside.any() else []
-        )
+        found[inside] = compute_here(raster.vindex[px[inside, 1], px[inside, 0]]) if inside.any() else []
     return found
 
 
@@ -75,7 +74,7 @@ def _label_diameter(labels: Pyramid, label_of_cell: NDArray[np.int64], most_px: 
     side = int(np.sqrt(most_px))
     top, left = (max(0, (length - side) // 2) for length in raster.shape)
     with reading("the label raster"):
-        window = raster[top : top + side, left : left + side].compute(scheduler="synchronous")
+        window = compute_here(raster[top : top + side, left : left + side])
     values, tally = np.unique(window, return_counts=True)
     tally = tally[np.isin(values, label_of_cell)]
     area = tally * level.um_per_px[0] * level.um_per_px[1]

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spatia import keys
 from spatia.io.check_reading import reading
+from spatia.io.lazy import compute_here
 
 Floats = NDArray[np.float64]
 
@@ -72,9 +75,8 @@ def survey_outlines(outlines: dd.DataFrame, cell_ids: pd.Index, keep: NDArray[np
     wanted[keep] = True
     kept: dict[int, Floats] = {}
     unknown: set[str] = set()
-    for ids, xy, starts in _runs(outlines):
+    for names, xy, starts in _runs(outlines):
         rings = measure_rings(xy, starts)
-        names = ids[starts[:-1]]
         rows = cell_ids.get_indexer(pd.Index(names))
         unknown.update(map(str, names[rows < 0]))
         known = np.flatnonzero(rows >= 0)
@@ -87,7 +89,7 @@ def survey_outlines(outlines: dd.DataFrame, cell_ids: pd.Index, keep: NDArray[np
         n_vertices[rows[order]] = rings.n_vertices[order]
         centre[rows[order]] = rings.centre_um[order]
         for ring in order[wanted[rows[order]]]:
-            kept[int(rows[ring])] = xy[starts[ring] : starts[ring + 1]]
+            kept[int(rows[ring])] = xy[starts[ring] : starts[ring + 1]].copy()  # a view would keep the whole partition
     return OutlineSurvey(n_rings, n_vertices, area, centre, len(unknown), kept)
 
 
@@ -126,20 +128,30 @@ def measure_rings(xy: Floats, starts: NDArray[np.int64]) -> Rings:
 
 
 def _runs(outlines: dd.DataFrame) -> Iterator[tuple[NDArray[np.object_], Floats, NDArray[np.int64]]]:
-    """Yield (ids, xy, ring starts) per partition; a ring cut by the end of a partition moves to the next one."""
+    """Yield (id of each ring, xy, ring starts) per partition; a ring cut by the end of a partition moves to the next one."""
     tail: pd.DataFrame | None = None
     for index in range(outlines.npartitions):
         with reading("the outlines"):
-            part = outlines.get_partition(index).compute(scheduler="synchronous")
+            part = compute_here(outlines.get_partition(index))
         if tail is not None:
             part = pd.concat([tail, part], ignore_index=True)
-        ids = part[keys.CELL_ID].astype(str).to_numpy(object)
+        runs = _runs_of(part[keys.CELL_ID])
         rings = part[keys.RING].to_numpy()
-        new = np.append(True, (ids[1:] != ids[:-1]) | (rings[1:] != rings[:-1])) if len(ids) else np.zeros(0, bool)
-        starts = np.append(np.flatnonzero(new), len(ids)).astype(np.int64)
+        new = np.append(True, rings[1:] != rings[:-1]) if len(part) else np.zeros(0, bool)
+        new[np.asarray(runs.run_ends)[:-1]] = True
+        starts = np.append(np.flatnonzero(new), len(part)).astype(np.int64)
         tail = None
         if index + 1 < outlines.npartitions and len(starts) > 1:
             tail = part.iloc[starts[-2] :]
             starts = starts[:-1]
         if len(starts) > 1:
-            yield ids[: starts[-1]], part[["x", "y"]].to_numpy(np.float64)[: starts[-1]], starts
+            run = np.searchsorted(np.asarray(runs.run_ends), starts[:-1], side="right")
+            names = runs.values.take(pa.array(run)).to_pandas().to_numpy(object)
+            yield names, part[["x", "y"]].to_numpy(np.float64)[: starts[-1]], starts
+
+
+def _runs_of(ids: pd.Series) -> pa.RunEndEncodedArray:
+    """Encode ids by runs: a cell's vertices follow each other, and one text a ring is enough."""
+    values = pa.Array.from_pandas(ids if ids.dtype == "string" else ids.astype(str))
+    values = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    return pc.run_end_encode(values)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from spatia.errors import SlideError
 from spatia.io.border import Pyramid
+from spatia.io.lazy import compute_here
 from spatia.io.raster import RGB, Raster, check_pixel_type, open_any_raster
 from spatia.io.source import Source
 
@@ -181,7 +182,7 @@ def _stitch(
 
 
 def _decode(path: Path) -> NDArray:
-    return open_any_raster(path).levels[0].compute(scheduler="synchronous")
+    return compute_here(open_any_raster(path).levels[0])
 
 
 def _numbered(folder: Path) -> dict[int, Path]:

@@ -64,6 +64,8 @@ def align_to(matrix_ids: pd.Index, table: pd.DataFrame, matrix: Path, cells: Pat
         If an id occurs twice, or the two do not list the same cells.
     """
     check_unique(matrix_ids, matrix)
+    if matrix_ids.equals(table.index):  # as vendors write them: no second look-up table of a million ids
+        return table.set_index(matrix_ids)
     check_unique(table.index, cells)
     if len(matrix_ids) != len(table) or not matrix_ids.isin(table.index).all():
         without_table = matrix_ids[~matrix_ids.isin(table.index)]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from dask import threaded
 from numpy.typing import NDArray
 from skimage.draw import polygon
 
@@ -83,7 +84,7 @@ def read_stain(
     factor = max(1, round(grid_um / max(level.um_per_px)))
     channel = stain_channel(pyramid)
     pixels, valid, corner = _read_window(level, pyramid, window_um, factor)
-    picked = pixels.mean(axis=0) if channel is None else pixels[pyramid.channels.index(channel)]
+    picked = pixels.mean(axis=0) if channel is None else pixels[0]
     if channel is None and (is_brightfield(pixels, valid) if dark is None else dark):
         picked = np.float32(picked.max()) - picked
     um_per_px = (level.um_per_px[0] * factor, level.um_per_px[1] * factor)
@@ -132,12 +133,11 @@ def _read_window(
         slice(None) if channel is None else slice(pyramid.channels.index(channel), pyramid.channels.index(channel) + 1)
     )
     with reading("the image"):
-        block = np.asarray(level.pixels[picked, inside[0], inside[1]].compute(scheduler="threads", num_workers=2))
-    out = np.zeros((full[0], height, width), np.float32)
+        block = np.asarray(level.pixels[picked, inside[0], inside[1]].compute(scheduler=threaded.get, num_workers=2))
     top, left = inside[0].start - rows[0], inside[1].start - columns[0]
     summed, weight = _block_sums(block, (top, left), (height, width), factor)
-    out[picked] = summed / np.maximum(weight, 1)
-    return out, weight > 0.5 * factor**2, (columns[0], rows[0])
+    summed /= np.maximum(weight, 1)
+    return summed, weight > 0.5 * factor**2, (columns[0], rows[0])
 
 
 def _block_sums(
