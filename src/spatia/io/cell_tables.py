@@ -199,10 +199,11 @@ def _open_text(path: Path) -> CellTable:
         genes = [str(name) for name in head.columns if name not in (id_column, *position)]
         ids: list[str] = []
         blocks, xy = [], []
-        for part in pd.read_csv(path, sep=separator, chunksize=8_192, dtype={id_column: str}):
-            ids.extend(part[id_column])
-            xy.append(part[list(position)].to_numpy(np.float64))
-            blocks.append(sp.csr_matrix(part[genes].to_numpy()))
+        with pd.read_csv(path, sep=separator, chunksize=8_192, dtype={id_column: str}) as parts:
+            for part in parts:
+                ids.extend(part[id_column])
+                xy.append(part[list(position)].to_numpy(np.float64))
+                blocks.append(sp.csr_matrix(part[genes].to_numpy()))
     except (ValueError, OSError, EOFError, TypeError, IndexError) as error:
         raise SlideError(
             f"{path}: not a table of numbers with one row per cell ({error}). Expected a column of cell ids, x and y in µm, "

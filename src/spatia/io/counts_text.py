@@ -4,7 +4,7 @@ Text cannot be read from the middle, so its counts are held in memory, sparse (a
 genes); only a piece of rows is ever dense.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,17 +53,20 @@ def read_text_counts(
     blocks, others = [], []
     genes: list[str] = []
     try:
-        pieces = pd.read_csv(path, sep=separator, chunksize=_ROWS_PER_PIECE, dtype=dict.fromkeys(text_columns, str))
-        for piece in pieces:
-            if not isinstance(piece.index, pd.RangeIndex):
-                raise ValueError(f"{len(piece.columns)} names for {len(piece.columns) + 1} columns")
-            genes = [str(name) for name in piece.columns if is_gene(str(name))]
-            values = piece[genes].to_numpy()
-            if values.dtype.kind not in "iufb":
-                raise ValueError("a count is no number")
-            small = values.dtype.kind == "i" and values.size and abs(values).max() < 2**31
-            blocks.append(sp.csr_matrix(values.astype(np.int32) if small else values))
-            others.append(piece[[name for name in piece.columns if not is_gene(str(name))]])
+        dtypes: dict[Hashable, type[str]] = dict.fromkeys(text_columns, str)
+        with pd.read_csv(path, sep=separator, chunksize=_ROWS_PER_PIECE, dtype=dtypes) as pieces:
+            for piece in pieces:
+                if not isinstance(piece.index, pd.RangeIndex):
+                    raise ValueError(f"{len(piece.columns)} names for {len(piece.columns) + 1} columns")
+                if piece.empty:  # a header alone
+                    continue
+                genes = [str(name) for name in piece.columns if is_gene(str(name))]
+                values = piece[genes].to_numpy()
+                if values.dtype.kind not in "iufb" and genes:
+                    raise ValueError("a count is no number")
+                small = values.dtype.kind == "i" and values.size and abs(values).max() < 2**31
+                blocks.append(sp.csr_matrix(values.astype(np.int32) if small or not genes else values))
+                others.append(piece[[name for name in piece.columns if not is_gene(str(name))]])
     except FileNotFoundError as error:
         raise SlideError(f"{path}: no such file of counts. Expected text with one row per cell.") from error
     except (ValueError, OSError, EOFError) as error:

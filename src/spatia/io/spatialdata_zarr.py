@@ -4,6 +4,7 @@ Element names are chosen by what vendors' readers call them, else the only candi
 ``table_element``, ``image_element``, ``shapes_element`` and ``nuclei_element`` name them where that is not enough.
 """
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,10 @@ def read(source: Source) -> spatialdata.SpatialData:
     if source.path is None:
         raise SlideError(f"{source.sample}: no SpatialData store named.")
     try:
-        store = spatialdata.read_zarr(source.path)
+        with warnings.catch_warnings():
+            # stores of zarr v2, as older versions wrote them, are read well; their age is not the user's concern
+            warnings.filterwarnings("ignore", message="SpatialData is not stored in the most current format")
+            store = spatialdata.read_zarr(source.path)
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise SlideError(f"{source.path}: the SpatialData store cannot be read ({error}). Write it again.") from error
     table = _table(store, source)

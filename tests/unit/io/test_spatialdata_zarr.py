@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import zarr
 from shapely.geometry import Polygon, box
 from spatialdata import SpatialData
+from spatialdata._io.format import SpatialDataContainerFormatV01, SpatialDataContainerFormatV02
 from spatialdata.models import Image2DModel, ShapesModel, TableModel
 from spatialdata.transformations import Affine, Identity, Scale
 
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*autosharding.*")  # anndata an
 COUNTS = np.arange(12).reshape(4, 3)
 
 
-def write_store(path: Path, image_to_global: object, shapes_to_global: object) -> Path:
+def write_store(path: Path, image_to_global: object, shapes_to_global: object, container: object | None = None) -> Path:
     """Write four cells, squares of side 10 in the shapes' own unit, and an image of 40 x 80 pixels."""
     pixels = np.arange(3200, dtype=np.uint16).reshape(1, 40, 80)
     squares = [box(10 * i, 0, 10 * i + 10, 10) for i in range(3)]
@@ -43,13 +45,18 @@ def write_store(path: Path, image_to_global: object, shapes_to_global: object) -
             "table": TableModel.parse(table, region="cell_boundaries", region_key="region", instance_key="cell_id"),
         }
     )
-    store.write(path)
+    store.write(path, sdata_formats=container)
     return path
 
 
-def test_shapes_in_um_scaled_onto_pixels(tmp_path: Path) -> None:
-    """What spatialdata-io's xenium reader writes."""
-    path = write_store(tmp_path / "s.zarr", Identity(), Scale([2.0, 2.0], axes=("x", "y")))
+@pytest.mark.parametrize(
+    "container,zarr_format", [(SpatialDataContainerFormatV01(), 2), (SpatialDataContainerFormatV02(), 3)]
+)
+def test_shapes_in_um_scaled_onto_pixels(container: object, zarr_format: int, tmp_path: Path) -> None:
+    """What spatialdata-io's xenium reader writes, now (zarr v3) and before spatialdata 0.5 (zarr v2)."""
+    path = write_store(tmp_path / "s.zarr", Identity(), Scale([2.0, 2.0], axes=("x", "y")), container)
+    assert (path / {2: ".zattrs", 3: "zarr.json"}[zarr_format]).is_file()
+    assert zarr.open_group(path, mode="r").metadata.zarr_format == zarr_format
     assert recognise(path) == "spatialdata"
     slide = read_slide(Source("s", path))
     table = slide_table(slide)
