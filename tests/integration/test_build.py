@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import zarr
 from distributed import LocalCluster
 from shapely.geometry import Point, Polygon
 from tests.integration.conftest import SMALL
@@ -133,6 +134,33 @@ def test_plain_anndata_reads_it_whole_and_lazily(corpus: Path) -> None:
     )
     np.testing.assert_array_equal(lazy.X[5:9].compute().toarray(), whole.X[5:9].toarray())
     assert list(whole.uns["single_cell_images"]["channels"]) == list(Corpus.open(corpus).channels)
+
+
+def test_names_and_shapes_are_those_scportrait_expects(corpus: Path) -> None:
+    """scPortrait's single-cell image format: images in this ``obsm`` as (cells, channels, y, x), described in ``uns``."""
+    store = zarr.open_group(corpus / "sections" / "s1" / "cells.zarr", mode="r")
+    images, described = store["obsm/single_cell_images"], cells_of(corpus).uns["single_cell_images"]
+    assert images.shape == (store["obs/_index"].shape[0], len(described["channels"]), 64, 64)
+    assert images.dtype == np.uint8
+    assert images.attrs["encoding-type"] == "array"
+    assert images.chunks[1:] == images.shape[1:]  # a cell's image is never cut
+    assert (described["px"], described["um_per_px"]) == (64, pytest.approx(0.425))
+
+
+def test_annbatch_loads_cells_with_their_counts(corpus: Path) -> None:
+    annbatch = pytest.importorskip(
+        "annbatch", minversion="0.3", reason="annbatch needs Python 3.12 or newer and is not installed here"
+    )
+    cells = cells_of(corpus)
+    group = zarr.open_group(corpus / "sections" / "s1" / "cells.zarr", mode="r")
+    loader = annbatch.Loader(batch_size=32, chunk_size=16, preload_nchunks=4, shuffle=True)
+    loader.add_dataset(ad.io.sparse_dataset(group["X"]), obs=cells.obs[["tissue"]].assign(row=range(cells.n_obs)))
+    seen = []
+    for batch in loader:
+        rows = batch["obs"]["row"].to_numpy()
+        np.testing.assert_array_equal(batch["X"].toarray(), cells.X[rows].toarray())
+        seen.extend(rows)
+    assert sorted(seen) == list(range(cells.n_obs))
 
 
 def test_a_second_build_finds_the_section_unchanged(slide: Path, corpus: Path) -> None:

@@ -64,6 +64,9 @@ CASES = {
     "mouse_brain": Case(36602, 248, options={"path": "tables/xenium_mouse_brain_36k"}),
     "cosmx_table": Case(9233, 960, options={"path": "tables/cosmx_lung9_p9s1", "um_per_px": 0.18}),
     "starmap": Case(1549, 1020, options={"counts": "tables/starmap_by3/starmap_BY3_1k.h5ad"}),
+    "osmfish": Case(
+        6471, 33, median_counts=158, options={"counts": "tables/osmfish_sscortex/osmFISH_SScortex_mouse_all_cells.loom"}
+    ),
 }
 
 
@@ -94,6 +97,12 @@ def test_a_real_slide_becomes_a_corpus(name: str, real_data: Path, tmp_path: Pat
     else:
         assert section.details["image_absence"]
         assert "single_cell_images" not in cells.obsm
+
+
+def test_positions_in_pixels_without_an_image_are_warned_about(real_data: Path, tmp_path: Path) -> None:
+    """The osmFISH loom gives pixels of 0.065 µm as X and Y: no image tells, but cells do not lie 160 µm apart."""
+    result = build([source_of("osmfish", CASES["osmfish"], real_data)], tmp_path)
+    assert any("cell-spacing" in warning and "162.9 µm" in warning for warning in result.sections[0].warnings)
 
 
 def test_the_breast_cells_are_where_the_vendor_says(real_data: Path, tmp_path: Path) -> None:
