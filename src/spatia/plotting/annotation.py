@@ -59,7 +59,7 @@ def plot_annotation(
         if np.isfinite(result.threshold.value):
             text = f"labels are given above {result.threshold.value:.2f}"
             top.axvline(result.threshold.value, color=INK, lw=0.9, ls="--", label=text)
-            top.legend(loc="upper left", fontsize=8.5)
+            top.legend(loc="lower right", fontsize=8.5)
         return save(figure, path)
 
 
@@ -98,7 +98,7 @@ def draw_reliability(top: Axes, bottom: Axes, curves: dict[str, ReliabilityCurve
             ms=4,
             label=f"{name}, error {gap:.3f}",
         )
-    top.legend(loc="upper left", fontsize=8.5)
+    top.legend(loc="lower right", fontsize=8.5)
     top.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share that is right")
     title(top, "Do probabilities mean what they say?")
     last = list(curves.values())[-1]

@@ -1,0 +1,103 @@
+"""Options that the commands of tasks share, and how they print and write."""
+
+import json as json_module
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import anndata as ad
+
+    from spatia.tasks.predict_expression import ExpressionResult
+
+Cells = Annotated[Path, typer.Argument(help="cells.h5ad or .zarr, as `spatia embed` writes it.")]
+Corpus = Annotated[Path, typer.Argument(help="Corpus folder.")]
+Model = Annotated[Path, typer.Option("--model", "-m", help="Model folder, as `spatia train` writes it.")]
+OutTable = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="AnnData to write (.h5ad, .zarr). Default: CELLS itself, replaced whole."),
+]
+NewTable = Annotated[Path | None, typer.Option("--out", "-o", help="AnnData to write (.h5ad, .zarr).")]
+Figure = Annotated[Path | None, typer.Option("--figure", help="Draw the result into this PNG.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Seed = Annotated[int, typer.Option(help="Everything random derives from this number.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
+SplitName = Annotated[
+    str | None,
+    typer.Option(
+        help="Split of the corpus that the model was trained with: what is judged was never seen. Default: none."
+    ),
+]
+Genes = Annotated[
+    str | None, typer.Option(help="Gene ids or symbols, comma-separated, or a text file with one a line.")
+]
+
+
+def gene_list(genes: str | None) -> list[str] | None:
+    """Return the genes that were named, or None."""
+    from spatia.errors import SettingsError
+
+    if genes is None:
+        return None
+    path = Path(genes)
+    text = path.read_text(encoding="utf-8") if path.is_file() else genes.replace(",", "\n")
+    names = [line.strip() for line in text.splitlines() if line.strip()]
+    if not names:
+        raise SettingsError(f"--genes {genes}: no gene named.")
+    return names
+
+
+def check_before(out: Path | None, figure: Path | None) -> None:
+    """Refuse a name that could not be written to before the work, not after it."""
+    from spatia.errors import SettingsError
+    from spatia.tasks.cells import check_out
+
+    if out is not None:
+        check_out(out)
+    if figure is not None and figure.suffix.lower() != ".png":
+        raise SettingsError(f"--figure {figure}: expected a name that ends in .png.")
+
+
+def finish(
+    content: Mapping[str, Any],
+    line: str,
+    *,
+    json: bool,
+    table: "ad.AnnData | None" = None,
+    out: Path | None = None,
+) -> None:
+    """Write the table, then print the result: so whoever reads the result may rely on the file."""
+    from spatia.tasks.cells import write_cells
+
+    written = None
+    if table is not None and out is not None:
+        written = str(write_cells(table, out))
+    if json:
+        typer.echo(json_module.dumps({**content, "out": written}, ensure_ascii=False))
+    else:
+        typer.echo(line + (f" → {written}" if written else ""))
+
+
+def finish_expression(
+    result: "ExpressionResult", key: str, out: Path | None, figure: Path | None, *, json: bool
+) -> None:
+    """Write predicted expression under ``key``, draw it and print its scores."""
+    from spatia.tasks.cells import symbols_of
+
+    found = result.imputation
+    result.write_into(result.cells, key)
+    if figure is not None:
+        from spatia.plotting.imputation import plot_imputation
+
+        plot_imputation(result.measured, found, figure, symbols=symbols_of(result.cells, found.genes))
+    content = found.to_json()
+    pearson, coverage = content["mean_pearson"], content["coverage"]
+    line = f"{len(found.genes)} genes by {found.method}: " + (
+        "no cell measures them, so nothing could be judged"
+        if pearson is None
+        else f"mean Pearson {pearson:.3f} on {content['n_judged_cells']:,} cells; the {found.level:.0%} interval holds "
+        f"{coverage:.1%}"
+    )
+    finish(content, line, json=json, table=result.cells, out=out)
