@@ -163,17 +163,19 @@ class _PlainProgress:
         self.unit = f" {unit}" if unit else ""
         self.started = self.last_line = time.monotonic()
         self.first: dict[str, tuple[float, int]] = {}  # when each thing was first heard of, and how much was done then
+        self.note = ""
 
     def report(self, what: str, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
         began, done_before = self.first.setdefault(what, (now, done))
+        self.note = note or self.note
         if done < total and now - self.last_line < PLAIN_INTERVAL_S:
             return
         self.last_line = now
         line = f"{what}: {done:,} of {total:,}{self.unit}, {now - self.started:.0f} s"
         if done_before < done < total:
             line += f", {duration((now - began) / (done - done_before) * (total - done))} left"
-        logger.info("%s", line + (f"; {note}" if note else ""))
+        logger.info("%s", line + (f"; {self.note}" if self.note else ""))
 
 
 def duration(seconds: float) -> str:

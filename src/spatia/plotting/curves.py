@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from spatia.plotting.paper import FAINT, INK, MUTED, OURS, Floats, drawing, new_figure, plain, save, title
 
@@ -76,8 +76,8 @@ def _panels(lines: Sequence[dict[str, Any]]) -> list[tuple[str, Draw]]:
         panels.append((name, lambda ax, name=name: _draw_losses(ax, lines, lambda line: line["terms"].get(name))))  # type: ignore[misc]
     if _curve(lines, "validation", lambda line: line.get("effective_rank")):
         panels.append(("effective rank of the embedding", lambda ax: _draw_rank(ax, lines)))
-    panels.append(("learning rate", lambda ax: _draw_one(ax, lines, "lr")))
-    panels.append(("norm of the gradient", lambda ax: _draw_one(ax, lines, "gradient_norm")))
+    panels.append(("norm of the gradient", lambda ax: _draw_gradient(ax, lines)))
+    panels.append(("learning rate", lambda ax: _draw_rate(ax, lines)))
     return panels
 
 
@@ -85,8 +85,8 @@ def _draw_stage(part: SubFigure, lines: Sequence[dict[str, Any]], panels: Sequen
     last = lines[-1]
     speeds = [line["rows_per_s"] for line in lines if line["kind"] == "step"]
     speed = f", {np.median(speeds):,.0f} cells/s" if speeds else ""
-    best = [line["best_epoch"] for line in lines if line["kind"] == "validation" and line.get("best_epoch")]
-    chosen = f", best: {best[-1]}" if best else ""
+    best = _best_epoch(lines)
+    chosen = f", best: {best}" if best else ""
     heading = f"Stage “{plain(last['stage'])}”"
     facts = f"epochs: {last['epoch']}{chosen}, last step: {last['step']:,}{speed}"
     part.suptitle(f"{heading}   {facts}", x=0.008, ha="left", fontsize=11, fontweight="bold", parse_math=False)
@@ -112,6 +112,8 @@ def _draw_losses(ax: Axes, lines: Sequence[dict[str, Any]], of: Callable[[dict[s
             validation.step, validation.value, color=VALIDATION, lw=1.4, marker="o", ms=3.2, mec="white", mew=0.4,
             label="validation",
         )  # fmt: skip
+        chosen = _curve(lines, "validation", lambda line: of(line) if line["epoch"] == _best_epoch(lines) else None)
+        ax.plot(chosen.step, chosen.value, ls="", marker="o", ms=8, mfc="none", mec=VALIDATION, mew=1.2)
     _scale(ax, [training, validation])
     if validation:
         handles = [
@@ -119,6 +121,11 @@ def _draw_losses(ax: Axes, lines: Sequence[dict[str, Any]], of: Callable[[dict[s
             ax.plot([], [], color=VALIDATION, lw=1.4, marker="o", ms=3.2)[0],
         ]
         ax.legend(handles, ["training", "validation"], fontsize=7, loc="upper right", handlelength=1.4, borderpad=0.1)
+
+
+def _best_epoch(lines: Sequence[dict[str, Any]]) -> int | None:
+    epochs = [line["best_epoch"] for line in lines if line["kind"] == "validation" and line.get("best_epoch")]
+    return epochs[-1] if epochs else None
 
 
 def _draw_rank(ax: Axes, lines: Sequence[dict[str, Any]]) -> None:
@@ -129,42 +136,51 @@ def _draw_rank(ax: Axes, lines: Sequence[dict[str, Any]]) -> None:
     ax.text(0.98, 0.06, f"of at most {most}", transform=ax.transAxes, ha="right", fontsize=8, color=MUTED)
 
 
-def _draw_one(ax: Axes, lines: Sequence[dict[str, Any]], name: str) -> None:
-    curve = _curve(lines, "step", lambda line: line[name])
+def _draw_gradient(ax: Axes, lines: Sequence[dict[str, Any]]) -> None:
+    curve = _curve(lines, "step", lambda line: line["gradient_norm"])
     _draw_noisy(ax, curve)
-    _scale(ax, [curve], from_zero=True)
-    ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3)) if ax.get_yscale() == "linear" else None
+    _scale(ax, [curve])
+
+
+def _draw_rate(ax: Axes, lines: Sequence[dict[str, Any]]) -> None:
+    curve = _curve(lines, "step", lambda line: line["lr"])
+    ax.plot(curve.step, curve.value, color=INK, lw=1.4)
+    if curve:
+        ax.set_ylim(0, 1.06 * float(curve.value.max()))
+    ax.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+    ax.yaxis.get_offset_text().set_fontsize(8)
 
 
 def _draw_noisy(ax: Axes, curve: Curve) -> None:
-    """Draw a curve; a long one faintly, with its running mean over it."""
+    """Draw a curve; a long one faintly, with its running median over it."""
     if len(curve.step) < SMOOTH_FROM:
-        ax.plot(curve.step, curve.value, color=TRAINING, lw=1.4, marker="." if len(curve.step) < 4 else None)
+        ax.plot(curve.step, curve.value, color=TRAINING, lw=1.4, marker="." if len(curve.step) < 10 else None)
         return
     ax.plot(curve.step, curve.value, color=TRAINING, lw=0.7, alpha=0.35)
     width = max(3, len(curve.step) // 20) | 1
-    padded = np.pad(curve.value, width // 2, mode="edge")
-    ax.plot(curve.step, np.convolve(padded, np.full(width, 1 / width), mode="valid"), color=TRAINING, lw=1.6)
+    windows = np.lib.stride_tricks.sliding_window_view(np.pad(curve.value, width // 2, mode="reflect"), width)
+    ax.plot(curve.step, np.median(windows, axis=1), color=TRAINING, lw=1.6)
 
 
-def _scale(ax: Axes, curves: Sequence[Curve], *, from_zero: bool = False) -> None:
-    """Choose limits that the first steps do not spoil, and a logarithmic axis where values span more than tenfold."""
-    settled = np.concatenate([_settled(curve) for curve in curves])
+def _scale(ax: Axes, curves: Sequence[Curve]) -> None:
+    """Choose a logarithmic axis where values span more than tenfold, and limits that the first steps do not spoil."""
+    whole = np.concatenate([curve.value for curve in curves])
+    settled = np.concatenate([curve.value[int(len(curve.value) * START_SHARE) :] for curve in curves])
     if not settled.size:
         return
-    low, high = float(settled.min()), float(settled.max())
-    if low > 0 and high / low > 10:
+    if whole.min() > 0 and whole.max() / whole.min() > 10:
         ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.yaxis.set_minor_formatter(NullFormatter())
-        ax.set_ylim(low / 1.2, high * 1.2)
+        ax.set_ylim(float(whole.min()) / 1.2, float(whole.max()) * 1.2)
         return
-    low = min(low, 0.0) if from_zero else low
+    low, high = float(whole.min()), float(whole.max())
+    span = float(np.ptp(settled))
+    if span > 0 and high > settled.max() + span:  # far above the rest: leave the start out of the picture
+        high = float(settled.max())
     pad = 0.06 * (high - low) or 0.05 * max(abs(high), 1e-12)
-    ax.set_ylim(low if from_zero and low == 0 else low - pad, high + pad)
-
-
-def _settled(curve: Curve) -> Floats:
-    return curve.value[int(len(curve.value) * START_SHARE) :]
+    ax.set_ylim(low - pad, high + pad)
 
 
 def _curve(lines: Sequence[dict[str, Any]], kind: str, of: Callable[[dict[str, Any]], float | None]) -> Curve:

@@ -112,10 +112,12 @@ def _begin(
 
 
 def _print(settings: TrainSettings, folder: RunFolder, fabric: Fabric) -> None:
-    for name, value in flatten(settings.model_dump(mode="json")).items():
-        logger.info("setting %s = %s", name, value)
-    precision, ranks = settings.precision, fabric.world_size
-    logger.info("%s: %d process(es) on %s, %s", folder.path, ranks, fabric.device.type, precision)
+    values = settings.model_dump(mode="json")
+    single = {name: value for name, value in values.items() if not isinstance(value, dict)}
+    for group, of_group in {"settings": single, **{k: v for k, v in values.items() if isinstance(v, dict)}}.items():
+        logger.info("%s: %s", group, ", ".join(f"{name}={value}" for name, value in flatten(of_group).items()))
+    ranks = fabric.world_size
+    logger.info("%s: %d process(es) on %s, %s", folder.path, ranks, fabric.device.type, settings.precision)
 
 
 def _make_stages(corpora: Sequence[Corpus], settings: TrainSettings, start_from: Path | None) -> list[Stage]:
