@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from spatia.io.read import read_slide
     from spatia.io.source import Source
     from spatia.simulate.slide import simulate as simulate_slides
+    from spatia.tasks.on_cells import annotate_cells as annotate
+    from spatia.tasks.on_cells import cluster_cells as cluster
+    from spatia.tasks.on_cells import find_domains as domains
+    from spatia.tasks.predict_expression import impute_genes as impute
+    from spatia.tasks.predict_expression import predict_from_image as predict_expression
+    from spatia.tasks.retrieve import retrieve
     from spatia.training.train import train
     from spatia.version import __version__
 
@@ -28,12 +34,18 @@ _DEFINED_IN = {
     "Model": ("spatia.inference.model", "Model"),
     "Source": ("spatia.io.source", "Source"),
     "__version__": ("spatia.version", "__version__"),
+    "annotate": ("spatia.tasks.on_cells", "annotate_cells"),
     "build": ("spatia.corpus.build", "build"),
     "cell_loader": ("spatia.data.loader", "cell_loader"),
     "check_slide": ("spatia.io.check", "check_slide"),
+    "cluster": ("spatia.tasks.on_cells", "cluster_cells"),
+    "domains": ("spatia.tasks.on_cells", "find_domains"),
     "embed": ("spatia.inference.embed", "embed"),
+    "impute": ("spatia.tasks.predict_expression", "impute_genes"),
     "niche_loader": ("spatia.data.loader", "niche_loader"),
+    "predict_expression": ("spatia.tasks.predict_expression", "predict_from_image"),
     "read_slide": ("spatia.io.read", "read_slide"),
+    "retrieve": ("spatia.tasks.retrieve", "retrieve"),
     "simulate_slides": ("spatia.simulate.slide", "simulate"),
     "tissue_loader": ("spatia.data.loader", "tissue_loader"),
     "train": ("spatia.training.train", "train"),
@@ -45,12 +57,18 @@ __all__ = [
     "Model",
     "Source",
     "__version__",
+    "annotate",
     "build",
     "cell_loader",
     "check_slide",
+    "cluster",
+    "domains",
     "embed",
+    "impute",
     "niche_loader",
+    "predict_expression",
     "read_slide",
+    "retrieve",
     "simulate_slides",
     "tissue_loader",
     "train",

@@ -117,7 +117,7 @@ def _draw(figure: Figure | SubFigure, position_um: Floats, colours: Floats, sect
     axes = figure.subplots(-(-len(chosen) // columns), columns, squeeze=False).ravel()
     for ax, (name, rows) in zip(axes, chosen.items(), strict=False):
         drawn = rows[shuffled(len(rows))[:MOST_DOTS]]
-        size = dot_size(len(drawn), 1.0e4 / columns)
+        size = dot_size(len(drawn), 0.6 * (7.5 / columns) ** 2 * map_shape(position_um[rows]))
         ax.scatter(*position_um[drawn].T, c=colours[drawn], s=size, linewidths=0, rasterized=True)
         map_axes(ax, position_um[rows])
         if name:

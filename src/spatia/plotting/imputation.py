@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from spatia.plotting.paper import INK, MUTED, OURS, dot_size, drawing, new_figure, plain, save, shuffled, title
+from spatia.plotting.paper import INK, MUTED, OURS, drawing, new_figure, plain, save, shuffled, title
 from spatia.tasks.impute import Imputation
 
 SECOND = "#d1571f"
@@ -54,7 +54,12 @@ def _draw_gene(ax: Axes, measured: NDArray[np.floating], result: Imputation, gen
     dots = shuffled(len(rows))[:MOST_DOTS]
     jitter = np.random.default_rng(0).uniform(-0.02, 0.02, len(dots))  # counts are few values
     ax.scatter(
-        predicted[dots], found[dots] + jitter, s=dot_size(len(dots), 5e3) + 1, color=OURS, alpha=0.4, linewidths=0
+        predicted[dots],
+        found[dots] + jitter,
+        s=float(np.clip(4e3 / max(len(dots), 1), 2, 9)),
+        color=OURS,
+        alpha=0.4,
+        linewidths=0,
     )
     edges = np.unique(np.quantile(predicted, np.linspace(0, 1, 11)))
     if len(edges) > 2:
