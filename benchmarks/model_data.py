@@ -59,7 +59,9 @@ def starmap(work: Path) -> list[Path]:
     corpus = _built(work / "starmap", [Source("starmap", counts=table)])
     layers = pd.read_csv(folder / "Starmap_BY3_1k_meta_annotated_18oct22.csv", index_col=0)
     cells = ad.read_h5ad(table, backed="r").obs
-    labels = pd.DataFrame({"cell_id": cells.index.astype(str), "cell_type": cells["cluster_name"].astype(str).to_numpy()})
+    labels = pd.DataFrame(
+        {"cell_id": cells.index.astype(str), "cell_type": cells["cluster_name"].astype(str).to_numpy()}
+    )
     labels["layer"] = layers["smoothed_manual"].reindex(cells.index.astype(int)).to_numpy()
     labels.to_parquet(work / "starmap_labels.parquet")
     data = DataSet(
@@ -105,9 +107,7 @@ def mouse_brain(work: Path) -> list[Path]:
 
 def cosmx_lung(work: Path) -> list[Path]:
     """CosMx lung: 9,233 cells, 960 genes; no image, no labels."""
-    corpus = _built(
-        work / "cosmx_lung", [Source("cosmx_lung", REAL / "tables" / "cosmx_lung9_p9s1", um_per_px=0.18)]
-    )
+    corpus = _built(work / "cosmx_lung", [Source("cosmx_lung", REAL / "tables" / "cosmx_lung9_p9s1", um_per_px=0.18)])
     return [write_dataset(DataSet(name="cosmx lung", corpus=corpus, block_um=200), work / "cosmx_lung.json")]
 
 

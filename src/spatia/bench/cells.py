@@ -90,7 +90,9 @@ class BenchCells:
         for name in pd.unique(self.sample):
             rows = np.flatnonzero(self.sample == name)
             if len(rows) <= NEIGHBOURS:
-                raise CorpusError(f"{self.corpus.path}: section {name!r} has {len(rows)} cells, too few for a benchmark.")
+                raise CorpusError(
+                    f"{self.corpus.path}: section {name!r} has {len(rows)} cells, too few for a benchmark."
+                )
             _, index = cKDTree(self.position_um[rows]).query(self.position_um[rows], k=NEIGHBOURS + 1)
             near[rows] = rows[_without_self(index)]
         return near

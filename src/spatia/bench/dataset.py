@@ -36,7 +36,9 @@ class DataSet(BaseModel):
     test: float = Field(0.2, gt=0, lt=1)
     validation: float = Field(0.1, ge=0, lt=1)
     least_counts: int = Field(10, ge=0, description="cells with fewer molecules take part in nothing")
-    only_seed: int | None = Field(None, description="the one seed this data set stands for (simulated: one slide a seed)")
+    only_seed: int | None = Field(
+        None, description="the one seed this data set stands for (simulated: one slide a seed)"
+    )
 
     @classmethod
     def read(cls, path: Path) -> "DataSet":
@@ -69,7 +71,9 @@ class DataSet(BaseModel):
         given = given.assign(cell_id=given[keys.CELL_ID].astype(str))
         if given.duplicated(by).any():
             first = given.loc[given.duplicated(by), keys.CELL_ID].iloc[0]
-            raise SettingsError(f"{self.labels}: cell_id {first!r} stands twice. Name the section in a column 'sample'.")
+            raise SettingsError(
+                f"{self.labels}: cell_id {first!r} stands twice. Name the section in a column 'sample'."
+            )
         cells = pd.DataFrame({keys.CELL_ID: obs.index.astype(str), "sample": obs["sample"].astype(str).to_numpy()})
         joined = cells.merge(given, on=by, how="left", indicator="found")
         if not (joined["found"] == "both").any():

@@ -55,7 +55,9 @@ def _nearest(train: Floats, test: Floats) -> NDArray[np.int64]:
     return index.kneighbors(standard.apply(test), return_distance=False)
 
 
-def in_common_space(a: Floats, b: Floats, train: Rows, *, dimensions: int = 30, penalty: float = 0.1) -> tuple[Floats, Floats]:
+def in_common_space(
+    a: Floats, b: Floats, train: Rows, *, dimensions: int = 30, penalty: float = 0.1
+) -> tuple[Floats, Floats]:
     r"""Map two embeddings of the same cells to one space by regularised CCA, fitted on training cells.
 
     .. math:: (\Sigma_{aa} + \rho I)^{-1/2} \Sigma_{ab} (\Sigma_{bb} + \rho I)^{-1/2} = U S V^\top

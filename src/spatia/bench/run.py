@@ -67,9 +67,19 @@ def run(plan: Plan, out: Path) -> pd.DataFrame:
                     rows = _measure(task, method, trial, command)
                     store.add(rows)
                     first = rows[0]
-                    result = f"{first.metric} {first.value:.3f}" if first.status == "ok" else f"{first.status}: {first.message}"
+                    result = (
+                        f"{first.metric} {first.value:.3f}"
+                        if first.status == "ok"
+                        else f"{first.status}: {first.message}"
+                    )
                     logger.info(
-                        "%s, seed %d, %s, %s: %s (%.1f s)", data.name, seed, task.name, method.name, result, first.seconds
+                        "%s, seed %d, %s, %s: %s (%.1f s)",
+                        data.name,
+                        seed,
+                        task.name,
+                        method.name,
+                        result,
+                        first.seconds,
                     )
     return store.frame()
 

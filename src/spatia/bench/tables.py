@@ -72,7 +72,8 @@ def _grid(table: pd.DataFrame) -> str:
     columns = [(task, metric) for task, metric in columns if metric] or columns
     methods = table["method"].drop_duplicates().tolist()
     cells = {
-        (row.method, row.task, row.metric): Cell(row.mean, row.sd, row.n_seeds, row.reason) for row in table.itertuples()
+        (row["method"], row["task"], row["metric"]): Cell(row["mean"], row["sd"], row["n_seeds"], row["reason"])
+        for row in table.to_dict("records")
     }
     header = ["method", *(f"{task}: {metric}" for task, metric in columns)]
     lines = [_line(header), _line(["---"] + ["---:"] * len(columns))]
@@ -124,6 +125,6 @@ def _footer(rows: pd.DataFrame) -> str:
     n = f"{int(good['n'].min()):,}–{int(good['n'].max()):,}" if len(good) else "no"
     seconds = good.drop_duplicates(["task", "method", "seed"])["seconds"].sum()
     lines = [f"Seeds {seeds}; {n} test cells; {seconds:,.0f} s in all. {commands}"]
-    bad = rows[rows["status"] != "ok"].drop_duplicates(["method", "message"])
-    lines += [f"- {row.method} ({row.task}) {row.status}: {row.message}" for row in bad.itertuples()]
+    for (status, message), same in rows[rows["status"] != "ok"].groupby(["status", "message"], sort=False):
+        lines.append(f"- {status}: {', '.join(same['method'].drop_duplicates())}: {message}")
     return "\n".join(lines)

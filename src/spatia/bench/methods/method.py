@@ -62,7 +62,7 @@ class Method:
     reads
         What the embedding is computed from (positions are free for all).
     embed
-        Fitted on ``problem.train``, gives (n, width) for all cells of ``problem.cells``.
+        Fitted on ``problem.train``, gives (n, width) for all cells of ``problem.cells``; None: only what stands below.
     description
         One line for `spatia bench --list`.
     image_side, genes_side
@@ -71,15 +71,14 @@ class Method:
         "simple": ridge or logistic regression, as for all. "knn": mean or vote of the 15 nearest training cells.
     expression
         A decoder of the method's own: expected log1p of depth-scaled counts (n, genes) of the genes asked for, from what
-        ``reads`` says; then it is scored instead of a ridge on the embedding. Such a method only takes part in tasks that
-        predict genes.
+        ``reads`` says; it is scored instead of a ridge on an embedding, and only in tasks that predict genes.
     common_space
         The two sides live in one space already, so that retrieval compares them directly and fits nothing.
     """
 
     name: str
     reads: frozenset[Modality]
-    embed: Embed
+    embed: Embed | None
     description: str
     image_side: Embed | None = None
     genes_side: Embed | None = None

@@ -19,7 +19,7 @@ def principal_components(
     values: sp.csr_matrix | NDArray[np.floating], train: NDArray[np.int64], seed: int, components: int = COMPONENTS
 ) -> NDArray[np.floating]:
     """Return scores (n, components) of all rows on axes fitted on the training rows."""
-    dense = np.asarray(values.toarray() if sp.issparse(values) else values, np.float32)
+    dense = values.toarray().astype(np.float32) if isinstance(values, sp.csr_matrix) else np.asarray(values, np.float32)
     components = min(components, len(train) - 1, dense.shape[1])
     pca = PCA(components, svd_solver="randomized", random_state=seed).fit(dense[train])
     return pca.transform(dense)
@@ -31,7 +31,9 @@ def embed_unscaled(problem: Problem) -> NDArray[np.floating]:
     return principal_components(raw, problem.train, problem.seed)
 
 
-PCA_METHOD = Method("pca", GENES, embed, f"{COMPONENTS} principal components of log-normalised counts", genes_side=embed)
+PCA_METHOD = Method(
+    "pca", GENES, embed, f"{COMPONENTS} principal components of log-normalised counts", genes_side=embed
+)
 PCA_UNSCALED = Method(
     "pca unscaled", GENES, embed_unscaled, "the same of log counts that keep their depth", genes_side=embed_unscaled
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from spatia.bench.methods import concatenation, crops_pca, morphology, nearest, pca, scvi, smoothed_pca
+from spatia.bench.methods import concatenation, crops_pca, morphology, nearest, pca, scvi, smoothed_pca, vit
 from spatia.bench.methods.method import Method
 from spatia.errors import SettingsError
 
@@ -15,6 +15,7 @@ _ALL = (
     morphology.MORPHOLOGY,
     concatenation.MORPHOLOGY_BESIDE_SMOOTHED,
     crops_pca.CROPS_PCA,
+    vit.VIT,
     concatenation.CONCATENATION,
     concatenation.ALL_BESIDE_SMOOTHED,
     nearest.KNN_GENES,
@@ -23,9 +24,11 @@ _ALL = (
 )
 BASELINES: dict[str, Method] = {method.name: method for method in _ALL}
 
+SLOW = ("scvi", "vit-b/16")  # left out of the quick suite
+
 
 def chosen_methods(names: Iterable[str]) -> list[Method]:
-    """Return methods by name, "all" for every one.
+    """Return methods by name, "all" for every one, "none" for none.
 
     Raises
     ------
@@ -35,6 +38,10 @@ def chosen_methods(names: Iterable[str]) -> list[Method]:
     names = list(names)
     if names == ["all"]:
         return list(BASELINES.values())
+    if names == ["none"]:
+        return []
     if unknown := [name for name in names if name not in BASELINES]:
-        raise SettingsError(f"Unknown method {unknown[0]!r}. Known: {', '.join(BASELINES)}; spatia is given by --model.")
+        raise SettingsError(
+            f"Unknown method {unknown[0]!r}. Known: {', '.join(BASELINES)}; our model comes with --spatia or --model."
+        )
     return [BASELINES[name] for name in names]

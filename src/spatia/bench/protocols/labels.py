@@ -8,13 +8,12 @@ from spatia.bench.cells import BenchCells
 from spatia.bench.methods.method import BOTH, IMAGE, Method
 from spatia.bench.protocols.trial import Score, Task, Trial
 from spatia.bench.readout import predict_labels
-from spatia.extras import require
 from spatia.metrics.classification import macro_f1
 from spatia.metrics.clustering import adjusted_rand, domain_adjusted_rand, normalised_mutual_information
+from spatia.tasks.leiden import leiden, neighbour_graph
 
 RESOLUTION = 1.0  # Leiden's for types; fixed in advance, for every method and all data
 DOMAIN_RESOLUTION = 0.3  # regions are fewer than types
-GRAPH_NEIGHBOURS = 15
 
 
 def _labelled(trial: Trial, column: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.str_]]:
@@ -49,22 +48,14 @@ def annotate_domains(trial: Trial, method: Method) -> list[Score]:
     return _annotate(trial, method, str(trial.cells.data.domain))
 
 
-def leiden(z: NDArray[np.floating], resolution: float) -> NDArray[np.int64]:
-    """Cluster rows: Leiden on the graph of 15 nearest neighbours in the standardised leading components."""
-    sc = require("scanpy", "analysis")
-    require("leidenalg", "analysis")
-    import anndata as ad
-
-    table = ad.AnnData(np.asarray(z, np.float32))
-    sc.pp.neighbors(table, n_neighbors=GRAPH_NEIGHBOURS, use_rep="X", random_state=0)
-    sc.tl.leiden(table, resolution=resolution, flavor="igraph", n_iterations=2, directed=False, random_state=0)
-    return table.obs["leiden"].astype(int).to_numpy()
+def _groups(z: NDArray[np.floating], resolution: float, seed: int) -> NDArray[np.int64]:
+    return leiden(neighbour_graph(z, seed=seed), [resolution], seed=seed)[0]
 
 
 def cluster(trial: Trial, method: Method) -> list[Score]:
     """Cluster test cells without labels, and compare with their types."""
     _, test, labels = _labelled(trial, str(trial.cells.data.cell_type))
-    found = leiden(trial.embedding(method.embed)[test], RESOLUTION)
+    found = _groups(trial.embedding(method.embed)[test], RESOLUTION, trial.seed)
     return [
         Score("ARI", adjusted_rand(labels[test], found), len(test), 0),
         Score("NMI", normalised_mutual_information(labels[test], found), len(test), 0),
@@ -74,7 +65,7 @@ def cluster(trial: Trial, method: Method) -> list[Score]:
 def find_domains(trial: Trial, method: Method) -> list[Score]:
     """Cluster test cells without labels, and compare with their regions, within each section."""
     _, test, labels = _labelled(trial, str(trial.cells.data.domain))
-    found = leiden(trial.embedding(method.embed)[test], DOMAIN_RESOLUTION)
+    found = _groups(trial.embedding(method.embed)[test], DOMAIN_RESOLUTION, trial.seed)
     return [Score("ARI", domain_adjusted_rand(labels[test], found, trial.cells.sample[test]), len(test), 0)]
 
 

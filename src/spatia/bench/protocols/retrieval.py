@@ -11,7 +11,6 @@ TOP = 10
 
 def retrieve(trial: Trial, method: Method) -> list[Score]:
     """Rank candidates by cosine similarity, both ways, in pools of 500 test cells (one pool of all, where there are fewer)."""
-    assert method.image_side is not None and method.genes_side is not None  # noqa: S101 - `takes` has seen to it
     image, genes = trial.embedding(method.image_side), trial.embedding(method.genes_side)
     n_train = 0
     if not method.common_space:

@@ -1,7 +1,7 @@
 """One data set under one seed: the split, what is held out, and each embedding computed once for all tasks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,9 +46,7 @@ class Trial:
             parts[part] = rows[cells.usable[rows]]
         if not (len(parts["train"]) and len(parts["test"])):
             raise SpatiaError(f"{cells.corpus.path}: split {split!r} leaves no usable cell to train or to test on.")
-        self.problem = Problem(
-            cells, split, parts["train"], parts["validation"], parts["test"], seed=seed, work=work
-        )
+        self.problem = Problem(cells, split, parts["train"], parts["validation"], parts["test"], seed=seed, work=work)
         self._made: dict[tuple[Embed, bool], NDArray[np.floating]] = {}
 
     @property
@@ -71,7 +69,7 @@ class Trial:
         """The same problem with :meth:`hidden_genes` withheld from every embedding."""
         return replace(self.problem, hidden=self.hidden_genes())
 
-    def embedding(self, embed: Embed, *, hide_genes: bool = False) -> NDArray[np.floating]:
+    def embedding(self, embed: Embed | None, *, hide_genes: bool = False) -> NDArray[np.floating]:
         """Return an embedding of all cells, computed once.
 
         Raises
@@ -79,6 +77,8 @@ class Trial:
         SpatiaError
             If it has a row too few or a value that is not a number in a usable cell.
         """
+        if embed is None:
+            raise SpatiaError("This method has no embedding; it takes part only in tasks that ask for what it has.")
         key = (embed, hide_genes)
         if key not in self._made:
             values = np.asarray(embed(self.withheld() if hide_genes else self.problem))
@@ -108,7 +108,7 @@ class Task:
     lacks
         Why a data set cannot ask this (None: it can).
     kind
-        "embedding": every method. "genes": methods with a decoder of their own too. "retrieval": methods with two sides.
+        "embedding": methods with an embedding. "genes": those with a decoder of genes too. "retrieval": those with two sides.
     """
 
     name: str
@@ -117,7 +117,6 @@ class Task:
     score: Callable[[Trial, Method], list[Score]]
     lacks: Callable[[BenchCells], str | None]
     kind: str = "embedding"
-    columns: tuple[str, ...] = field(default=())
 
     def takes(self, method: Method, cells: BenchCells) -> bool:
         """Say whether a method takes part."""
@@ -125,4 +124,5 @@ class Task:
             return False
         if self.kind == "retrieval":
             return method.image_side is not None and method.genes_side is not None
-        return method.reads <= self.reads and (method.expression is None or self.kind == "genes")
+        answers = method.embed is not None or (method.expression is not None and self.kind == "genes")
+        return method.reads <= self.reads and answers

@@ -55,7 +55,7 @@ def most_variable(trial: Trial) -> NDArray[np.int64]:
 def expression_to_image(trial: Trial, method: Method) -> list[Score]:
     """Predict measured morphology, each feature standardised on training cells and clipped at 5 sd."""
     frame = trial.cells.morphology
-    assert frame is not None  # noqa: S101 - `lacks` has seen to it
+    assert frame is not None  # `lacks` has seen to it
     values = frame.to_numpy(np.float64)
     measured = np.isfinite(values).all(axis=0) | (np.isfinite(values[trial.train]).mean(axis=0) > 0.9)
     values = values[:, measured]

@@ -1,0 +1,191 @@
+"""Our model, trained on the training cells of each split (or given), as methods: each modality, each level.
+
+One pass over the corpus gives every level of one view; the views and levels are then read out like any other embedding.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method, Modality, Problem
+from spatia.corpus.corpus import Corpus
+from spatia.errors import SettingsError, SpatiaError
+from spatia.inference.embed import OBSM, embed
+from spatia.models.checkpoint import load_model
+from spatia.models.spatia import MODALITIES, Spatia
+from spatia.tasks.retrieve import encode_modalities
+from spatia.training.settings import read_settings
+from spatia.training.train import train
+
+LEVELS = ("cell", "niche", "tissue", "cell + niche")
+VIEWS: dict[str, frozenset[Modality]] = {"": BOTH, " image": IMAGE, " genes": GENES}
+MOST_KEPT = 8  # embeddings of the whole data set in memory
+
+Parts = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class SpatiaSource:
+    """Where the model comes from.
+
+    Attributes
+    ----------
+    label
+        Added to the names of the methods, so that tries stand beside each other in one table; empty: none.
+    settings
+        Lines ``name=value`` for training.
+    model
+        A trained model folder to use as it is, on every split: the caller answers for what it was trained on.
+    """
+
+    label: str = ""
+    settings: tuple[str, ...] = ()
+    model: Path | None = None
+    _made: dict[object, Parts] = field(default_factory=dict, compare=False, repr=False)
+    _models: dict[object, Spatia] = field(default_factory=dict, compare=False, repr=False)
+    _failed: dict[Path, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def folder(self, problem: Problem) -> Path:
+        """Return the model folder for a split; it is trained if it is not there yet."""
+        if self.model is not None:
+            return self.model
+        if problem.work is None:
+            raise SettingsError("spatia needs a results folder to train in.")
+        name = re.sub(r"[^\w.-]+", "_", f"{problem.cells.corpus.path.name}-{problem.split}-{problem.seed}")
+        out = problem.work / "models" / (self.label or "spatia") / name
+        if out in self._failed:  # trained once for all tasks, so it fails once
+            raise SpatiaError(self._failed[out])
+        given = {"split": problem.split, "seed": problem.seed}
+        try:
+            return train([problem.cells.corpus], out, read_settings(None, self.settings, given), resume=True)
+        except SpatiaError as error:
+            self._failed[out] = str(error)
+            raise
+
+    def opened(self, problem: Problem) -> Spatia:
+        """Return the model, in evaluation mode."""
+        key = (problem.cells.corpus.corpus_id, problem.split, problem.seed)
+        if key not in self._models:
+            self._models[key] = load_model(self.folder(problem)).eval()
+        return self._models[key]
+
+    def parts(self, problem: Problem, view: frozenset[Modality]) -> Parts:
+        """Return every level of one view of all cells, (n, width) each, by name; made once."""
+        hidden = [problem.cells.genes[gene] for gene in problem.hidden] if "genes" in view else []
+        key = (problem.cells.corpus.corpus_id, problem.split, problem.seed, tuple(hidden), view)
+        if key not in self._made:
+            if len(self._made) > MOST_KEPT:  # views of splits that are done
+                self._made.clear()
+            self._made[key] = embed_corpus(self.opened(problem), problem.cells.corpus, view, hidden)
+        return self._made[key]
+
+
+def embed_corpus(model: Spatia, corpus: Corpus, view: Collection[str], hidden: Sequence[str]) -> Parts:
+    """Embed every cell in its niche and window, as `spatia embed` does.
+
+    Parameters
+    ----------
+    view
+        Some of ``"image", "genes"``.
+    hidden
+        Genes to treat as not measured, in every cell.
+
+    Returns
+    -------
+    ``fused, cell, niche, tissue``, (n, width) each; rows in the order of the sections and of their cells.
+    """
+    table = embed(corpus, model, use=[one for one in MODALITIES if one in view], hide_genes=list(hidden))
+    assert not isinstance(table, Path)  # a path only comes back where one was given
+    return {name: np.asarray(table.obsm[key]) for name, key in OBSM.items()}
+
+
+def contrast_spaces(model: Spatia, corpus: Corpus) -> Parts:
+    """Return image and genes of every cell in the model's contrastive space, before they are fused."""
+    rows = {name: np.arange(section.entry.n_cells) for name, section in corpus.sections.items()}
+    sides = encode_modalities(corpus, model, rows)
+    return {"contrast image": sides.image, "contrast genes": sides.genes}
+
+
+@dataclass(frozen=True)
+class _Embedding:
+    """One level of one view, as the benchmark calls it."""
+
+    source: SpatiaSource
+    view: frozenset[Modality]
+    part: str
+
+    def __call__(self, problem: Problem) -> NDArray[np.floating]:
+        view = self.view if problem.cells.has_images else self.view - IMAGE
+        parts = self.source.parts(problem, view)
+        return np.hstack([parts[name] for name in self.part.split(" + ")])
+
+
+@dataclass(frozen=True)
+class _Contrast:
+    """One side of the contrastive space."""
+
+    source: SpatiaSource
+    side: str
+
+    def __call__(self, problem: Problem) -> NDArray[np.floating]:
+        return contrast_spaces(self.source.opened(problem), problem.cells.corpus)[f"contrast {self.side}"]
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    """The model's own gene head: log1p of expected counts at the median depth."""
+
+    source: SpatiaSource
+    view: frozenset[Modality]
+
+    @torch.no_grad()
+    def __call__(self, problem: Problem, genes: NDArray[np.int64]) -> NDArray[np.floating]:
+        cells, model = problem.cells, self.source.opened(problem)
+        view = self.view if cells.has_images else self.view - IMAGE
+        fused = torch.from_numpy(self.source.parts(problem, view)["fused"])
+        place = {gene: index for index, gene in enumerate(model.vocabulary.genes)}
+        wanted = torch.tensor([place[cells.genes[gene]] for gene in genes])
+        depth = float(np.median(np.asarray(cells.counts[problem.train].sum(axis=1))))
+        return np.log1p(model.log_rates(fused, wanted).exp().numpy() * depth)
+
+
+def spatia_methods(source: SpatiaSource) -> list[Method]:
+    """Return the fused embedding of each view, each level alone, the decoder of each view, and the contrastive space."""
+    name = f"spatia {source.label}".strip()
+    methods = []
+    for suffix, view in VIEWS.items():
+        sees = " and ".join(sorted(view))
+        for part in ("fused", *LEVELS):
+            level = "" if part == "fused" else f", {part}"
+            both = view == BOTH
+            methods.append(
+                Method(
+                    f"{name}{suffix}{level}",
+                    view,
+                    _Embedding(source, view, part),
+                    f"from {sees}{level}",
+                    image_side=_Embedding(source, IMAGE, part) if both else None,
+                    genes_side=_Embedding(source, GENES, part) if both else None,
+                )
+            )
+        decoder = _Decoder(source, view)
+        methods.append(
+            Method(f"{name}{suffix}, decoder", view, None, f"its own gene head, from {sees}", expression=decoder)
+        )
+    methods.append(
+        Method(
+            f"{name}, contrast",
+            BOTH,
+            None,
+            "its contrastive space",
+            image_side=_Contrast(source, "image"),
+            genes_side=_Contrast(source, "genes"),
+            common_space=True,
+        )
+    )
+    return methods

@@ -1,0 +1,72 @@
+"""ViT-B/16 at 224 px on blown-up crops: the image branch of the reference, with random weights or those of a local folder.
+
+Slow (4–5 crops a second on two cores), so its embedding is kept in the results folder: it depends on the corpus alone.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.functional import interpolate
+
+from spatia.bench.methods.method import IMAGE, Embed, Method, Problem
+from spatia.extras import require
+
+SIDE_PX = 224
+AT_ONCE = 16
+WEIGHTS = "SPATIA_VIT"  # environment: local folder of a ViT in the transformers format; random weights without it
+
+
+def make_vit(weights: Path | None = None) -> nn.Module:
+    """Return a ViT-B/16 for 3 × 224 × 224, in evaluation mode; random weights of seed 0 unless a folder is given."""
+    transformers = require("transformers", "rivals")
+    torch.manual_seed(0)
+    if weights is not None:
+        model = transformers.ViTModel.from_pretrained(weights, local_files_only=True, add_pooling_layer=False)
+    else:
+        model = transformers.ViTModel(transformers.ViTConfig(), add_pooling_layer=False)
+    return model.eval()
+
+
+@torch.no_grad()
+def encode(model: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the class token of (n, channels, y, x) crops, each blown up to 224 px; the first three channels, or the one thrice."""
+    found = []
+    for start in range(0, len(images), AT_ONCE):
+        block = torch.from_numpy(images[start : start + AT_ONCE]).float() / 255
+        block = block[:, :3] if block.shape[1] >= 3 else block[:, :1].expand(-1, 3, -1, -1)
+        large = interpolate(block, size=(SIDE_PX, SIDE_PX), mode="bilinear", align_corners=False)
+        found.append(model((large - 0.5) / 0.5).last_hidden_state[:, 0].numpy())
+    return np.concatenate(found)
+
+
+@dataclass(frozen=True)
+class _Vit:
+    def __call__(self, problem: Problem) -> NDArray[np.floating]:
+        given = os.environ.get(WEIGHTS)
+        kept = None
+        if problem.work is not None:
+            kept = (
+                problem.work
+                / "embeddings"
+                / f"vit-{'given' if given else 'random'}-{problem.cells.corpus.corpus_id}.npy"
+            )
+            if kept.exists():
+                return np.load(kept, allow_pickle=False)
+        found = encode(make_vit(Path(given) if given else None), problem.cells.images)
+        if kept is not None:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            aside = kept.with_suffix(".part.npy")
+            np.save(aside, found)
+            aside.replace(kept)
+        return found
+
+
+_embed: Embed = _Vit()
+VIT = Method(
+    "vit-b/16", IMAGE, _embed, f"ViT-B/16 at 224 px; random weights unless {WEIGHTS} names a folder", image_side=_embed
+)
