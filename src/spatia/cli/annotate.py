@@ -29,7 +29,7 @@ def annotate(
     figure: options.Figure = None,
     json: options.Json = False,
 ) -> None:
-    """Label cells from those with a label, with a calibrated probability; where none is sure, none is given."""
+    """Label all cells from some, or say why not."""
     from spatia.config import make_settings
     from spatia.tasks.annotate import AnnotateSettings
     from spatia.tasks.cells import place_of, read_cells

@@ -20,7 +20,7 @@ def cluster(
     figure: options.Figure = None,
     json: options.Json = False,
 ) -> None:
-    """Group cells by Leiden on the embedding, with the resolution whose groups come back in other cells."""
+    """Group cells; no label chooses how finely."""
     from spatia.config import make_settings
     from spatia.tasks.cells import place_of, read_cells
     from spatia.tasks.cluster import ClusterSettings

@@ -23,7 +23,7 @@ def domains(
     figure: options.Figure = None,
     json: options.Json = False,
 ) -> None:
-    """Group cells by what surrounds them, and count what each domain is made of."""
+    """Group cells by what surrounds them."""
     from spatia.config import make_settings
     from spatia.tasks.cells import CLUSTER, column_of, place_of, read_cells
     from spatia.tasks.cluster import ClusterSettings

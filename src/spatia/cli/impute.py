@@ -35,7 +35,7 @@ def impute(
     figure: options.Figure = None,
     json: options.Json = False,
 ) -> None:
-    """Hide genes, predict them with an interval that is calibrated on other cells, and say how well that worked."""
+    """Predict hidden genes, each with an interval."""
     from spatia.config import make_settings
     from spatia.errors import SettingsError
     from spatia.tasks.impute import ImputeSettings

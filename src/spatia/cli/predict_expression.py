@@ -25,7 +25,7 @@ def predict_expression(
     figure: options.Figure = None,
     json: options.Json = False,
 ) -> None:
-    """Predict expression from the image alone, with an interval, and say how well that worked."""
+    """Predict genes from the image alone."""
     from spatia.config import make_settings
     from spatia.tasks.impute import ImputeSettings
     from spatia.tasks.predict_expression import predict_from_image

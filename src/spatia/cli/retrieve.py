@@ -22,7 +22,7 @@ def retrieve(
     figure: options.Figure = None,
     json: options.Json = False,
 ) -> None:
-    """Find a cell's expression by its image among many cells, and back; recall at 1, 5 and 10."""
+    """Find expression by image, image by expression."""
     from spatia.errors import SettingsError
     from spatia.tasks.retrieve import retrieve as run
 
