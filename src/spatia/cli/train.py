@@ -45,8 +45,10 @@ def train(
         base=before["settings"] if before else None,
     )
     opened = [Corpus.open(corpus) for corpus in corpora]  # a mistyped path is refused before torch is imported
+    from spatia.nn.distributed import world
     from spatia.plotting.curves import plot_curves
     from spatia.training.train import train as run
 
     folder = run(opened, out, settings, resume, start_from=start_from, draw=plot_curves)
-    typer.echo(dumps(read_run(folder)) if json else str(folder))
+    if world()[0] == 0:  # of several processes, one has the result
+        typer.echo(dumps(read_run(folder)) if json else str(folder))

@@ -50,6 +50,7 @@ class TermTotals(nn.Module):
         super().__init__()
         self.module = module
         self.names = tuple(names)
+        self.always: list[tuple[nn.Module, str]] = []  # parameters (owner, name) that get a gradient from every batch
 
     def forward(self, held: Held) -> Tensor:
         """Return (2, terms): totals and counts, 0 for a term that the batch does not have."""
@@ -59,6 +60,8 @@ class TermTotals(nn.Module):
         nothing = torch.zeros((), device=next(self.module.parameters()).device)
         totals = [terms[name].total.float() if name in terms else nothing for name in self.names]
         counts = [terms[name].count.to(nothing) if name in terms else nothing for name in self.names]
+        if self.always:
+            totals[0] = totals[0] + 0 * torch.stack([getattr(owner, name).sum() for owner, name in self.always]).sum()
         return torch.stack([torch.stack(totals), torch.stack(counts)])
 
     def embedding(self, held: Held) -> Tensor:
@@ -84,7 +87,7 @@ class Parallel:
         self._fabric, self._given, self.sharded = fabric, module, sharded
         self.module = copy.deepcopy(module) if sharded else module
         self._terms = TermTotals(self.module, names)
-        self._whole: list[nn.Parameter] = []  # parameters that FSDP cannot shard
+        self._whole: list[nn.Parameter] = []  # parameters that learn and cannot be sharded
         if sharded:
             self._shard()
             self._forward: nn.Module = self._terms
@@ -131,14 +134,25 @@ class Parallel:
     def _shard(self) -> None:
         """Shard every block of a module list alone, so that one block at a time is whole, then what is left."""
         self._terms.to(self._fabric.device)
-        scalars = {value for value in self._terms.parameters() if value.ndim == 0}
-        self._whole = [value for value in self._terms.parameters() if value.ndim == 0 and value.requires_grad]
-        for block in reversed(
-            [block for part in self.module.modules() if isinstance(part, nn.ModuleList) for block in part]
-        ):
-            fully_shard(block, ignored_params=scalars)  # inner blocks first
+        # FSDP takes no scalars, and nothing of size 0 (a vocabulary without morphology features, say)
+        unfit = {value for value in self._terms.parameters() if value.ndim == 0 or not value.numel()}
+        self._whole = [value for value in self._terms.parameters() if value in unfit and value.requires_grad]
+        lists = [part for part in self.module.modules() if isinstance(part, nn.ModuleList)]
+        blocks = [block for part in lists for block in part]
+        for block in reversed(blocks):  # inner ones first
+            fully_shard(block, ignored_params=unfit)
+        # A parameter that one rank's batch leaves unused would be missing in the exchange of gradients. Blocks are used by
+        # every batch; what is left is the root's.
+        inside = {part for block in blocks for part in block.modules()}
+        self._terms.always = [
+            (owner, name)
+            for owner in self._terms.modules()
+            if owner not in inside
+            for name, value in owner.named_parameters(recurse=False)
+            if value.requires_grad and value not in unfit
+        ]
         # resharded after the forward pass too: weights are exchanged for averaged ones between two passes
-        fully_shard(self._terms, reshard_after_forward=True, ignored_params=scalars)
+        fully_shard(self._terms, reshard_after_forward=True, ignored_params=unfit)
         register_fsdp_forward_method(self._terms, "embedding")
 
 
