@@ -1,0 +1,117 @@
+"""`spatia bench` on a small simulated corpus: from labels in a file to a table, resumed, and with a trained model."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from spatia.bench.cells import load_cells
+from spatia.bench.dataset import DataSet, part_rows, write_dataset
+from spatia.bench.rows import RowStore
+from spatia.cli.main import app
+from spatia.corpus.corpus import Corpus
+from spatia.errors import SettingsError
+
+
+@pytest.fixture(scope="module")
+def data(corpus: Path, slide: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the corpus (splits are written into it), and its types by cell id."""
+    folder = tmp_path_factory.mktemp("bench")
+    shutil.copytree(corpus, folder / "corpus")
+    truth = pd.read_parquet(slide / "truth" / "cells.parquet")
+    # rows in another order than the corpus: they must be joined by id
+    truth[["cell_id", "type", "state_hypoxia"]].astype({"type": str}).sample(frac=1, random_state=0).to_parquet(
+        folder / "labels.parquet"
+    )
+    given = DataSet(
+        name="tiny",
+        corpus=folder / "corpus",
+        labels=folder / "labels.parquet",
+        cell_type="type",
+        states=("state_hypoxia",),
+        block_um=60,
+        margin_um=13,
+    )
+    return write_dataset(given, folder / "tiny.json")
+
+
+def _bench(*words: object) -> str:
+    result = CliRunner().invoke(app, ["bench", *map(str, words)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_labels_are_joined_by_cell_id(data: Path, slide: Path) -> None:
+    cells = load_cells(DataSet.read(data))
+    truth = pd.read_parquet(slide / "truth" / "cells.parquet").set_index("cell_id")
+    assert cells.labels["type"].tolist() == truth.loc[cells.cell_ids, "type"].astype(str).tolist()
+    np.testing.assert_allclose(cells.position_um, truth.loc[cells.cell_ids, ["x_true_um", "y_true_um"]], atol=15)
+
+
+def test_splits_of_several_seeds_are_different_and_apart(data: Path) -> None:
+    given = DataSet.read(data)
+    corpus = Corpus.open(given.corpus)
+    tests = []
+    for seed in range(3):
+        split = given.split_name(seed)
+        train, test = part_rows(corpus, split, "train"), part_rows(corpus, split, "test")
+        assert not set(train) & set(test)
+        tests.append(set(test))
+    assert all(len(tests[a] & tests[b]) < 0.5 * len(tests[a]) for a, b in ((0, 1), (0, 2), (1, 2)))
+    assert given.split_name(1) == given.split_name(1)
+
+
+def test_the_command_prints_a_table_and_resumes(data: Path, tmp_path: Path) -> None:
+    words = (data, "-o", tmp_path, "--methods", "pca,pca smoothed,morphology", "--seeds", 2)
+    tasks = "annotation,imputation,image to expression,states"
+    table = _bench(*words, "--tasks", "annotation")
+    assert "| pca |" in table
+    assert "**" in table
+    before = RowStore(tmp_path).frame()
+    _bench(*words, "--tasks", tasks)
+    after = RowStore(tmp_path).frame()
+    pd.testing.assert_frame_equal(after.iloc[: len(before)], before)
+    assert set(after["task"]) == set(tasks.split(","))
+    assert set(after[after["task"] == "image to expression"]["method"]) == {"morphology"}
+    found = json.loads(_bench(*words, "--tasks", tasks, "--json"))
+    mean = {(one["task"], one["metric"], one["method"]): one["mean"] for one in found}
+    assert mean["annotation", "accuracy", "pca"] > 0.7
+
+
+@pytest.mark.slow
+def test_a_trained_model_is_compared(data: Path, tmp_path: Path) -> None:
+    from spatia.training.settings import read_settings
+    from spatia.training.train import train
+
+    pytest.importorskip("spatia.inference.embed")
+    settings = read_settings(overrides=["epochs.cells=1", "epochs.context=1", "batch_cells=128"])
+    model = train([DataSet.read(data).corpus], tmp_path / "model", settings)
+    words = (data, "-o", tmp_path / "out", "--methods", "none", "--model", model, "--label", "try", "--seeds", 1)
+    table = _bench(*words, "--tasks", "annotation,imputation,retrieval")
+    rows = RowStore(tmp_path / "out").frame()
+    assert set(rows["status"]) == {"ok"}, rows["message"].tolist()
+    assert {
+        "spatia try",
+        "spatia try image",
+        "spatia try genes, cell",
+        "spatia try, decoder",
+        "spatia try, contrast",
+    } <= set(rows["method"])
+    assert "spatia try" in table
+
+
+def test_labels_of_other_cells_are_refused(data: Path, tmp_path: Path) -> None:
+    pd.DataFrame({"cell_id": ["x", "y"], "type": ["a", "b"]}).to_csv(tmp_path / "other.csv", index=False)
+    given = DataSet.read(data).model_copy(update={"labels": tmp_path / "other.csv"})
+    with pytest.raises(SettingsError, match="none of its cell ids"):
+        load_cells(given)
+
+
+def test_an_absent_column_lists_what_there_is(data: Path) -> None:
+    given = DataSet.read(data).model_copy(update={"cell_type": "kind"})
+    with pytest.raises(SettingsError, match=r"no column 'kind'.*state_hypoxia"):
+        load_cells(given)

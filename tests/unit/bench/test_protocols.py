@@ -1,0 +1,137 @@
+"""Tasks reward what carries the answer, give chance to noise, and never look at what is withheld."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.unit.bench.conftest import make_cells, make_trial
+
+from spatia.bench.cells import BenchCells
+from spatia.bench.methods.method import BOTH, IMAGE, Method, Problem
+from spatia.bench.methods.registry import BASELINES
+from spatia.bench.protocols.registry import TASKS, chosen_tasks
+from spatia.bench.protocols.trial import Trial
+from spatia.bench.protocols.values import most_variable
+from spatia.bench.readout import in_common_space
+from spatia.errors import SettingsError, SpatiaError
+
+PCA = BASELINES["pca"]
+
+
+def _noise(problem: Problem) -> np.ndarray:
+    return np.random.default_rng(1).normal(size=(len(problem.cells), 10))
+
+
+NOISE = Method("noise", BOTH, _noise, "", image_side=_noise, genes_side=_noise)
+
+
+def value(task: str, method: Method, trial: Trial) -> float:
+    return TASKS[task].score(trial, method)[0].value
+
+
+def test_annotation_by_marker_genes_is_near_perfect_and_by_noise_near_chance(trial: Trial) -> None:
+    assert value("annotation", PCA, trial) > 0.95
+    assert value("annotation", BASELINES["knn on pca"], trial) > 0.8
+    assert value("annotation", NOISE, trial) < 0.5
+
+
+def test_clustering_finds_the_types_without_labels(trial: Trial) -> None:
+    pytest.importorskip("igraph")
+    assert value("clustering", PCA, trial) > 0.5
+    assert abs(value("clustering", NOISE, trial)) < 0.1
+
+
+def test_imputation_uses_what_genes_share(trial: Trial) -> None:
+    assert value("imputation", PCA, trial) > 0.3
+    assert abs(value("imputation", NOISE, trial)) < 0.15
+
+
+def test_hidden_genes_are_a_fifth_and_follow_the_seed(cells: BenchCells) -> None:
+    first, again, other = (make_trial(cells, seed).hidden_genes() for seed in (0, 0, 1))
+    assert len(first) == 8
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_states_are_scored_on_cells_that_can_have_them(trial: Trial) -> None:
+    score = TASKS["states"].score(trial, NOISE)[1]
+    assert score.metric == "R2 state"
+    assert score.n == np.isfinite(trial.cells.labels["state"].to_numpy()[trial.test]).sum()
+    assert score.value < 0.1
+
+
+def test_a_decoder_is_scored_as_it_is(trial: Trial) -> None:
+    def truth(problem: Problem, genes: np.ndarray) -> np.ndarray:
+        return problem.cells.expression(genes, depth_of=problem.cells.shared_genes).toarray()
+
+    oracle = Method("oracle", BOTH, None, "", expression=truth)
+    assert value("imputation", oracle, trial) == pytest.approx(1)
+    assert not TASKS["annotation"].takes(oracle, trial.cells)
+
+
+def test_retrieval_knows_shared_from_unrelated_sides(trial: Trial) -> None:
+    def other_noise(problem: Problem) -> np.ndarray:
+        return np.random.default_rng(2).normal(size=(len(problem.cells), 10))
+
+    def turned(problem: Problem) -> np.ndarray:
+        return _noise(problem) @ np.random.default_rng(3).normal(size=(10, 12))
+
+    n = len(trial.test)
+    shared = value("retrieval", replace(NOISE, genes_side=turned), trial)
+    chance = value("retrieval", replace(NOISE, genes_side=other_noise), trial)
+    assert shared > 0.9
+    assert chance < 3 * 10 / n
+
+
+def test_the_common_space_is_fitted_on_training_rows_alone(trial: Trial) -> None:
+    a, b = _noise(trial.problem), _noise(trial.problem)[:, ::-1].copy()
+    first = in_common_space(a, b, trial.train)[0][trial.train]
+    b[trial.test] = 0
+    np.testing.assert_allclose(in_common_space(a, b, trial.train)[0][trial.train], first)
+
+
+def test_variable_genes_are_chosen_on_training_cells(trial: Trial, cells: BenchCells) -> None:
+    before = most_variable(trial)
+    counts = cells.counts.tolil()
+    counts[trial.test, 35] = 500
+    changed = make_trial(replace(cells, counts=counts.tocsr()))
+    assert set(most_variable(changed)) <= set(range(len(cells.genes)))
+    np.testing.assert_array_equal(before, most_variable(changed))
+
+
+def test_a_method_that_reads_more_than_allowed_takes_no_part(cells: BenchCells) -> None:
+    task = TASKS["image to expression"]
+    assert task.takes(BASELINES["morphology"], cells)
+    assert not task.takes(PCA, cells)
+    assert not task.takes(BASELINES["pca + morphology"], cells)
+    assert not TASKS["annotation"].takes(BASELINES["morphology"], make_cells(images=False))
+
+
+def test_tasks_say_what_a_data_set_lacks() -> None:
+    bare = make_cells(images=False)
+    assert TASKS["annotation from image"].lacks(bare) == "no image"
+    assert TASKS["domains"].lacks(bare) == "no regions are known"
+    assert TASKS["imputation"].lacks(bare) is None
+
+
+def test_an_embedding_with_nan_is_refused(trial: Trial) -> None:
+    with pytest.raises(SpatiaError, match="not numbers"):
+        trial.embedding(lambda problem: np.full((len(problem.cells), 2), np.nan))
+
+
+def test_an_embedding_is_made_once_for_all_tasks(trial: Trial) -> None:
+    calls = []
+
+    def counted(problem: Problem) -> np.ndarray:
+        calls.append(1)
+        return _noise(problem)
+
+    method = Method("counted", IMAGE, counted, "")
+    value("annotation", method, trial)
+    value("neighbourhood", method, trial)
+    assert len(calls) == 1
+
+
+def test_an_unknown_task_lists_the_known() -> None:
+    with pytest.raises(SettingsError, match=r"Unknown task 'anotation'.*imputation"):
+        chosen_tasks(["anotation"])

@@ -1,0 +1,54 @@
+"""Rows survive, are not run twice, and failures are tried again."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from spatia.bench.rows import Row, RowStore, read_rows
+from spatia.errors import SpatiaError
+
+
+def row(**changes) -> Row:
+    values = {
+        "task": "annotation", "data": "d", "method": "pca", "metric": "macro-F1", "value": 0.5, "seed": 0, "n": 10,
+        "n_train": 20, "seconds": 1.0, "peak_memory_mb": 100.0, "status": "ok", "message": "", "command": "c", "versions": "{}",
+    }  # fmt: skip
+    return Row(**{**values, **changes})
+
+
+def test_rows_come_back_from_disk(tmp_path: Path) -> None:
+    RowStore(tmp_path).add([row(), row(metric="accuracy", value=0.7)])
+    store = RowStore(tmp_path)
+    assert store.frame()["value"].tolist() == [0.5, 0.7]
+    assert store.has("annotation", "d", "pca", 0)
+    assert not store.has("annotation", "d", "pca", 1)
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_failed_trial_is_tried_again_and_replaced(tmp_path: Path) -> None:
+    store = RowStore(tmp_path)
+    store.add([row(status="failed", message="why", metric="", value=float("nan"))])
+    assert not store.has("annotation", "d", "pca", 0)
+    store.add([row(value=0.9)])
+    assert RowStore(tmp_path).frame()["status"].tolist() == ["ok"]
+
+
+def test_other_trials_stay(tmp_path: Path) -> None:
+    store = RowStore(tmp_path)
+    store.add([row(seed=0), row(seed=1)])
+    store.add([row(seed=1, value=0.1)])
+    frame = store.frame().set_index("seed")["value"]
+    assert frame[0] == 0.5
+    assert frame[1] == 0.1
+
+
+def test_rows_of_another_version_are_refused(tmp_path: Path) -> None:
+    pd.DataFrame({"task": ["a"]}).to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(SpatiaError, match="another version"):
+        RowStore(tmp_path)
+
+
+def test_reading_what_is_not_there_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(SpatiaError, match=r"rows\.parquet: no such file"):
+        read_rows([tmp_path])
