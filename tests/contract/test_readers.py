@@ -10,6 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from spatialdata.transformations import Identity, Scale
+from tests.unit.io.test_spatialdata_zarr import write_store
+from tests.unit.io.test_visium_hd import write_run
 
 from spatia.errors import SlideError
 from spatia.io.border import slide_info, slide_table
@@ -53,12 +56,22 @@ def merscope(folder: Path) -> Source:
     return Source("s", region)
 
 
-# visium_hd and spatialdata need larger folders: their own tests make them and check the same
+def visium_hd(folder: Path) -> Source:
+    return Source("s", write_run(folder / "run"))
+
+
+def spatialdata(folder: Path) -> Source:
+    return Source("s", write_store(folder / "s.zarr", Identity(), Scale([2.0, 2.0], axes=("x", "y"))))
+
+
+# one small slide of every platform
 SMALL: dict[str, Callable[[Path], Source]] = {
     "xenium": xenium,
     "generic": generic,
     "cosmx": cosmx,
     "merscope": merscope,
+    "visium_hd": visium_hd,
+    "spatialdata": spatialdata,
 }
 
 
@@ -69,7 +82,8 @@ def test_every_reader_has_the_same_three_names() -> None:
         assert callable(module.read)
 
 
-@pytest.mark.parametrize("platform", SMALL)
+@pytest.mark.filterwarnings("ignore:.*autosharding.*")  # anndata announces a default while a store is written
+@pytest.mark.parametrize("platform", READERS)
 def test_a_reader_returns_the_border(platform: str, tmp_path: Path) -> None:
     source = SMALL[platform](tmp_path)
     if source.path is not None:

@@ -23,7 +23,11 @@ SIDE = 12  # bins of 8 µm, 0.5 µm a pixel of the full image, 2 µm a pixel of 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    folder = tmp_path / "run" / "binned_outputs" / "square_008um"
+    return write_run(tmp_path / "run")
+
+
+def write_run(run: Path) -> Path:
+    folder = run / "binned_outputs" / "square_008um"
     (folder / "spatial").mkdir(parents=True)
     rng = np.random.default_rng(0)
     counts = sp.csc_matrix(rng.poisson(1.5, (4, SIDE**2)).astype(np.int32))
@@ -48,7 +52,7 @@ def run(tmp_path: Path) -> Path:
     Image.fromarray(rng.integers(0, 255, (48, 48, 3), dtype=np.uint8)).save(
         folder / "spatial" / "tissue_hires_image.png"
     )
-    return tmp_path / "run"
+    return run
 
 
 def test_bins_are_placed_in_um(run: Path) -> None:
