@@ -296,7 +296,9 @@ def _crop(
     image = render_local(cells, microscope, place.window)
     labels, _ = label_windows(cells, place.window, microscope.um_per_px)
     fine = np.concatenate([image.astype(np.float64), (labels == own + 1)[None] * 255.0])
-    small = np.rint(place.down @ fine @ place.across.T)
+    # not by `@`: for matrices this small the threads of the BLAS cost ten times the product
+    narrow = np.einsum("cyx,jx->cyj", fine, place.across)
+    small = np.rint(np.einsum("iy,cyj->cij", place.down, narrow))
     return small[:4].astype(np.uint16), small[4].astype(np.uint8)
 
 
