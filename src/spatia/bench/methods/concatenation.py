@@ -46,9 +46,14 @@ CONCATENATION = Method(
     "PCA of counts beside measured morphology",
     image_side=morphology.embed,
     genes_side=pca.embed,
+    measures=True,
 )
 MORPHOLOGY_BESIDE_SMOOTHED = Method(
-    "morphology + smoothed", IMAGE, image_with_neighbours, "morphology beside its mean over the neighbours"
+    "morphology + smoothed",
+    IMAGE,
+    image_with_neighbours,
+    "morphology beside its mean over the neighbours",
+    measures=True,
 )
 ALL_BESIDE_SMOOTHED = Method(
     "pca + morphology + smoothed",
@@ -57,4 +62,5 @@ ALL_BESIDE_SMOOTHED = Method(
     "PCA and morphology beside their means over the neighbours",
     image_side=image_with_neighbours,
     genes_side=smoothed_pca.embed_beside_own,
+    measures=True,
 )

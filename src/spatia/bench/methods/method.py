@@ -72,6 +72,8 @@ class Method:
     expression
         A decoder of the method's own: expected log1p of depth-scaled counts (n, genes) of the genes asked for, from what
         ``reads`` says; it is scored instead of a ridge on an embedding, and only in tasks that predict genes.
+    measures
+        Needs measured morphology; it takes no part where outlines are absent.
     common_space
         The two sides live in one space already, so that retrieval compares them directly and fits nothing.
     """
@@ -85,3 +87,4 @@ class Method:
     predictor: Literal["simple", "knn"] = "simple"
     expression: Predict | None = None
     common_space: bool = False
+    measures: bool = False

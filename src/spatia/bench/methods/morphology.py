@@ -29,4 +29,4 @@ def embed(problem: Problem) -> NDArray[np.floating]:
     return np.hstack([scaled, np.unique(flags[:, varies], axis=1)])
 
 
-MORPHOLOGY = Method("morphology", IMAGE, embed, "measured shape, stains and texture", image_side=embed)
+MORPHOLOGY = Method("morphology", IMAGE, embed, "measured shape, stains and texture", image_side=embed, measures=True)

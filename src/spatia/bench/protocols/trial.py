@@ -120,7 +120,7 @@ class Task:
 
     def takes(self, method: Method, cells: BenchCells) -> bool:
         """Say whether a method takes part."""
-        if "image" in method.reads and not cells.has_images:
+        if ("image" in method.reads and not cells.has_images) or (method.measures and cells.morphology is None):
             return False
         if self.kind == "retrieval":
             return method.image_side is not None and method.genes_side is not None
