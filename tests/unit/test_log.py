@@ -77,3 +77,35 @@ def test_quiet_has_no_progress(level: int, capsys: pytest.CaptureFixture[str]) -
     with log.progress("adding", total=1) as advance:
         advance(1)
     assert capsys.readouterr().err == ""
+
+
+def test_a_note_is_shown_and_stays(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "PLAIN_INTERVAL_S", 0.0)
+    log.configure()
+    with log.progress("training", total=4, unit="steps", done=1) as advance:
+        advance(1, note="loss [b]0.5")
+        advance(1)
+    lines = capsys.readouterr().err.splitlines()
+    assert "training: 1 of 4 steps" in lines[0]
+    assert lines[1].endswith("left; loss [b]0.5")
+    assert lines[2].endswith("left; loss [b]0.5")
+
+
+def test_what_an_earlier_run_did_does_not_count_as_speed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 0.0, 10.0])
+    monkeypatch.setattr(log, "PLAIN_INTERVAL_S", 0.0)
+    monkeypatch.setattr(log.time, "monotonic", lambda: next(clock))
+    log.configure()
+    with log.progress("training", total=1000, done=900) as advance:
+        advance(1)  # 10 s for one step, 99 steps to go
+    assert "901 of 1,000, 10 s, 16 min left" in capsys.readouterr().err
+
+
+def test_lines_move_out_of_the_way_of_a_bar(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    log.configure()
+    assert log._console() is log.logger.handlers[0].console  # type: ignore[attr-defined]

@@ -33,7 +33,9 @@ def begin(out: Path, corpora: list[Corpus], chosen: TrainSettings, *, resume: bo
     return folder
 
 
-def fit(out: Path, stages: list[Stage], corpora: list[Corpus], chosen: TrainSettings, *, resume: bool = False) -> RunFolder:
+def fit(
+    out: Path, stages: list[Stage], corpora: list[Corpus], chosen: TrainSettings, *, resume: bool = False
+) -> RunFolder:
     folder = begin(out, corpora, chosen, resume=resume)
     fabric = make_fabric(chosen)
     fabric.launch()
@@ -178,9 +180,7 @@ def test_a_gradient_that_is_infinite_stops_the_run(corpora: list[Corpus], tmp_pa
     assert same(weights(stage), before)
 
 
-def test_the_best_epoch_is_what_remains(
-    corpora: list[Corpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_best_epoch_is_what_remains(corpora: list[Corpus], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Patience ends the stage, and the weights are the averaged ones of the best epoch."""
     losses = iter([3.0, 2.0, 2.5, 2.2, 1.0])
     averages: list[dict[str, torch.Tensor]] = []

@@ -1,0 +1,68 @@
+"""Settings come from a file, options and single lines; what is wrong with them is said."""
+
+from pathlib import Path
+
+import pytest
+
+from spatia.errors import SettingsError
+from spatia.training.run_folder import _refuse_other
+from spatia.training.settings import FREE_ON_RESUME, TrainSettings, flatten, read_settings
+
+
+def test_the_later_wins(tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text("lr: 0.1\nbatch_cells: 7\nepochs: {cells: 3, context: 4}\nweights:\n  image: 2\n")
+    base = {"seed": 5, "lr": 0.5, "weights": {"genes": 3.0}}
+    settings = read_settings(file, ["epochs.cells=9", "lr=1e-3"], {"batch_cells": 8}, base=base)
+    assert (settings.seed, settings.lr, settings.batch_cells) == (5, 1e-3, 8)
+    assert (settings.epochs.cells, settings.epochs.context) == (9, 4)
+    assert (settings.weights.genes, settings.weights.image) == (3.0, 2.0)
+    assert base == {"seed": 5, "lr": 0.5, "weights": {"genes": 3.0}}
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("lr", r"--set 'lr': expected NAME=VALUE"),
+        ("=3", "expected NAME=VALUE"),
+        ("epochs..cells=3", "expected NAME=VALUE"),
+        ("epochs.cels=3", r"unknown setting 'epochs.cels', did you mean 'cells'\?"),
+        ("weights.genes=-1", "weights.genes is -1: input should be greater than or equal to 0"),
+        ("preset=huge", "preset is 'huge'"),
+        ("lr=[", "is not valid YAML"),
+        ("epochs=3", "epochs is 3"),
+    ],
+)
+def test_a_wrong_line_is_named(line: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        read_settings(overrides=[line])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("- 1", "expected settings by name"), ("a: [", "not valid YAML"), ("lrr: 1", "mean 'lr'")]
+)
+def test_a_wrong_file_is_named(content: str, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "s.yaml"
+    file.write_text(content)
+    with pytest.raises(SettingsError, match=said) as caught:
+        read_settings(file)
+    assert "s.yaml" in str(caught.value)
+
+
+def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"s.yaml: cannot be read \(No such file"):
+        read_settings(tmp_path / "s.yaml")
+
+
+def test_settings_survive_json() -> None:
+    settings = read_settings(overrides=["epochs.cells=1", "devices=2"])
+    assert TrainSettings.model_validate(settings.model_dump(mode="json")) == settings
+    _refuse_other(Path("m"), _run(settings), _run(TrainSettings.model_validate(settings.model_dump(mode="json"))))
+
+
+def test_what_is_free_on_resume_is_a_setting() -> None:
+    assert set(flatten(TrainSettings().model_dump())) >= FREE_ON_RESUME
+
+
+def _run(settings: TrainSettings) -> dict[str, object]:
+    return {"settings": settings.model_dump(mode="json"), "corpora": [], "start_from": None}
