@@ -2,6 +2,7 @@
 
 import difflib
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -60,7 +61,9 @@ def write_cells(table: ad.AnnData, path: str | Path) -> Path:
         return path
     if aside.exists():
         shutil.rmtree(aside)
-    with ad.settings.override(zarr_write_format=3, auto_shard_zarr_v3=False):
+    with warnings.catch_warnings(), ad.settings.override(zarr_write_format=3, auto_shard_zarr_v3=False):
+        # anndata consolidates the metadata, zarr warns that other readers may not know it: they read it piece by piece
+        warnings.filterwarnings("ignore", "Consolidated metadata")
         table.write_zarr(aside)
     old = path.with_name(f".{path.name}.old")  # a folder cannot take the place of another in one step
     if path.exists():
@@ -105,27 +108,6 @@ def place_of(table: ad.AnnData) -> dict[str, Any]:
 def sections_of(table: ad.AnnData) -> NDArray[np.str_]:
     """Return the section of each cell; one where the table does not say."""
     return table.obs[SAMPLE].astype(str).to_numpy() if SAMPLE in table.obs else np.full(table.n_obs, "cells")
-
-
-def gene_ids(table: ad.AnnData, names: Sequence[str]) -> list[str]:
-    """Return the gene ids of names that are ids or symbols.
-
-    Raises
-    ------
-    SettingsError
-        Naming the first that is neither, and the nearest that is.
-    """
-    ids = {str(gene): str(gene) for gene in table.var_names}
-    by_symbol = dict(zip(table.var[keys.SYMBOL].astype(str), ids, strict=True)) if keys.SYMBOL in table.var else {}
-    known = by_symbol | ids
-    found = []
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f", did you mean {near[0]!r}?" if near else "."
-            raise SettingsError(f"The table has no gene {name!r} (neither gene_id nor symbol){hint}")
-        found.append(known[name])
-    return list(dict.fromkeys(found))
 
 
 def symbols_of(table: ad.AnnData, ids: Sequence[str]) -> list[str]:

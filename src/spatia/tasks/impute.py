@@ -218,7 +218,7 @@ def with_interval(
         (cells, genes) measured, NaN where not. A gene that no cell measures keeps the interval given.
     """
     Y = np.asarray(expression, np.float64)
-    somewhere = np.isfinite(Y).any(axis=0)
+    somewhere: NDArray[np.bool_] = np.asarray(np.isfinite(Y).any(axis=0))
     require_enough(
         Y[parts.calibrate][:, somewhere], [g for g, s in zip(genes, somewhere, strict=True) if s], settings.level
     )

@@ -54,7 +54,7 @@ def annotate_cells(
         theirs = embedding_of(reference, embedding)
         _check_same_model(cells, reference, X.shape[1], theirs.shape[1])
         X = np.concatenate([X, theirs])
-        own = np.concatenate([np.full(cells.n_obs, None, object), own])
+        own = [None] * cells.n_obs + own
         place = _joined_place(cells, reference)
     found = annotate(X, own, settings=settings, **place)
     if reference is not None:
@@ -89,9 +89,9 @@ def named(found: Clusters) -> pd.Categorical:
     return pd.Categorical(found.group.astype(str), categories=[str(i) for i in range(found.n_groups)])
 
 
-def _known(table: ad.AnnData, labels: str, unknown: Sequence[str]) -> Any:
+def _known(table: ad.AnnData, labels: str, unknown: Sequence[str]) -> list[Any]:
     values = column_of(table, labels).to_numpy(object)
-    return np.where(pd.isna(values) | np.isin(values.astype(str), list(unknown)), None, values)
+    return [None if pd.isna(value) or str(value) in unknown else value for value in values]
 
 
 def _check_same_model(cells: ad.AnnData, reference: ad.AnnData, width: int, other_width: int) -> None:

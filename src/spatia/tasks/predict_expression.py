@@ -1,5 +1,6 @@
 """Expression from a model: genes that were hidden or not measured, and all genes from the image alone."""
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from spatia.inference.predict import predict_expression as decode
 from spatia.log import logger
 from spatia.models.checkpoint import load_model
 from spatia.models.spatia import Spatia
-from spatia.tasks.cells import expression_of, gene_ids, most_variable, place_of, sections_of
+from spatia.tasks.cells import expression_of, most_variable, place_of, sections_of
 from spatia.tasks.impute import Imputation, ImputeSettings, Parts, choose_hidden, impute, with_interval
 
 Floats = NDArray[np.float64]
@@ -105,7 +106,9 @@ def impute_genes(
     """
     settings = settings or ImputeSettings()
     opened, network = _opened(corpus, model)
-    ids = _chosen(opened, network, genes, share, settings.seed)
+    known = set(network.vocabulary.genes)
+    panel = [gene for gene in opened.genes["gene_id"].astype(str) if gene in known]
+    ids = choose_hidden(panel, share, settings.seed) if genes is None else _named(opened, network, genes, method)
     cells = _embedded(opened, network, ("image", "genes"), ids, device)
     return _predicted(opened, network, cells, ids, ("image", "genes"), ids, method, split, settings, device)
 
@@ -139,14 +142,13 @@ def predict_from_image(
     opened, network = _opened(corpus, model)
     if not any(section.entry.channels for section in opened.sections.values()):
         raise SettingsError(f"{opened.path}: no section has an image, so nothing can be predicted from it.")
+    ids = None if genes is None else _named(opened, network, genes, method)
     cells = _embedded(opened, network, ("image",), (), device)
-    if genes is None:
+    if ids is None:
         known = set(network.vocabulary.genes)
         fit = _from_split(opened, cells, split).fit if split is not None else None
         table = cells[:, [str(gene) in known for gene in cells.var_names]]
         ids = most_variable(table, n_genes, fit)
-    else:
-        ids = gene_ids(cells, genes)
     return _predicted(opened, network, cells, ids, ("image",), (), method, split, settings, device)
 
 
@@ -162,17 +164,19 @@ def _embedded(corpus: Corpus, model: Spatia, use: Sequence[str], hidden: Sequenc
     return cells
 
 
-def _chosen(corpus: Corpus, model: Spatia, genes: Sequence[str] | None, share: float, seed: int) -> list[str]:
-    panel = corpus.genes.astype(str)
-    known = set(model.vocabulary.genes)
-    if genes is None:
-        return choose_hidden([gene for gene in panel["gene_id"] if gene in known], share, seed)
+def _named(corpus: Corpus, model: Spatia, genes: Sequence[str], method: Method) -> list[str]:
+    """Return the ids of genes that go by id or symbol; refuses what cannot be predicted before anything is embedded."""
+    panel, known = corpus.genes.astype(str), set(model.vocabulary.genes)
+    measured = set(panel["gene_id"])
     by_symbol = dict(zip(panel["symbol"], panel["gene_id"], strict=True))
-    ids = [gene if gene in known or gene not in by_symbol else by_symbol[gene] for gene in genes]
-    if unknown := [gene for gene in ids if gene not in known and gene not in set(panel["gene_id"])]:
+    ids = [gene if gene in known | measured else by_symbol.get(gene, gene) for gene in genes]
+    possible, who = (measured, "in the corpus") if method == "ridge" else (known, "known to the model")
+    if unknown := [gene for gene in ids if gene not in possible]:
+        near = difflib.get_close_matches(unknown[0], [*possible, *by_symbol], n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"They go by gene_id or symbol, as {min(possible)!r}."
         raise SettingsError(
-            f"{len(unknown)} genes are neither in the corpus nor known to the model, first {unknown[0]!r}. Genes go by gene_id "
-            f"or symbol, for example {panel['gene_id'].iloc[0]!r}."
+            f"{len(unknown)} of {len(ids)} genes are not {who}, first {unknown[0]!r}. {hint}"
+            + (" A gene that is measured nowhere needs the method 'model'." if method == "ridge" else "")
         )
     return list(dict.fromkeys(ids))
 
