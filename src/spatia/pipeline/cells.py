@@ -37,18 +37,18 @@ class EmbeddedCells:
     @cached_property
     def obs(self) -> pd.DataFrame:
         """Columns of the cells."""
-        return self._read("obs")  # type: ignore[no-any-return]
+        return self._read("obs")
 
     @cached_property
     def genes(self) -> pd.DataFrame:
         """Index ``gene_id``, column ``symbol`` where known."""
-        return self._read("var")  # type: ignore[no-any-return]
+        return self._read("var")
 
     @property
-    def symbols(self) -> NDArray[np.str_]:
+    def symbols(self) -> NDArray[np.object_]:
         """Names of the genes for reading."""
         named = self.genes[keys.SYMBOL] if keys.SYMBOL in self.genes else self.genes.index.to_series()
-        return named.astype(str).to_numpy()
+        return named.astype(str).to_numpy(object)
 
     @cached_property
     def counts(self) -> sp.csr_matrix:
@@ -56,9 +56,9 @@ class EmbeddedCells:
         return sp.csr_matrix(self._read("X"))
 
     @cached_property
-    def sample(self) -> NDArray[np.str_]:
+    def sample(self) -> NDArray[np.object_]:
         """(cells,) section."""
-        return self.obs["sample"].astype(str).to_numpy()
+        return self.obs["sample"].astype(str).to_numpy(object)
 
     @cached_property
     def position_um(self) -> NDArray[np.float64]:
@@ -112,7 +112,7 @@ def keep_columns(job: Job, step: str, columns: dict[str, Any]) -> None:
 def groups_column(group: NDArray[np.int64]) -> pd.Categorical:
     """Return group numbers as the text categories that scanpy expects."""
     names = [str(number) for number in range(int(group.max(initial=-1)) + 1)]
-    return pd.Categorical.from_codes(group.astype(np.int64), names)
+    return pd.Categorical.from_codes(group.tolist(), pd.Index(names))
 
 
 def collect(job: Job) -> str:

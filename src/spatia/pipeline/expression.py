@@ -1,7 +1,7 @@
 """The step that predicts genes of held-out cells: from the image alone, and hidden genes from the others."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -142,7 +142,7 @@ def _ridge(
     test: NDArray[np.int64],
     seed: int,
 ) -> Floats:
-    place = {"positions_um": cells.position_um[train], "sections": cells.sample[train]}
+    place: dict[str, Any] = {"positions_um": cells.position_um[train], "sections": cells.sample[train]}
     return fit_ridge(inputs[train], measured[train], seed=seed, **place).predict(inputs[test])
 
 

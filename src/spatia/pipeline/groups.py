@@ -8,9 +8,11 @@ from scipy.stats import rankdata
 from spatia.extras import require
 from spatia.pipeline.cells import EmbeddedCells, embedded_cells, groups_column, keep_columns
 from spatia.pipeline.steps import Job
+from spatia.plotting.grouping import plot_stability
 from spatia.report.contents import CLUSTER, DOMAIN, write_result
 from spatia.report.schema import GroupsResult, Resolution
 from spatia.tasks.cluster import Clusters, ClusterSettings, cluster
+from spatia.tasks.domains import Domains, domains
 from spatia.tasks.stability import Stability
 
 MARKER_CELLS = 30_000  # of larger slides a sample is ranked
@@ -23,6 +25,7 @@ def cluster_cells(job: Job) -> str:
     require("igraph", "analysis")
     cells = embedded_cells(job)
     found = cluster(cells.embedding(), settings=ClusterSettings(seed=job.settings.seed))
+    _draw_stability(job, found, "clusters")
     keep_columns(job, "cluster", {CLUSTER: groups_column(found.group)})
     result = GroupsResult(
         method="Leiden communities of nearest neighbours",
@@ -50,21 +53,36 @@ def _note(stability: Stability | None) -> str:
     return "No grouping of these cells comes back in other cells: the groups may be arbitrary cuts."
 
 
+def _draw_stability(job: Job, found: Clusters, name: str) -> None:
+    path = job.figures / f"stability-{name}.png"
+    path.unlink(missing_ok=True)
+    if found.stability is not None:
+        plot_stability(found.stability, path)
+
+
+def _coherence(found: Domains) -> str:
+    if found.coherence is None:
+        return ""
+    return (
+        f"{found.coherence.observed:.0%} of a cell's neighbours lie in its own domain; by chance it would be "
+        f"{found.coherence.by_chance:.0%}."
+    )
+
+
 def find_domains(job: Job) -> str:
     """Group the cells by what surrounds them."""
-    from spatia.tasks.domains import domains
-
     require("igraph", "analysis")
     cells = embedded_cells(job)
-    found: Clusters = domains(cells.embedding("X_spatia_niche"), cells.position_um, sections=cells.sample)
+    found = domains(cells.embedding("X_spatia_niche"), cells.position_um, sections=cells.sample)
+    _draw_stability(job, found, "domains")
     keep_columns(job, "domains", {DOMAIN: groups_column(found.group)})
     result = GroupsResult(
-        method="Groups of similar surroundings",
+        method="Leiden communities of similar surroundings",
         embedding="the niche embedding",
         n_groups=found.n_groups,
         resolution=found.resolution,
         tried=_tried(found.stability),
-        note=_note(found.stability),
+        note=f"{_coherence(found)} {_note(found.stability)}".strip(),
     )
     write_result(job.results / "domains.json", result)
     return f"{found.n_groups} domains"

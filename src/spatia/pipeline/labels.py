@@ -7,8 +7,10 @@ import pandas as pd
 
 from spatia import keys
 from spatia.errors import SettingsError
+from spatia.metrics.classification import confusion_table, reliability_curve
 from spatia.pipeline.cells import EmbeddedCells, cell_ids, embedded_cells, keep_columns
 from spatia.pipeline.steps import Job, Skipped, files_seen
+from spatia.plotting.annotation import plot_reliability
 from spatia.report.contents import LABEL, write_result
 from spatia.report.schema import AnnotationResult
 from spatia.tasks.annotate import UNCERTAIN, UNLIKE, AnnotateSettings, Annotation, HeldOut, annotate
@@ -44,6 +46,7 @@ def annotate_cells(job: Job) -> str:
     keep_columns(job, "annotate", columns)
     where = f"column {settings.labels_key!r}" if settings.annotations is None else settings.annotations.name
     write_result(job.results / "annotation.json", _result(found, where, int(pd.notna(labels).sum())))
+    _draw(job, found.held_out)
     return f"{len(found.classes)} labels, held-out accuracy {found.held_out.scores()['accuracy']:.3f}"
 
 
@@ -61,7 +64,7 @@ def read_labels(cells: EmbeddedCells, job: Job) -> pd.Series:
             raise SettingsError(
                 f"--labels-key {key!r}: no such column. The cells have: {', '.join(map(str, cells.obs))}."
             )
-        return cells.obs[key].astype(object).where(cells.obs[key].notna(), None)
+        return cells.obs[key].astype(object)
     try:
         given = pd.read_csv(table, dtype=str)
     except (OSError, ValueError) as error:
@@ -79,18 +82,14 @@ def read_labels(cells: EmbeddedCells, job: Job) -> pd.Series:
             f"{table}: none of its cell ids (first: {given[keys.CELL_ID].iloc[0]!r}) is a cell of the slide "
             f"(first: {own[keys.CELL_ID].iloc[0]!r})."
         )
-    return labels.where(labels.notna(), None)
+    return labels
 
 
 def _result(found: Annotation, source: str, n_labelled: int) -> AnnotationResult:
     held_out = found.held_out
     sure = held_out.calibrated.max(axis=1) >= found.threshold.value
     right = held_out.truth == held_out.predicted
-    place = {name: number for number, name in enumerate(found.classes)}
-    confusion = np.zeros((len(place), len(place)), np.int64)
-    pairs = zip(held_out.truth[sure], held_out.predicted[sure], strict=True)
-    for truth, predicted in pairs:
-        confusion[place[truth], place[predicted]] += 1
+    confusion = confusion_table(held_out.truth[sure], held_out.predicted[sure], list(found.classes))
     scores = held_out.scores()
     unlabelled = np.isin(found.status, (UNCERTAIN, UNLIKE))
     note = f"{unlabelled.sum():,} cells of the slide were left without a label." if unlabelled.any() else ""
@@ -111,7 +110,14 @@ def _result(found: Annotation, source: str, n_labelled: int) -> AnnotationResult
 
 
 def _reliability(held_out: HeldOut) -> tuple[tuple[float, float, int], ...]:
-    stated, right = held_out.calibrated.max(axis=1), held_out.truth == held_out.predicted
-    which = np.minimum((stated * BINS).astype(int), BINS - 1)
-    full = [which == number for number in range(BINS) if (which == number).any()]
-    return tuple((float(stated[rows].mean()), float(right[rows].mean()), int(rows.sum())) for rows in full)
+    curve = reliability_curve(held_out.codes, held_out.calibrated, n_bins=BINS)
+    bins = zip(curve.confidence, curve.accuracy, curve.count, strict=True)
+    return tuple((float(stated), float(right), int(n)) for stated, right, n in bins if n)
+
+
+def _draw(job: Job, held_out: HeldOut) -> None:
+    curves = {
+        "as fitted": reliability_curve(held_out.codes, held_out.raw, n_bins=BINS),
+        "calibrated": reliability_curve(held_out.codes, held_out.calibrated, n_bins=BINS),
+    }
+    plot_reliability(curves, job.figures / "reliability.png")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -50,7 +51,7 @@ def _section_table(section: Section, cells: EmbeddedCells, rows: NDArray[np.int6
     obs = stored.obs()
     obs.index = [f"{section.sample}:{level}{number}" for number in range(n)]
     obs = obs.assign(sample=section.sample)
-    obsm = {keys.SPATIAL: np.asarray(stored.read(f"obsm/{keys.SPATIAL}", 0, n))}
+    obsm: dict[str, Any] = {keys.SPATIAL: np.asarray(stored.read(f"obsm/{keys.SPATIAL}", 0, n))}
     for name in ("X_spatia", f"X_spatia_{level}"):
         obsm[name] = (members @ cells.embedding(name)[rows] / size).astype(np.float32)
     for column in (CLUSTER, DOMAIN):

@@ -1,5 +1,7 @@
 """The step that lets the model draw held-out cells, from their image and from their genes."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,7 +33,7 @@ def reconstruct(job: Job) -> str:
     error = {kind: float(np.abs(guess.astype(np.float32) - real).mean()) for kind, guess in guesses.items()}
     shown = np.unique(np.linspace(0, len(real) - 1, min(len(real), SHOWN_CELLS)).astype(np.int64))
     job.results.mkdir(parents=True, exist_ok=True)
-    pictures = {"real": real[shown], **{kind: one.drawn[shown] for kind, one in drawn.items()}}
+    pictures: dict[str, Any] = {"real": real[shown], **{kind: one.drawn[shown] for kind, one in drawn.items()}}
     np.savez_compressed(job.results / "reconstructions.npz", **pictures)
     result = ReconstructionResult(
         n_cells=len(real),

@@ -105,6 +105,12 @@ def _embedding(folder: RunFolder) -> PageSection:
     return PageSection("embedding", "The embedding", data)
 
 
+def _stability(folder: RunFolder, name: str) -> list[figures.Picture]:
+    alt = f"How well the {name} of random halves of the cells agree, over the resolution, and the chosen resolution."
+    caption = "Chosen where most comes back in other cells; no label was used."
+    return figures.found_pictures(folder, f"figures/stability-{name}.png", alt, caption)
+
+
 def _maps(folder: RunFolder) -> PageSection:
     maps = [
         figures.group_map(folder, CLUSTER, "clusters"),
@@ -116,8 +122,10 @@ def _maps(folder: RunFolder) -> PageSection:
     pictures = figures.several(maps)
     data = {
         "pictures": pictures,
-        "clusters": folder.clusters,
-        "domains": folder.domains,
+        "groups": [
+            (folder.clusters, "Clusters", _stability(folder, "clusters")),
+            (folder.domains, "Domains", _stability(folder, "domains")),
+        ],
         "expression": folder.expression,
     }
     return PageSection("maps", "Maps of the tissue", data, "" if pictures else folder.absence("cluster"))
@@ -182,7 +190,12 @@ def _benchmark(folder: RunFolder, table: BenchmarkTable | None) -> PageSection:
 
 def _annotation(folder: RunFolder) -> PageSection:
     absent = "" if folder.annotation else folder.absence("annotate")
-    return PageSection("annotation", "Labels", {"result": folder.annotation}, absent)
+    alt = "Share of right labels over the stated probability, before and after calibration; the diagonal is right on average."
+    caption = (
+        "On the diagonal, stated probabilities can be believed. Below: how many cells were given which probability."
+    )
+    pictures = figures.found_pictures(folder, "figures/reliability.png", alt, caption) if folder.annotation else []
+    return PageSection("annotation", "Labels", {"result": folder.annotation, "pictures": pictures}, absent)
 
 
 def _unusual(folder: RunFolder) -> PageSection:

@@ -58,6 +58,13 @@ class BenchmarkTable:
         """Say whether a method is an embedding of this package's model."""
         return method.startswith(OURS_PREFIX)
 
+    def left_out_by_reason(self) -> dict[str, list[str]]:
+        """Return the methods left out, by the reason."""
+        found: dict[str, list[str]] = {}
+        for name, why in self.left_out.items():
+            found.setdefault(why, []).append(name)
+        return found
+
     def outcome(self, task: str) -> tuple[str, str]:
         """Return ("won" | "tied" | "lost", name of the best method) of our best embedding on a task."""
         best = max((name for name, key in self.scores if key == task), key=lambda name: self.scores[name, task].mean)
