@@ -67,6 +67,8 @@ class Method:
         One line for `spatia bench --list`.
     image_side, genes_side
         Embeddings of the two modalities alone, for retrieval; None: the method takes no part in it.
+    around, around_expression
+        Embedding of a cell's surroundings without the cell itself, and a decoder of genes from them.
     predictor
         "simple": ridge or logistic regression, as for all. "knn": mean or vote of the 15 nearest training cells.
     expression
@@ -84,6 +86,8 @@ class Method:
     description: str
     image_side: Embed | None = None
     genes_side: Embed | None = None
+    around: Embed | None = None
+    around_expression: Predict | None = None
     predictor: Literal["simple", "knn"] = "simple"
     expression: Predict | None = None
     common_space: bool = False

@@ -19,14 +19,36 @@ def embed_beside_own(problem: Problem) -> NDArray[np.floating]:
     return np.hstack([own, smoothed(own, problem.cells)])
 
 
+def around(problem: Problem) -> NDArray[np.floating]:
+    """Return the mean of the PCA scores over the neighbours alone."""
+    return pca.embed(problem)[problem.cells.neighbours].mean(axis=1)
+
+
+def around_and_near(problem: Problem) -> NDArray[np.floating]:
+    """Return that mean beside the mean over the five nearest."""
+    own = pca.embed(problem)
+    near = problem.cells.neighbours
+    return np.hstack([own[near].mean(axis=1), own[near[:, :5]].mean(axis=1)])
+
+
 def smoothed(values: NDArray[np.floating], cells: BenchCells) -> NDArray[np.floating]:
     """Return the mean of (n, width) over each cell and its 15 nearest neighbours in the same section."""
     return (values + values[cells.neighbours].sum(axis=1)) / (NEIGHBOURS + 1)
 
 
 SMOOTHED_PCA = Method(
-    "pca smoothed", GENES, embed, f"PCA averaged over each cell and its {NEIGHBOURS} neighbours", genes_side=embed
+    "pca smoothed",
+    GENES,
+    embed,
+    f"PCA averaged over each cell and its {NEIGHBOURS} neighbours",
+    genes_side=embed,
+    around=around,
 )
 PCA_BESIDE_SMOOTHED = Method(
-    "pca + pca smoothed", GENES, embed_beside_own, "both, side by side (BANKSY-like)", genes_side=embed_beside_own
+    "pca + pca smoothed",
+    GENES,
+    embed_beside_own,
+    "both, side by side (BANKSY-like)",
+    genes_side=embed_beside_own,
+    around=around_and_near,
 )

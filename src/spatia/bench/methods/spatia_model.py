@@ -4,7 +4,7 @@ One pass over the corpus gives every level of one view; the views and levels are
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method, Modality, Problem
+from spatia.bench.methods.spatia_surroundings import surroundings
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError, SpatiaError
 from spatia.inference.embed import OBSM, embed
@@ -84,6 +85,22 @@ class SpatiaSource:
             self._made[key] = embed_corpus(self.opened(problem), problem.cells.corpus, view, hidden)
         return self._made[key]
 
+    def kept(self, problem: Problem, name: str, make: Callable[[], Parts]) -> Parts:
+        """Return what ``make`` gives for the model of a split; made once."""
+        key = (problem.cells.corpus.corpus_id, problem.split, problem.seed, name)
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def contrast(self, problem: Problem) -> Parts:
+        """Return both sides of the contrastive space."""
+        return self.kept(problem, "contrast", lambda: contrast_spaces(self.opened(problem), problem.cells.corpus))
+
+    def around(self, problem: Problem) -> Parts:
+        """Return what surrounds each cell, itself hidden."""
+        cell = self.parts(problem, GENES)["cell"]
+        return self.kept(problem, "around", lambda: surroundings(self.opened(problem), problem.cells.corpus, cell))
+
 
 def embed_corpus(model: Spatia, corpus: Corpus, view: Collection[str], hidden: Sequence[str]) -> Parts:
     """Embed every cell in its niche and window, as `spatia embed` does.
@@ -133,7 +150,27 @@ class _Contrast:
     side: str
 
     def __call__(self, problem: Problem) -> NDArray[np.floating]:
-        return contrast_spaces(self.source.opened(problem), problem.cells.corpus)[f"contrast {self.side}"]
+        return self.source.contrast(problem)[f"contrast {self.side}"]
+
+
+@dataclass(frozen=True)
+class _Around:
+    """The surroundings of a cell without it."""
+
+    source: SpatiaSource
+
+    def __call__(self, problem: Problem) -> NDArray[np.floating]:
+        return self.source.around(problem)["around"]
+
+
+@dataclass(frozen=True)
+class _AroundDecoder:
+    """The gene head on the surroundings of a cell without it."""
+
+    source: SpatiaSource
+
+    def __call__(self, problem: Problem, genes: NDArray[np.int64]) -> NDArray[np.floating]:
+        return decode(self.source.opened(problem), problem, self.source.around(problem)["fused"], genes)
 
 
 @dataclass(frozen=True)
@@ -143,15 +180,22 @@ class _Decoder:
     source: SpatiaSource
     view: frozenset[Modality]
 
-    @torch.no_grad()
     def __call__(self, problem: Problem, genes: NDArray[np.int64]) -> NDArray[np.floating]:
-        cells, model = problem.cells, self.source.opened(problem)
-        view = self.view if cells.has_images else self.view - IMAGE
-        fused = torch.from_numpy(self.source.parts(problem, view)["fused"])
-        place = {gene: index for index, gene in enumerate(model.vocabulary.genes)}
-        wanted = torch.tensor([place[cells.genes[gene]] for gene in genes])
-        depth = float(np.median(np.asarray(cells.counts[problem.train].sum(axis=1))))
-        return np.log1p(model.log_rates(fused, wanted).exp().numpy() * depth)
+        view = self.view if problem.cells.has_images else self.view - IMAGE
+        fused = self.source.parts(problem, view)["fused"]
+        return decode(self.source.opened(problem), problem, fused, genes)
+
+
+@torch.inference_mode()
+def decode(
+    model: Spatia, problem: Problem, fused: NDArray[np.float32], genes: NDArray[np.int64]
+) -> NDArray[np.floating]:
+    """Return log1p of the counts that the gene head expects at the median depth of training cells, (n, len(genes))."""
+    cells = problem.cells
+    place = {gene: index for index, gene in enumerate(model.vocabulary.genes)}
+    wanted = torch.tensor([place[cells.genes[gene]] for gene in genes])
+    depth = float(np.median(np.asarray(cells.counts[problem.train].sum(axis=1))))
+    return np.log1p(model.log_rates(torch.from_numpy(fused), wanted).exp().numpy() * depth)
 
 
 def spatia_methods(source: SpatiaSource) -> list[Method]:
@@ -171,11 +215,18 @@ def spatia_methods(source: SpatiaSource) -> list[Method]:
                     f"from {sees}{level}",
                     image_side=_Embedding(source, IMAGE, part) if both else None,
                     genes_side=_Embedding(source, GENES, part) if both else None,
+                    around=_Around(source) if view == GENES and part == "fused" else None,
                 )
             )
-        decoder = _Decoder(source, view)
         methods.append(
-            Method(f"{name}{suffix}, decoder", view, None, f"its own gene head, from {sees}", expression=decoder)
+            Method(
+                f"{name}{suffix}, decoder",
+                view,
+                None,
+                f"its own gene head, from {sees}",
+                expression=_Decoder(source, view),
+                around_expression=_AroundDecoder(source) if view == GENES else None,
+            )
         )
     methods.append(
         Method(

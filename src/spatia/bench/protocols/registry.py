@@ -17,6 +17,7 @@ _ALL = (
     values.IMAGE_TO_EXPRESSION,
     values.EXPRESSION_TO_IMAGE,
     values.NEIGHBOURHOOD,
+    values.SURROUNDINGS,
     retrieval.RETRIEVAL,
 )
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}

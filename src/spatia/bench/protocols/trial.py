@@ -109,6 +109,7 @@ class Task:
         Why a data set cannot ask this (None: it can).
     kind
         "embedding": methods with an embedding. "genes": those with a decoder of genes too. "retrieval": those with two sides.
+        "surroundings": those that can embed what is around a cell without it.
     """
 
     name: str
@@ -122,6 +123,8 @@ class Task:
         """Say whether a method takes part."""
         if ("image" in method.reads and not cells.has_images) or (method.measures and cells.morphology is None):
             return False
+        if self.kind == "surroundings":
+            return method.around is not None or method.around_expression is not None
         if self.kind == "retrieval":
             return method.image_side is not None and method.genes_side is not None
         answers = method.embed is not None or (method.expression is not None and self.kind == "genes")

@@ -91,6 +91,17 @@ def neighbourhood(trial: Trial, method: Method) -> list[Score]:
     return [Score("Pearson", score, len(trial.test), len(trial.train))]
 
 
+def surroundings_to_expression(trial: Trial, method: Method) -> list[Score]:
+    """Predict the 50 genes that vary most in a cell from its neighbours alone."""
+    cells, genes = trial.cells, most_variable(trial)
+    y = cells.expression(genes, depth_of=cells.shared_genes).toarray()
+    if method.around_expression is not None:
+        predicted = method.around_expression(trial.problem, genes)[trial.test]
+    else:
+        predicted = _predict(trial, method, trial.embedding(method.around), y)
+    return [Score("Pearson", pearson_per_gene(y[trial.test], predicted).mean, len(trial.test), len(trial.train))]
+
+
 def _no_image(cells: BenchCells) -> str | None:
     return None if cells.has_images else "no image"
 
@@ -126,4 +137,12 @@ NEIGHBOURHOOD = Task(
     BOTH,
     neighbourhood,
     lambda cells: None if cells.data.cell_type else "no cell types are known",
+)
+SURROUNDINGS = Task(
+    "neighbours to expression",
+    "the 50 most variable genes of a cell from its neighbours",
+    GENES,
+    surroundings_to_expression,
+    lambda cells: None,  # noqa: ARG005 - every data set has neighbours
+    kind="surroundings",
 )
