@@ -45,17 +45,18 @@ PROTOCOL = (
 @dataclass(frozen=True)
 class _Asked:
     task: Task
-    title: str
     metric: str
+    title: str
+    measure: str
 
 
 ASKED = (
-    _Asked(values.IMAGE_TO_EXPRESSION, "Genes from the image", "Pearson"),
-    _Asked(values.IMPUTATION, "Hidden genes", "Pearson"),
-    _Asked(values.EXPRESSION_TO_IMAGE, "Morphology from genes", "R2"),
-    _Asked(retrieval.RETRIEVAL, "Find the genes of an image, recall@10", "image→genes"),
-    _Asked(retrieval.RETRIEVAL, "Find the image of genes, recall@10", "genes→image"),
-    _Asked(labels.ANNOTATION, "Labels", "macro-F1"),
+    _Asked(values.IMAGE_TO_EXPRESSION, "Pearson", "Genes from the image", "mean Pearson r"),
+    _Asked(values.IMPUTATION, "Pearson", "Hidden genes", "mean Pearson r"),
+    _Asked(values.EXPRESSION_TO_IMAGE, "R2", "Morphology from genes", "mean R²"),
+    _Asked(retrieval.RETRIEVAL, "image→genes", "Find the genes of an image", "recall@10"),
+    _Asked(retrieval.RETRIEVAL, "genes→image", "Find the image of genes", "recall@10"),
+    _Asked(labels.ANNOTATION, "macro-F1", "Labels", "macro F1"),
 )
 
 
@@ -104,7 +105,7 @@ def _titles(rows: pd.DataFrame) -> tuple[BenchmarkTask, ...]:
     good = rows[rows["status"] == "ok"]
     found = set(zip(good["task"], good["metric"], strict=True))
     return tuple(
-        BenchmarkTask(name=asked.task.name, title=asked.title, metric=asked.metric)
+        BenchmarkTask(name=asked.task.name, metric=asked.metric, title=asked.title, measure=asked.measure)
         for asked in ASKED
         if (asked.task.name, asked.metric) in found
     )

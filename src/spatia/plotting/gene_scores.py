@@ -132,6 +132,8 @@ def _draw_scatter(ax: Axes, one: Scatter) -> None:
         full = [i for i in range(len(edges) - 1) if (which == i).any()]
         centres = [one.predicted[which == i].mean() for i in full]
         ax.plot(centres, [one.measured[which == i].mean() for i in full], color="#d1571f", lw=1.8, marker="o", ms=3)
+    (low, high), (bottom, top) = ax.get_xlim(), ax.get_ylim()
     ax.axline((0, 0), slope=1, color=MUTED, lw=0.8, ls=":")
+    ax.set(xlim=(low, high), ylim=(bottom, top))  # a line would stretch the axes to its point
     title(ax, plain(one.gene, 16))
     ax.tick_params(labelsize=7.5)

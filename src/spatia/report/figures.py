@@ -28,6 +28,7 @@ from spatia.report.tables import BenchmarkTable
 
 MOST_SECTIONS = 6  # drawn; the caption says how many there are
 MOST_DOTS = 60_000  # of a map or UMAP: more would only hide each other
+NONE = "(none)"  # cells without a group
 CSS_PX_PER_PX = 96 / DPI  # a figure is shown at the size it was drawn for, or smaller
 PICTURE_ABOVE_BYTES = 700_000  # larger PNGs are photographs; as JPEG they are a fifth of the size
 
@@ -222,7 +223,7 @@ def benchmark_picture(folder: RunFolder, table: BenchmarkTable) -> Picture:
         dots.append(
             Dots(
                 task.title,
-                task.metric,
+                task.measure,
                 table.methods,
                 [score.mean if score else np.nan for score in scores],
                 [score.spread if score else np.nan for score in scores],
@@ -250,8 +251,10 @@ def unusual_picture(folder: RunFolder) -> Picture | None:
 
 def composition_shares(cells: Cells, of: str, within: str) -> pd.DataFrame:
     """Return the share of each group ``of`` among the cells of each group ``within``; rows sum to 1."""
-    shares = pd.crosstab(cells.obs[within].astype(str), cells.obs[of].astype(str), normalize="index")
-    return shares.reindex(index=cells.categories(within), columns=cells.categories(of), fill_value=0.0)
+    groups = cells.obs[of].astype(object).where(cells.obs[of].notna(), NONE).astype(str)
+    shares = pd.crosstab(cells.obs[within].astype(str), groups, normalize="index")
+    columns = [*cells.categories(of), *([NONE] if (groups == NONE).any() else [])]
+    return shares.reindex(index=cells.categories(within), columns=columns, fill_value=0.0)
 
 
 def several(pictures: Sequence[Picture | None]) -> list[Picture]:

@@ -258,12 +258,20 @@ class ReconstructionResult:
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class BenchmarkTask:
-    """One row of the benchmark: what is asked, and how the answer is judged."""
+    """One column of the benchmark: what is asked, and how the answer is judged; larger is better.
+
+    Attributes
+    ----------
+    name, metric
+        As in the rows.
+    title, measure
+        The same in words.
+    """
 
     name: str
-    title: str
     metric: str
-    higher_is_better: bool = True
+    title: str
+    measure: str
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)

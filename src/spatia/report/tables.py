@@ -34,11 +34,11 @@ class Score:
 
 @dataclass(frozen=True)
 class TaskColumn:
-    """One task and metric of the benchmark."""
+    """One task of the benchmark and what it is measured by, in words."""
 
     key: str
     title: str
-    metric: str
+    measure: str
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def benchmark_table(rows: pd.DataFrame, facts: BenchmarkResult) -> BenchmarkTabl
     >>> from spatia.report.schema import BenchmarkTask
     >>> rows = pd.DataFrame([("a", "s", m, "f1", v, i, "ok", "") for m, vs in {"spatia": (0.5, 0.6), "pca": (0.56, 0.58)}.items()
     ...     for i, v in enumerate(vs)], columns=list(BENCHMARK_COLUMNS))
-    >>> facts = BenchmarkResult(tasks=(BenchmarkTask(name="a", title="A", metric="f1"),), n_seeds=2, protocol="")
+    >>> facts = BenchmarkResult(tasks=(BenchmarkTask(name="a", title="A", metric="f1", measure="F1"),), n_seeds=2, protocol="")
     >>> table = benchmark_table(rows, facts)
     >>> table.score("spatia", "a/f1").place, table.outcome("a/f1")
     ('tied', ('tied', 'pca'))
@@ -94,7 +94,7 @@ def benchmark_table(rows: pd.DataFrame, facts: BenchmarkResult) -> BenchmarkTabl
         if mine.empty:
             continue
         key = f"{task.name}/{task.metric}"
-        tasks.append(TaskColumn(key, task.title, task.metric))
+        tasks.append(TaskColumn(key, task.title, task.measure))
         found = mine.groupby("method")["value"].agg(["mean", "std", "count"])
         best = found["mean"].idxmax()
         for method, (mean, spread, count) in zip(found.index, found.itertuples(index=False), strict=True):

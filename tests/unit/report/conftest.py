@@ -215,9 +215,9 @@ def _write_reconstructions(results: Path, rng: np.random.Generator) -> None:
 
 def _write_benchmark(results: Path, rng: np.random.Generator) -> None:
     tasks = (
-        BenchmarkTask(name="image_to_genes", title="Genes from the image", metric="pearson"),
-        BenchmarkTask(name="imputation", title="Hidden genes", metric="pearson"),
-        BenchmarkTask(name="retrieval", title="Image ↔ genes", metric="recall@10"),
+        BenchmarkTask(name="image_to_genes", title="Genes from the image", metric="pearson", measure="Pearson r"),
+        BenchmarkTask(name="imputation", title="Hidden genes", metric="pearson", measure="Pearson r"),
+        BenchmarkTask(name="retrieval", title="Image ↔ genes", metric="recall@10", measure="recall@10"),
     )
     means = {
         "spatia fused": (0.31, 0.40, 0.22), "spatia genes": (np.nan, 0.41, np.nan), "PCA": (np.nan, 0.44, np.nan),

@@ -7,7 +7,7 @@ import pytest
 from spatia.report.schema import BenchmarkResult, BenchmarkTask
 from spatia.report.tables import BENCHMARK_COLUMNS, benchmark_table
 
-FACTS = BenchmarkResult(tasks=(BenchmarkTask(name="a", title="A", metric="f1"),), n_seeds=3, protocol="")
+FACTS = BenchmarkResult(tasks=(BenchmarkTask(name="a", title="A", metric="f1", measure="F1"),), n_seeds=3, protocol="")
 
 
 def rows(values: dict[str, list[float]], status: str = "ok") -> pd.DataFrame:
