@@ -120,13 +120,13 @@ class SectionEmbedder:
         self._request = request
         source = cells.sources[section]
         self.sample, self.n_cells = source.section.sample, source.section.entry.n_cells
-        width = model.config.width
+        width = model.config.cell_width
         starts = range(0, self.n_cells, BLOCK_CELLS)
         spans = [Span(start, min(start + BLOCK_CELLS, self.n_cells)) for start in starts]
         self.cells = BlockFiles(folder, "cells", spans, width + 1)  # and the out-of-distribution score
         self._windows = _window_groups(source)
         windows = [Span(int(group.first_cell), int(group.last_cell)) for group in self._windows]
-        self.context = BlockFiles(folder, "context", windows, 2 * width)
+        self.context = BlockFiles(folder, "context", windows, model.config.niche_width + model.config.tissue_width)
 
     @torch.inference_mode()
     def embed_cells(self) -> None:
@@ -153,9 +153,9 @@ class SectionEmbedder:
     @torch.inference_mode()
     def read(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
         """Return the finished embeddings of some cells: each of `OUTPUTS`, and ``"ood"`` (rows,)."""
-        width = self.model.config.width
+        width, split = self.model.config.cell_width, self.model.config.niche_width
         cells, context = self.cells.read(rows), self.context.read(rows)
-        cell, niche, tissue = cells[:, :width], context[:, :width], context[:, width:]
+        cell, niche, tissue = cells[:, :width], context[:, :split], context[:, split:]
         device = self.model.device
         fused = self.model.fuse(*(torch.from_numpy(part).to(device) for part in (cell, niche, tissue)))
         return {"cell": cell, "niche": niche, "tissue": tissue, "fused": _host(fused), "ood": cells[:, width]}
@@ -170,7 +170,7 @@ class SectionEmbedder:
 
     def _surroundings(self, batch: TissueBatch) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         rows = batch.cells.row.numpy()
-        cell = torch.from_numpy(self.cells.read(rows)[:, : self.model.config.width]).to(self.model.device)
+        cell = torch.from_numpy(self.cells.read(rows)[:, : self.model.config.cell_width]).to(self.model.device)
         batch = batch.to(self.model.device)
         niches = self.model.encode_niches(batch.niches, cell, use=self._request.use)
         tissues = self.model.encode_tissues(batch, niches.niche)

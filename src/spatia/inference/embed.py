@@ -124,8 +124,12 @@ def _write_zarr(session: Session, path: Path) -> None:
     n_cells = sum(embedder.n_cells for embedder in session.sections)
     root = create_store(path)
     obsm = subgroup(root, "obsm")
+    config = session.model.config
     widths = {
-        name: session.model.config.fused_width if name == "fused" else session.model.config.width for name in OUTPUTS
+        "fused": config.fused_width,
+        "cell": config.cell_width,
+        "niche": config.niche_width,
+        "tissue": config.tissue_width,
     }
     arrays = {name: create_rows(obsm, OBSM[name], (n_cells, widths[name]), np.float32, storage) for name in OUTPUTS}
     spatial = create_rows(obsm, keys.SPATIAL, (n_cells, 2), np.float64, storage)

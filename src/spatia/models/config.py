@@ -13,7 +13,10 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     preset: str = Field("tiny", description="name these sizes go by")
-    width: int = Field(128, ge=32, multiple_of=4, description="features of a token and of an embedding")
+    width: int = Field(128, ge=32, multiple_of=4, description="features of a token")
+    cell_width: int = Field(64, ge=16, description="features of a cell's embedding")
+    niche_width: int = Field(32, ge=8, description="features of a niche's embedding")
+    tissue_width: int = Field(16, ge=4, description="features of the embedding of the tissue around")
     heads: int = Field(4, ge=1)
     ratio: float = Field(3.0, gt=0, description="hidden width of a feed-forward layer, in widths")
     crop_um: float = Field(27.2, gt=0, description="side of a cell's crop, µm")
@@ -62,12 +65,12 @@ class ModelConfig(BaseModel):
     @property
     def summary_width(self) -> int:
         """Features of a cell embedding that start as the linear summary of expression; the others as that of the image."""
-        return round(self.width * self.gene_share)
+        return round(self.cell_width * self.gene_share)
 
     @property
     def fused_width(self) -> int:
         """Features of the fused embedding: cell, niche and tissue side by side."""
-        return 3 * self.width
+        return self.cell_width + self.niche_width + self.tissue_width
 
 
 PRESETS: Final[dict[str, ModelConfig]] = {
@@ -75,6 +78,9 @@ PRESETS: Final[dict[str, ModelConfig]] = {
     "base": ModelConfig(
         preset="base",
         width=384,
+        cell_width=128,
+        niche_width=64,
+        tissue_width=32,
         heads=6,
         ratio=4.0,
         image_layers=8,
@@ -89,10 +95,13 @@ PRESETS: Final[dict[str, ModelConfig]] = {
     "large": ModelConfig(
         preset="large",
         width=768,
+        cell_width=256,
+        niche_width=128,
+        tissue_width=64,
         heads=12,
         ratio=4.0,
-        image_layers=10,
-        gene_layers=3,
+        image_layers=8,
+        gene_layers=2,
         gene_latents=32,
         fusion_layers=2,
         niche_layers=2,

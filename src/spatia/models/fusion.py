@@ -31,9 +31,9 @@ class CellEncoding:
         Which of them are in use.
     """
 
-    cell: Float[Tensor, "rows width"]
-    image: Float[Tensor, "rows width"]
-    genes: Float[Tensor, "rows width"]
+    cell: Float[Tensor, "rows cell"]
+    image: Float[Tensor, "rows cell"]
+    genes: Float[Tensor, "rows cell"]
     image_used: Bool[Tensor, "rows"]
     genes_used: Bool[Tensor, "rows"]
     image_tokens: Float[Tensor, "rows tokens width"]
@@ -43,11 +43,11 @@ class CellEncoding:
 class Readout(nn.Module):
     """A linear summary plus what the tokens add to it: ``z = summary + FF(LN(tokens))``, the second part starting at zero."""
 
-    def __init__(self, width: int, parts: int) -> None:
+    def __init__(self, width: int, parts: int, out_width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(parts * width)
         self.hidden = nn.Linear(parts * width, 2 * width)
-        self.out = nn.Linear(2 * width, width)
+        self.out = nn.Linear(2 * width, out_width)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
@@ -83,8 +83,8 @@ class CellFusion(nn.Module):
 
         self.image_layers, self.gene_layers = layers(), layers()
         self.no_image, self.no_genes = (nn.Parameter(torch.randn(width) * 0.02) for _ in range(2))
-        self.image_readout, self.gene_readout = Readout(width, 1), Readout(width, 1)
-        self.cell_readout = Readout(width, 2)
+        self.image_readout, self.gene_readout = (Readout(width, 1, config.cell_width) for _ in range(2))
+        self.cell_readout = Readout(width, 2, config.cell_width)
 
     def forward(
         self,

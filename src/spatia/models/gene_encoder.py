@@ -17,6 +17,7 @@ from spatia.nn.ragged import columns_in_use
 
 LEAST_SHARE = 0.05  # of the expected counts that must be visible for a depth to be scaled up to the whole panel
 SHRINKAGE = 0.1  # of the summary where few of its genes are visible
+DEPTH_SD = 2.0  # spread of the log depth in the summary; the other features have 1 on average
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class GeneEncoder(nn.Module):
     A token is the gene's embedding plus an encoding of its value, :math:`v = \log(1 + n_g D / d)` with the cell's depth d and the
     training data's median depth D. A few latent tokens read this set, layer after layer (Jaegle et al. 2021): no order, a cost
     linear in the number of genes, and a small one per gene. Beside them runs a linear summary of the visible genes that
-    starts as principal components.
+    starts as principal components; its last feature is the log depth, which tells large cells from
+    small ones and which scaling would take away.
 
     Parameters
     ----------
@@ -71,6 +73,7 @@ class GeneEncoder(nn.Module):
     gene_fraction: Tensor
     gene_mean: Tensor
     depth_scale: Tensor
+    log_depth: Tensor
 
     def __init__(self, config: ModelConfig, n_genes: int, statistics: Statistics) -> None:
         super().__init__()
@@ -78,7 +81,8 @@ class GeneEncoder(nn.Module):
         self.register_buffer("gene_fraction", torch.from_numpy(statistics.gene_fraction).clone())
         self.register_buffer("gene_mean", torch.from_numpy(statistics.gene_mean).clone())
         self.register_buffer("depth_scale", torch.tensor(statistics.depth))
-        self.summary_weight = nn.Parameter(summary_start(statistics, n_genes, config.summary_width))
+        self.register_buffer("log_depth", torch.tensor([statistics.log_depth_mean, statistics.log_depth_sd]))
+        self.summary_weight = nn.Parameter(summary_start(statistics, n_genes, config.summary_width - 1))
         given = config.gene_embedding_width
         self.embedding = nn.Parameter(torch.randn(n_genes, given or width) * 0.02)
         self.embedding_out = nn.Identity() if given is None else nn.Linear(given, width)
@@ -110,15 +114,20 @@ class GeneEncoder(nn.Module):
         return torch.log1p(genes.counts * visible * scale[:, None]), depth
 
     def summarise(
-        self, expression: Float[Tensor, "rows genes"], visible: Bool[Tensor, "rows genes"]
+        self,
+        expression: Float[Tensor, "rows genes"],
+        visible: Bool[Tensor, "rows genes"],
+        depth: Float[Tensor, "rows"],
     ) -> Float[Tensor, "rows summary"]:
-        """Return the linear summary of the visible genes, scaled up for those that are hidden."""
+        """Return the linear summary of the visible genes, scaled up for those that are hidden, and the log depth."""
         weight = self.summary_weight
         shown = visible.to(expression.dtype)
         projected = ((expression - self.gene_mean) * shown) @ weight
         energy = weight.square()
         share = (shown @ energy) / energy.sum(dim=0).clamp(min=1e-12)
-        return projected * (1 + SHRINKAGE) / (share + SHRINKAGE)
+        mean, sd = self.log_depth
+        log_depth = DEPTH_SD * (depth.clamp(min=1).log() - mean) / sd
+        return torch.cat([projected * (1 + SHRINKAGE) / (share + SHRINKAGE), log_depth[:, None]], dim=1)
 
     def forward(self, genes: GeneInput) -> GeneTokens:
         """Encode the visible genes of each cell."""
@@ -137,7 +146,7 @@ class GeneEncoder(nn.Module):
             latents = block(read(latents, context, context_used))
         used = present[:, None].expand(latents.shape[:2]).clone()
         used[:, 0] = True
-        summary = self.summarise(expression, genes.visible) * present[:, None]
+        summary = self.summarise(expression, genes.visible, depth) * present[:, None]
         return GeneTokens(self.norm(latents), used, present, summary, depth)
 
 

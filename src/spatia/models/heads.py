@@ -38,9 +38,9 @@ class GeneHead(nn.Module):
         width = config.fused_width
         # the expression summary, read back through the transposed directions; context starts unread
         start = torch.zeros(n_genes, width)
-        summary = summary_start(statistics, n_genes, config.summary_width)
+        summary = summary_start(statistics, n_genes, config.summary_width - 1)
         scale = summary.square().sum(dim=0).clamp(min=1e-12)
-        start[:, : config.summary_width] = summary / scale
+        start[:, : config.summary_width - 1] = summary / scale
         self.weight = nn.Parameter(start)
         rate = torch.from_numpy(statistics.gene_fraction).clamp(min=1e-7)
         self.bias = nn.Parameter(rate.log())
@@ -80,7 +80,7 @@ class ImageHead(nn.Module):
         width, pixels = config.width, config.patch_px**2
         side = (config.encoder_px or config.crop_px) // config.patch_px
         self.register_buffer("position", grid_sincos(side, width), persistent=False)
-        self.from_embedding = nn.Linear(width, width)
+        self.from_embedding = nn.Linear(config.cell_width, width)
         self.read = CrossBlock(width, config.heads, config.ratio / 2, closed=False)
         self.blocks = nn.ModuleList(
             SelfBlock(width, config.heads, config.ratio / 2) for _ in range(config.decoder_layers - 1)
@@ -92,7 +92,7 @@ class ImageHead(nn.Module):
 
     def forward(
         self,
-        cell: Float[Tensor, "rows width"],
+        cell: Float[Tensor, "rows cell"],
         tokens: Float[Tensor, "rows tokens width"],
         used: Bool[Tensor, "rows tokens"],
     ) -> Float[Tensor, "rows patches channels pixels"]:
@@ -113,12 +113,13 @@ class MorphologyHead(nn.Module):
 
     def __init__(self, config: ModelConfig, n_features: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(config.width)
-        self.bend = FeedForward(config.width, 0.5)
-        self.weight = nn.Parameter(torch.randn(n_features, config.width) * 0.02)
+        width = config.cell_width
+        self.norm = nn.LayerNorm(width)
+        self.bend = FeedForward(width, 1.0)
+        self.weight = nn.Parameter(torch.randn(n_features, width) * 0.02)
         self.bias = nn.Parameter(torch.zeros(n_features))
 
-    def forward(self, cell: Float[Tensor, "rows width"]) -> Float[Tensor, "rows features"]:
+    def forward(self, cell: Float[Tensor, "rows cell"]) -> Float[Tensor, "rows features"]:
         """Return the standardised features."""
         hidden = cell + self.bend(self.norm(cell))
         return hidden @ self.weight.T + self.bias
@@ -130,12 +131,13 @@ class ContrastHead(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.image, self.genes = (
-            nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, config.contrast_width)) for _ in range(2)
+            nn.Sequential(nn.LayerNorm(config.cell_width), nn.Linear(config.cell_width, config.contrast_width))
+            for _ in range(2)
         )
         self.log_temperature = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def forward(
-        self, image: Float[Tensor, "rows width"], genes: Float[Tensor, "rows width"]
+        self, image: Float[Tensor, "rows cell"], genes: Float[Tensor, "rows cell"]
     ) -> tuple[Float[Tensor, "rows contrast"], Float[Tensor, "rows contrast"]]:
         """Return unit vectors of both modalities."""
         sides = self.image(image), self.genes(genes)
@@ -154,12 +156,12 @@ class SectionHead(nn.Module):
     def __init__(self, config: ModelConfig, n_sections: int) -> None:
         super().__init__()
         self.classify = nn.Sequential(
-            nn.LayerNorm(config.width),
-            nn.Linear(config.width, config.width),
+            nn.LayerNorm(config.cell_width),
+            nn.Linear(config.cell_width, config.width),
             nn.GELU(),
             nn.Linear(config.width, n_sections),
         )
 
-    def forward(self, cell: Float[Tensor, "rows width"]) -> Float[Tensor, "rows sections"]:
+    def forward(self, cell: Float[Tensor, "rows cell"]) -> Float[Tensor, "rows sections"]:
         """Return the logits of each section."""
         return self.classify(reverse_gradient(cell))

@@ -20,6 +20,9 @@ from spatia.nn.positions import grid_sincos
 
 FIRST_PATCH = 2  # tokens before the patches: the readout, and the measured morphology
 STANDARD_UM_PER_PX = 0.425
+SUMMARY_SD = (
+    0.5  # spread of an image feature in the summary, relative to one of expression: stains vary for many reasons
+)
 FEATURE_LIMIT = 6.0  # standard deviations: a mis-segmented cell of ten times the area must not drown the others
 
 
@@ -112,11 +115,11 @@ class ImageEncoder(nn.Module):
     def _take_statistics(self, config: ModelConfig, n_features: int, statistics: Statistics) -> None:
         for name in ("channel_mean", "channel_sd", "feature_mean", "feature_sd"):
             self.register_buffer(name, torch.from_numpy(getattr(statistics, name)).clone())
-        summary = torch.zeros(n_features, config.width - config.summary_width)
+        summary = torch.zeros(n_features, config.cell_width - config.summary_width)
         k = min(statistics.feature_directions.shape[1], summary.shape[1])
-        if k:  # total variance 1 per summary feature, as that of the expression summary
+        if k:
             total = float((statistics.feature_spread[:k] ** 2).sum())
-            scale = math.sqrt(summary.shape[1] / max(total, 1e-6))
+            scale = SUMMARY_SD * math.sqrt(summary.shape[1] / max(total, 1e-6))
             summary[:, :k] = torch.from_numpy(statistics.feature_directions[:, :k]) * scale
         self.summary_weight = nn.Parameter(summary)
 

@@ -39,7 +39,7 @@ class NicheInput:
         Pictures of the niches over the model's channels, or None.
     """
 
-    cell: Float[Tensor, "cells width"]
+    cell: Float[Tensor, "cells cell"]
     cell_shown: Bool[Tensor, "cells"]
     cell_position_um: Float[Tensor, "cells 2"]
     niche_position_um: Float[Tensor, "niches 2"]
@@ -62,8 +62,22 @@ class NicheEncoding:
         One embedding per member: what surrounds it in this niche.
     """
 
-    niche: Float[Tensor, "niches width"]
-    member: Float[Tensor, "members width"]
+    niche: Float[Tensor, "niches niche"]
+    member: Float[Tensor, "members niche"]
+
+
+def level_summary(width: int, out_width: int, gene_share: float) -> nn.Linear:
+    """Return a linear map to a coarser level that starts by taking the leading features of the finer one.
+
+    Both levels have the layout of a cell embedding: leading directions of expression, its depth, leading directions of the image.
+    """
+    genes, out_genes = round(width * gene_share), round(out_width * gene_share)
+    taken = [*range(out_genes - 1), genes - 1, *range(genes, genes + out_width - out_genes)]
+    summary = nn.Linear(width, out_width, bias=False)
+    with torch.no_grad():
+        summary.weight.zero_()
+        summary.weight[torch.arange(out_width), torch.tensor(taken)] = 1.0
+    return summary
 
 
 class NicheTransformer(nn.Module):
@@ -89,7 +103,8 @@ class NicheTransformer(nn.Module):
         self.patch_px = config.niche_patch_px
         self.register_buffer("position", grid_sincos(config.niche_px // self.patch_px, width), persistent=False)
         self.patch_weight = nn.Parameter((torch.randn(pixels, width) / math.sqrt(pixels)).repeat(n_channels, 1, 1))
-        self.cell_in = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
+        self.cell_in = nn.Sequential(nn.LayerNorm(config.cell_width), nn.Linear(config.cell_width, width))
+        self.summary = level_summary(config.cell_width, config.niche_width, config.gene_share)
         self.place = nn.Linear(4 * WAVES + 1, width)
         self.query = nn.Parameter(torch.randn(width) * 0.02)
         self.centre = nn.Parameter(torch.randn(width) * 0.02)
@@ -97,7 +112,7 @@ class NicheTransformer(nn.Module):
         self.blocks = nn.ModuleList(
             SelfBlock(width, config.heads, config.ratio / 2) for _ in range(config.niche_layers)
         )
-        self.readout, self.member_readout = Readout(width, 1), Readout(width, 1)
+        self.readout, self.member_readout = (Readout(width, 1, config.niche_width) for _ in range(2))
 
     def forward(self, niches: NicheInput) -> NicheEncoding:
         """Encode niches and their members."""
@@ -118,7 +133,7 @@ class NicheTransformer(nn.Module):
         hidden, all_used = torch.cat(parts, dim=1), torch.cat(used, dim=1)
         for block in self.blocks:
             hidden = block(hidden, all_used)
-        mean = mean_of_used(niches.cell[cell], shown)
+        mean = self.summary(mean_of_used(niches.cell[cell], shown))
         members = hidden[:, 1 : 1 + at.used.shape[1]][at.used]
         own_niche = torch.repeat_interleave(torch.arange(len(mean), device=mean.device), niches.offsets.diff())
         return NicheEncoding(self.readout(mean, hidden[:, 0]), self.member_readout(mean[own_niche], members))

@@ -36,7 +36,7 @@ class Reference(nn.Module):
         self.register_buffer("limit", torch.ones(len(VIEWS)))
 
     @torch.no_grad()
-    def fit(self, view: Collection[str], cells: Float[Tensor, "rows width"]) -> None:
+    def fit(self, view: Collection[str], cells: Float[Tensor, "rows cell"]) -> None:
         """Take mean, spread and limit from the embeddings of training cells."""
         at, cells = _view(view), cells.double()
         mean = cells.mean(dim=0)
@@ -48,7 +48,7 @@ class Reference(nn.Module):
         self.limit[at] = 1.0
         self.limit[at] = self.score(view, cells.float()).quantile(0.99).clamp(min=1e-6)
 
-    def score(self, view: Collection[str], cells: Float[Tensor, "rows width"]) -> Float[Tensor, "rows"]:
+    def score(self, view: Collection[str], cells: Float[Tensor, "rows cell"]) -> Float[Tensor, "rows"]:
         """Return the distance of each cell; 1 is what 99 % of the training cells stay below."""
         at = _view(view)
         offset = cells - self.mean[at]

@@ -3,7 +3,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -40,34 +40,43 @@ class CellContext:
     """
 
     cell: Int64[Tensor, "some"]
-    niche: Float[Tensor, "some width"]
-    tissue: Float[Tensor, "some width"]
+    niche: Float[Tensor, "some niche"]
+    tissue: Float[Tensor, "some tissue"]
 
 
 class LevelFusion(nn.Module):
-    r"""The fused embedding: cell, niche and tissue side by side, each through a gate that starts open.
+    r"""The fused embedding: cell, niche and tissue side by side, each through a gate that starts at a fixed share.
 
-    .. math:: z = [\,g_c \odot z_{cell},\; g_n \odot z_{niche},\; g_t \odot z_{tissue}\,], \quad g = 2\,\sigma(W\,\mathrm{LN}[z_{cell}, z_{niche}, z_{tissue}])
+    .. math:: z = [\,g_c \odot z_{cell},\; g_n \odot z_{niche},\; g_t \odot z_{tissue}\,]
+    .. math:: g = \sigma(W\,\mathrm{LN}[z_{cell}, z_{niche}, z_{tissue}] + b)
 
-    Side by side rather than summed: a linear probe can then weigh the levels itself.
+    Side by side rather than summed: a linear probe can then weigh the levels itself. Distances between fused embeddings are
+    mostly those between cells, as surroundings start with the smaller shares of `START`.
     """
+
+    START: ClassVar[tuple[float, float, float]] = (0.9, 0.4, 0.2)  # of cell, niche and tissue
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(config.fused_width)
         self.gate = nn.Linear(config.fused_width, config.fused_width)
         nn.init.zeros_(self.gate.weight)
-        nn.init.zeros_(self.gate.bias)
+        with torch.no_grad():
+            self.gate.bias.copy_(torch.tensor(self.START).logit().repeat_interleave(_widths(config)))
 
     def forward(
         self,
-        cell: Float[Tensor, "rows width"],
-        niche: Float[Tensor, "rows width"],
-        tissue: Float[Tensor, "rows width"],
+        cell: Float[Tensor, "rows cell"],
+        niche: Float[Tensor, "rows niche"],
+        tissue: Float[Tensor, "rows tissue"],
     ) -> Float[Tensor, "rows fused"]:
         """Return the fused embedding."""
         levels = torch.cat([cell, niche, tissue], dim=1)
-        return levels * 2 * torch.sigmoid(self.gate(self.norm(levels)))
+        return levels * torch.sigmoid(self.gate(self.norm(levels)))
+
+
+def _widths(config: ModelConfig) -> Tensor:
+    return torch.tensor([config.cell_width, config.niche_width, config.tissue_width])
 
 
 class Spatia(nn.Module):
@@ -98,7 +107,7 @@ class Spatia(nn.Module):
         self.image_head = ImageHead(config, n_channels)
         self.morphology_head = MorphologyHead(config, n_features)
         self.contrast_head = ContrastHead(config)
-        self.reference = Reference(config.width)
+        self.reference = Reference(config.cell_width)
 
     @property
     def device(self) -> torch.device:
@@ -169,7 +178,7 @@ class Spatia(nn.Module):
     def encode_niches(
         self,
         batch: NicheBatch,
-        cell: Float[Tensor, "cells width"],
+        cell: Float[Tensor, "cells cell"],
         *,
         cell_shown: Bool[Tensor, "cells"] | None = None,
         use: Collection[str] = MODALITIES,
@@ -194,7 +203,7 @@ class Spatia(nn.Module):
     def encode_tissues(
         self,
         batch: TissueBatch,
-        niche: Float[Tensor, "niches width"],
+        niche: Float[Tensor, "niches niche"],
         *,
         niche_shown: Bool[Tensor, "niches"] | None = None,
     ) -> TissueEncoding:
@@ -221,19 +230,19 @@ class Spatia(nn.Module):
 
     def fuse(
         self,
-        cell: Float[Tensor, "rows width"],
-        niche: Float[Tensor, "rows width"],
-        tissue: Float[Tensor, "rows width"],
+        cell: Float[Tensor, "rows cell"],
+        niche: Float[Tensor, "rows niche"],
+        tissue: Float[Tensor, "rows tissue"],
     ) -> Float[Tensor, "rows fused"]:
         """Return the fused embedding of cells."""
         return self.level_fusion(cell, niche, tissue)
 
     # --- what is predicted
 
-    def without_context(self, cell: Float[Tensor, "rows width"]) -> Float[Tensor, "rows fused"]:
-        """Return the fused embedding of cells whose surroundings are not known."""
-        blank = torch.zeros_like(cell)
-        return self.fuse(cell, blank, blank)
+    def without_context(self, cell: Float[Tensor, "rows cell"]) -> Float[Tensor, "rows fused"]:
+        """Return the fused embedding of cells whose surroundings are not known; no gate has learned to judge those."""
+        around = cell.new_zeros(len(cell), self.config.niche_width + self.config.tissue_width)
+        return torch.cat([cell * LevelFusion.START[0], around], dim=1)
 
     def log_rates(
         self, embedding: Float[Tensor, "rows fused"], genes: Int64[Tensor, "some"] | None = None
@@ -256,7 +265,7 @@ class Spatia(nn.Module):
     # --- what is absent, and what does not fit
 
     def _no_image(self, rows: int) -> ImageTokens:
-        width, summary = self.config.width, self.config.width - self.config.summary_width
+        width, summary = self.config.width, self.config.cell_width - self.config.summary_width
         blank = self.level_fusion.gate.weight.new_zeros(rows, 1, width)
         used = torch.ones(rows, 1, dtype=torch.bool, device=blank.device)
         return ImageTokens(blank, used, ~used[:, 0], blank.new_zeros(rows, summary))

@@ -18,6 +18,8 @@ class Statistics:
     ----------
     depth
         Median counts of a cell.
+    log_depth_mean, log_depth_sd
+        Of the log of a cell's counts.
     gene_fraction
         (genes,) mean share of each gene in a cell's counts; sums to 1.
     gene_mean
@@ -39,6 +41,8 @@ class Statistics:
     """
 
     depth: float
+    log_depth_mean: float
+    log_depth_sd: float
     gene_fraction: NDArray[np.float32]
     gene_mean: NDArray[np.float32]
     gene_directions: NDArray[np.float32]
@@ -60,6 +64,8 @@ class Statistics:
 
         return cls(
             depth=1.0,
+            log_depth_mean=0.0,
+            log_depth_sd=1.0,
             gene_fraction=np.full(n_genes, 1 / max(1, n_genes), np.float32),
             gene_mean=zeros(n_genes),
             gene_directions=zeros(n_genes, 0),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from spatia.models.config import ModelConfig
 from spatia.models.fusion import Readout
+from spatia.models.niche import level_summary
 from spatia.nn.attention import SetBlock
 from spatia.nn.positions import fourier_um
 from spatia.nn.ragged import mean_of_used, pad
@@ -33,7 +34,7 @@ class TissueInput:
         Niches of window i: ``[offsets[i], offsets[i + 1])``.
     """
 
-    niche: Float[Tensor, "niches width"]
+    niche: Float[Tensor, "niches niche"]
     niche_shown: Bool[Tensor, "niches"]
     niche_position_um: Float[Tensor, "niches 2"]
     window_position_um: Float[Tensor, "windows 2"]
@@ -52,8 +53,8 @@ class TissueEncoding:
         One embedding per niche: the tissue it lies in, as seen from there.
     """
 
-    tissue: Float[Tensor, "windows width"]
-    niche: Float[Tensor, "niches width"]
+    tissue: Float[Tensor, "windows tissue"]
+    niche: Float[Tensor, "niches tissue"]
 
 
 class TissueTransformer(nn.Module):
@@ -71,14 +72,15 @@ class TissueTransformer(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width = config.width
-        self.niche_in = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width))
+        self.niche_in = nn.Sequential(nn.LayerNorm(config.niche_width), nn.Linear(config.niche_width, width))
+        self.summary = level_summary(config.niche_width, config.tissue_width, config.gene_share)
         self.place = nn.Linear(4 * WAVES + 1, width)
         self.query = nn.Parameter(torch.randn(width) * 0.02)
         self.hidden_niche = nn.Parameter(torch.randn(width) * 0.02)
         self.blocks = nn.ModuleList(
             SetBlock(width, config.heads, config.ratio / 2, config.tissue_latents) for _ in range(config.tissue_layers)
         )
-        self.readout, self.niche_readout = Readout(width, 1), Readout(width, 1)
+        self.readout, self.niche_readout = (Readout(width, 1, config.tissue_width) for _ in range(2))
 
     def forward(self, windows: TissueInput) -> TissueEncoding:
         """Encode windows and, back from them, their niches."""
@@ -91,7 +93,7 @@ class TissueTransformer(nn.Module):
         used = torch.cat([torch.ones_like(at.used[:, :1]), at.used], dim=1)
         for block in self.blocks:
             hidden = block(hidden, used)
-        mean = mean_of_used(windows.niche[at.index], shown)
+        mean = self.summary(mean_of_used(windows.niche[at.index], shown))
         own_window = torch.repeat_interleave(torch.arange(len(mean), device=mean.device), windows.offsets.diff())
         niches = hidden[:, 1:][at.used]
         return TissueEncoding(self.readout(mean, hidden[:, 0]), self.niche_readout(mean[own_window], niches))

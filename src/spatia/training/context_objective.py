@@ -43,7 +43,8 @@ class ContextObjective(nn.Module):
         self.settings = settings
         # what is known of the cells, in turn from epoch to epoch
         self.views = [view for view in VIEWS if "image" not in view or model.vocabulary.channels]
-        self._embeddings = [RowFile(n, len(VIEWS) * model.config.width) for n in n_cells]
+        self.block_head = nn.Linear(model.config.tissue_width, model.config.cell_width)
+        self._embeddings = [RowFile(n, len(VIEWS) * model.config.cell_width) for n in n_cells]
 
     def embedding(self, batch: TissueBatch) -> Float[Tensor, "cells fused"]:
         """Return what is watched for collapse: the fused embedding of whole cells."""
@@ -71,14 +72,14 @@ class ContextObjective(nn.Module):
             told = shown & torch.tensor("genes" in view, device=shown.device)
             terms["niche"] = self._genes(batch.cells, context.cell, fused, told, epoch)
         if self.settings.weights.tissue:
-            terms["tissue"] = self._tissue(batch, known[:, 0], tissues.niche, ~niche_shown)
+            terms["tissue"] = self._tissue(batch, known[:, 0], self.block_head(tissues.niche), ~niche_shown)
         return terms
 
     @torch.no_grad()
-    def _cells(self, cells: CellBatch) -> Float[Tensor, "cells views width"]:
+    def _cells(self, cells: CellBatch) -> Float[Tensor, "cells views cell"]:
         """Return the embedding of each cell from both modalities, the image alone and the genes alone."""
         section, row = cells.section.cpu().numpy(), cells.row.cpu().numpy()
-        width = self.model.config.width
+        width = self.model.config.cell_width
         found = torch.empty(len(cells), len(VIEWS), width)
         for index in set(section.tolist()):
             at = (section == index).nonzero()[0]

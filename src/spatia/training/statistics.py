@@ -120,6 +120,13 @@ class _Moments:
         return float(np.median(np.concatenate(self.depths))) if self.n_counted else 1.0
 
     @property
+    def log_depth(self) -> tuple[float, float]:
+        if not self.n_counted:
+            return 0.0, 1.0
+        logs = np.log(np.concatenate(self.depths).astype(np.float64))
+        return float(logs.mean()), max(float(logs.std()), LEAST_SD)
+
+    @property
     def fraction(self) -> NDArray[np.float32]:
         share = self.share_sum / np.maximum(self.share_n, 1)
         # a gene that no training cell shows is rare, not impossible
@@ -200,11 +207,11 @@ class _Directions:
         rough = np.log1p((self.fraction * self.depth).astype(np.float64))
         offset = (mean - rough)[self.genes]
         covariance = self.gene_products / np.maximum(self.gene_pairs, 1) - np.outer(offset, offset)
-        inner, gene_spread = _principal(covariance, config.summary_width)
+        inner, gene_spread = _principal(covariance, config.summary_width - 1)
         directions = np.zeros((len(mean), inner.shape[1]))
         directions[self.genes] = inner
         features, feature_spread = _principal(
-            self.feature_products / max(1, self.n_features_seen), config.width - config.summary_width
+            self.feature_products / max(1, self.n_features_seen), config.cell_width - config.summary_width
         )
         # excess variance (1 + 1/θ's slope) by moments: Σ((n − μ)² − μ) = Σ μ²/θ
         dispersion = self.count_mean / np.maximum(self.count_excess, 1e-9)
@@ -215,6 +222,8 @@ class _Directions:
 
         return Statistics(
             depth=self.depth,
+            log_depth_mean=self.moments.log_depth[0],
+            log_depth_sd=self.moments.log_depth[1],
             gene_fraction=self.fraction,
             gene_mean=small(mean),
             gene_directions=small(directions),
