@@ -30,6 +30,7 @@ from spatia.io.findings import Finding, Report
 from spatia.io.memory import give_back
 from spatia.io.read import read_slide
 from spatia.io.source import Source
+from spatia.io.stain import hold_stain
 
 Floats = NDArray[np.float64]
 TYPICAL_DIAMETER_UM = 10.0  # where a slide has neither outlines nor labels
@@ -138,10 +139,11 @@ def _check_space(slide: SpatialData, source: Source, settings: CheckSettings) ->
         usable = diameter if 1.0 < diameter < 40.0 else TYPICAL_DIAMETER_UM  # beyond: refused above, NaN: unknown
         if "bin_um" in slide_info(slide).details:  # bins tile the tissue: no stain lies beside them
             return [*findings, _bins_finding()]
+        stain = hold_stain(pyramid, settings.alignment.grid_um)
         with ThreadPoolExecutor(2) as pool:
-            drift = pool.submit(drift_findings, pyramid, position, usable, settings.alignment)
+            drift = pool.submit(drift_findings, stain, position, usable, settings.alignment)
             findings += alignment_findings(
-                pyramid, position, rows=window, surveys=surveys, diameter_um=usable, settings=settings.alignment
+                stain, position, rows=window, surveys=surveys, diameter_um=usable, settings=settings.alignment
             )
             findings += drift.result()
     return findings

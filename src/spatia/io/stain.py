@@ -1,8 +1,9 @@
 """The nuclear stain of a slide, read in a window at a coarse grid, whatever the size of the image."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import dask.array as da
 import numpy as np
 from dask import threaded
 from numpy.typing import NDArray
@@ -99,6 +100,23 @@ def is_brightfield(pixels: NDArray[np.float32], valid: NDArray[np.bool_]) -> boo
     """Return True where an RGB window (3, y, x) is lighter than middle grey: H&E rather than a fluorescence composite."""
     seen = pixels[:, valid]
     return bool(seen.size and np.percentile(seen, 75) > 127.0 * (np.float32(257.0) if seen.max() > 255 else 1.0))
+
+
+def hold_stain(pyramid: Pyramid, grid_um: float, most_px: int = 16_000_000) -> Pyramid:
+    """Return the nuclear stain alone, its level for ``grid_um`` decoded where it is small enough to hold.
+
+    Alignment is judged in several windows; on a small slide they share most tiles, which are then decoded once.
+    """
+    channel, level = stain_channel(pyramid), _level_for(pyramid, grid_um)
+    picked = slice(None) if channel is None else slice(k := pyramid.channels.index(channel), k + 1)
+    levels = {id(one): one.pixels[picked] for one in pyramid.levels}
+    if levels[id(level)].size <= most_px:
+        with reading("the image"):
+            pixels = levels[id(level)].compute(scheduler=threaded.get, num_workers=2)
+        levels[id(level)] = da.from_array(pixels, chunks=pixels.shape, name=False)
+    channels = pyramid.channels if channel is None else (channel,)
+    held = tuple(replace(one, pixels=levels[id(one)]) for one in pyramid.levels)
+    return replace(pyramid, levels=held, channels=channels)
 
 
 def draw_mask(rings: Sequence[Floats], stain: Stain) -> NDArray[np.bool_]:
