@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,6 +28,7 @@ from spatia import keys
 from spatia.corpus.canvas import plan_canvas
 from spatia.corpus.settings import BuildSettings
 from spatia.io.border import slide_outlines, slide_pyramid, slide_table
+from spatia.io.lazy import compute_here
 from spatia.io.read import read_slide
 from spatia.io.source import Source
 from spatia.simulate.settings import SimulationSettings
@@ -35,25 +37,29 @@ from spatia.simulate.slide import simulate
 NAIVE_CELLS = 1_000  # cut by the naive way; the rest is extrapolated, and the table says so
 
 _BUILD = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 from spatia.corpus import build as module
 from spatia.corpus import build_section
 from spatia.corpus.scheduling import Scheduler
 from spatia.io.source import Source
 phases = {}
+def peak_mb():  # not ru_maxrss: a process inherits that of the one it was forked from
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1000
 run = Scheduler.run
 def timed(self, description, calls, unit):
-    started = time.perf_counter()
+    started = time.perf_counter(), time.process_time()
     out = run(self, description, calls, unit)
-    phases[description.split(": ")[1]] = time.perf_counter() - started
+    phases[description.split(": ")[1]] = [time.perf_counter() - started[0], time.process_time() - started[1]]
     return out
 Scheduler.run = timed
-started = time.perf_counter()
+started = time.perf_counter(), time.process_time()
 result = module.build([Source("s", Path(sys.argv[1]))], Path(sys.argv[2]))
 assert result.exit_code == 0, result
-print(json.dumps({"seconds": time.perf_counter() - started, "phases": phases, "cells": result.sections[0].n_cells,
-                  "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000}))
+print(json.dumps({"seconds": time.perf_counter() - started[0], "cpu": time.process_time() - started[1],
+                  "phases": phases, "cells": result.sections[0].n_cells,
+                  "peak_mb": peak_mb()}))
 """
 
 
@@ -65,11 +71,21 @@ def build_in_process_of_its_own(slide: Path, out: Path) -> dict:
     return json.loads(finished.stdout.splitlines()[-1])
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Return the seconds a call takes."""
-    started = time.perf_counter()
+def timed(work: Callable[[], object]) -> "Time":
+    """Return the seconds a call takes, and those of processor it uses (on a busy machine only these compare)."""
+    started = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - started
+    return Time(time.perf_counter() - started[0], time.process_time() - started[1])
+
+
+class Time(NamedTuple):
+    """Seconds on the clock, and seconds of processor over all threads."""
+
+    clock: float
+    cpu: float
+
+    def plus(self, other: "Time") -> "Time":
+        return Time(self.clock + other.clock, self.cpu + other.cpu)
 
 
 def decode_level(slide: Path, level: int) -> None:
@@ -77,46 +93,46 @@ def decode_level(slide: Path, level: int) -> None:
     pixels = slide_pyramid(read_slide(Source("s", slide))).levels[level].pixels
     blocks = [pixels.blocks[index] for index in np.ndindex(*pixels.numblocks)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda block: block.compute(scheduler="synchronous").sum(), blocks))
+        list(pool.map(lambda block: compute_here(block).sum(), blocks))
 
 
 def read_tables(slide: Path) -> None:
     """Read counts and outlines once, block after block."""
     opened = read_slide(Source("s", slide))
     for block in slide_table(opened).X.blocks:
-        block.compute(scheduler="synchronous")
+        compute_here(block)
     for name in (keys.CELL_OUTLINES, keys.NUCLEUS_OUTLINES):
         vertices = slide_outlines(opened, name)
         for part in () if vertices is None else vertices.partitions:
-            part.compute(scheduler="synchronous")
+            compute_here(part)
 
 
-def naive(slide: Path, folder: Path) -> tuple[float, float, int, int]:
-    """Return seconds to load, seconds a cell, bytes a cell on disk, and peak bytes held."""
+def naive(slide: Path, folder: Path) -> tuple[Time, Time, int, int]:
+    """Return time to load, time for ``NAIVE_CELLS`` cells, bytes a cell on disk, and peak bytes held."""
     import lmdb
     from skimage.transform import resize
 
     opened = read_slide(Source("s", slide))
     pixels = slide_pyramid(opened).levels[0].pixels
-    started = time.perf_counter()
+    started = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        rows = list(pool.map(lambda i: pixels[:, i].compute(scheduler="synchronous"), _bands(pixels.shape[1])))
+        rows = list(pool.map(lambda i: compute_here(pixels[:, i]), _bands(pixels.shape[1])))
     image = np.concatenate(rows, axis=1)
-    load_s = time.perf_counter() - started
+    load = Time(time.perf_counter() - started[0], time.process_time() - started[1])
     um_per_px = slide_pyramid(opened).levels[0].um_per_px[0]
     half = round(13.6 / um_per_px)
     centre = np.rint(np.asarray(slide_table(opened).obsm[keys.SPATIAL][:NAIVE_CELLS]) / um_per_px).astype(int)
     padded = np.pad(image, ((0, 0), (half, half), (half, half)))
     environment = lmdb.open(str(folder), map_size=2**36)
-    started = time.perf_counter()
+    started = time.perf_counter(), time.process_time()
     with environment.begin(write=True) as transaction:
         for number, (x, y) in enumerate(centre):
             crop = padded[:, y : y + 2 * half, x : x + 2 * half]
             crop = resize(crop, (len(crop), 256, 256), preserve_range=True, anti_aliasing=True)
             transaction.put(str(number).encode(), crop.astype(np.uint8).tobytes())
-    cut_s = (time.perf_counter() - started) / len(centre)
+    cut = Time(time.perf_counter() - started[0], time.process_time() - started[1])
     environment.close()
-    return load_s, cut_s, pixels.shape[0] * 256 * 256, image.nbytes
+    return load, cut, pixels.shape[0] * 256 * 256, image.nbytes
 
 
 def _bands(height: int, band: int = 1024) -> list[slice]:
@@ -136,28 +152,41 @@ def compare_times(n_cells: int, codec: str, um_per_px: float) -> None:
         simulate(slide, SimulationSettings(n_cells=n_cells, codec=codec, um_per_px=um_per_px, transcripts=False))
         pyramid = slide_pyramid(read_slide(Source("s", slide)))
         plan = plan_canvas(pyramid, BuildSettings().cell.um_per_px)
-        decode_s, tables_s = timed(lambda: decode_level(slide, plan.level)), timed(lambda: read_tables(slide))
-        whole_s = timed(lambda: decode_level(slide, 0)) if plan.level else decode_s
+        decode, tables = timed(lambda: decode_level(slide, plan.level)), timed(lambda: read_tables(slide))
+        whole = timed(lambda: decode_level(slide, 0)) if plan.level else decode
         built = build_in_process_of_its_own(slide, folder / "corpus")
-        load_s, cut_s, raw, held = naive(slide, folder / "lmdb")
-        naive_s = load_s + n_cells * cut_s
-        floor_s = decode_s + tables_s
+        load, cut, raw, held = naive(slide, folder / "lmdb")
+        share = n_cells / NAIVE_CELLS
+        naive_time = load.plus(Time(cut.clock * share, cut.cpu * share))
+        floor, build = decode.plus(tables), Time(built["seconds"], built["cpu"])
         size = bytes_below(folder / "corpus") / n_cells
     shape = "x".join(map(str, pyramid.levels[0].pixels.shape))
     print(f"slide: {n_cells:,} cells, image {shape} uint16 at {um_per_px} µm/px, {codec}; {os.cpu_count()} cores")
     rows = [
-        (f"floor: decode level {plan.level} once + read the tables", floor_s, f"{decode_s:.1f} s + {tables_s:.1f} s"),
-        ("floor with level 0: decode the whole image once + tables", whole_s + tables_s, ""),
-        ("spatia build", built["seconds"], ", ".join(f"{k} {v:.1f} s" for k, v in built["phases"].items())),
-        (f"naive way ({NAIVE_CELLS:,} cells cut, rest extrapolated)", naive_s, f"holds {held / 1e6:,.0f} MB of image"),
+        (
+            f"floor: decode level {plan.level} once + read the tables",
+            floor,
+            f"{decode.clock:.1f} + {tables.clock:.1f} s",
+        ),
+        ("floor with level 0: decode the whole image once + tables", whole.plus(tables), ""),
+        ("spatia build", build, ", ".join(f"{k} {v[0]:.1f} s ({v[1]:.1f})" for k, v in built["phases"].items())),
+        (
+            f"naive way ({NAIVE_CELLS:,} cells cut, rest extrapolated)",
+            naive_time,
+            f"holds {held / 1e6:,.0f} MB of image",
+        ),
     ]
-    for what, seconds, remark in rows:
+    for what, taken, remark in rows:
         print(
-            f"{what:58} {seconds:8.1f} s  {seconds / floor_s:6.2f} x floor  {n_cells / seconds:9,.0f} cells/s  {remark}"
+            f"{what:58} {taken.clock:8.1f} s ({taken.cpu:6.1f} s of processor)  {taken.clock / floor.clock:6.2f} x floor "
+            f"({taken.cpu / floor.cpu:6.2f})  {n_cells / taken.clock:9,.0f} cells/s  {remark}"
         )
-    print(f"build / floor with level 0: {built['seconds'] / (whole_s + tables_s):.2f}")
+    whole = whole.plus(tables)
+    print(f"build / floor with level 0: {build.clock / whole.clock:.2f} ({build.cpu / whole.cpu:.2f} by processor)")
+    cutting = Time(*built["phases"]["cutting"])
     print(
-        f"cutting alone (crops, masks, features, niches, windows): {n_cells / built['phases']['cutting']:,.0f} cells/s"
+        f"cutting alone (crops, masks, features, niches, windows): {n_cells / cutting.clock:,.0f} cells/s; "
+        f"{n_cells / cutting.cpu:,.0f} a second of processor"
     )
     print(f"peak memory of the build: {built['peak_mb']:,.0f} MB")
     print(f"on disk: {size:,.0f} bytes a cell; raw 256² crops: {raw:,} bytes a cell ({raw / size:.0f} x)")
