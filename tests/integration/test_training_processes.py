@@ -66,12 +66,37 @@ def alone(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_processes_equal_one(strategy: str, tiny: Path, alone: Path, tmp_path: Path) -> None:
-    out = tmp_path / "model"
+@pytest.fixture(scope="module", params=["ddp", "fsdp"])
+def strategy(request: pytest.FixtureRequest) -> str:
+    """How two processes share the work."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def together(strategy: str, tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two processes, unbroken."""
+    out = tmp_path_factory.mktemp(strategy) / "model"
     finished = two(tiny, out, *SETTINGS, f"strategy={strategy}")
     assert finished.returncode == 0, finished.stderr
-    assert_same_run(out, alone)
+    return out
+
+
+def test_two_processes_equal_one(together: Path, alone: Path) -> None:
+    assert_same_run(together, alone)
+
+
+def test_two_processes_resume(strategy: str, together: Path, tiny: Path, tmp_path: Path) -> None:
+    """Bit for bit: the order of sums is that of the unbroken run."""
+    out = tmp_path / "model"
+    settings = [*SETTINGS, f"strategy={strategy}", "checkpoint_every_steps=3"]
+    killed = two(tiny, out, *settings, "kill_after=14")
+    assert killed.returncode != 0
+    assert not (out / "weights.safetensors").exists()
+    finished = two(tiny, out, *settings, "resume=true")
+    assert finished.returncode == 0, finished.stderr
+    assert [line["loss"] for line in lines(out)] == [line["loss"] for line in lines(together)]
+    weights, wanted = (load_file(folder / "weights.safetensors") for folder in (out, together))
+    assert all(np.array_equal(weights[name], value) for name, value in wanted.items())
 
 
 def test_processes_started_without_torchrun(tiny: Path, alone: Path, tmp_path: Path) -> None:
@@ -79,22 +104,6 @@ def test_processes_started_without_torchrun(tiny: Path, alone: Path, tmp_path: P
     finished = one(tiny, out, *SETTINGS, "devices=2")
     assert finished.returncode == 0, finished.stderr
     assert_same_run(out, alone)
-
-
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_processes_resume(strategy: str, tiny: Path, tmp_path: Path) -> None:
-    """Bit for bit: the order of sums is that of the unbroken run."""
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    settings = [*SETTINGS, f"strategy={strategy}", "checkpoint_every_steps=3"]
-    assert two(tiny, whole, *settings).returncode == 0
-    killed = two(tiny, broken, *settings, "kill_after=14")
-    assert killed.returncode != 0
-    assert not (broken / "weights.safetensors").exists()
-    finished = two(tiny, broken, *settings, "resume=true")
-    assert finished.returncode == 0, finished.stderr
-    assert [line["loss"] for line in lines(broken)] == [line["loss"] for line in lines(whole)]
-    weights, wanted = (load_file(out / "weights.safetensors") for out in (broken, whole))
-    assert all(np.array_equal(weights[name], value) for name, value in wanted.items())
 
 
 def test_ctrl_c_on_one_rank_stops_all(tiny: Path, tmp_path: Path) -> None:
@@ -116,7 +125,38 @@ def test_ctrl_c_on_one_rank_stops_all(tiny: Path, tmp_path: Path) -> None:
     assert "KeyboardInterrupt" in err
     state = json.loads((max((out / "checkpoint").iterdir()) / "state.json").read_text())
     assert state["step"] > 0
-    finished = one(
-        tiny, out, *SETTINGS, "devices=2", "epochs=2000", "resume=true", "kill_after=" + str(state["step"] + 3)
-    )
-    assert f"resuming after step {state['step']:,}" in finished.stderr
+
+
+def train_in_two(corpus: Path, out: Path, *values: str) -> subprocess.CompletedProcess[str]:
+    """Run `spatia train` with the real model."""
+    common = ["epochs.cells=1", "epochs.context=1", "accelerator=cpu", "weights.adversarial=0.1"]
+    settings = [text for value in [*common, *values] for text in ("--set", value)]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return start([*launcher, "-m", "spatia.cli.main", "train", str(corpus), "-o", str(out), *settings])
+
+
+@pytest.fixture(scope="module")
+def with_crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny corpus with crops that the real model takes."""
+    px = {"cell": 16, "niche": 16, "tissue": 16}
+    return write_corpus(tmp_path_factory.mktemp("crops") / "corpus", SECTIONS, px=px)
+
+
+def test_the_real_model_trains_in_two_processes(strategy: str, with_crops: Path, tmp_path: Path) -> None:
+    """Not all parameters are used by every batch, some are empty, and stages freeze parts."""
+    out = tmp_path / "model"
+    finished = train_in_two(with_crops, out, "batch_cells=31", f"strategy={strategy}")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout == f"{out}\n"
+    assert (out / "model.safetensors").is_file()
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="the contrastive term gathers rows of all ranks in validation too, where ranks hold unequal ones",
+)
+def test_the_real_model_is_validated_in_two_processes(with_crops: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model"
+    finished = train_in_two(with_crops, out, "batch_cells=20", "split=block", "validation_part=test")
+    assert finished.returncode == 0, finished.stderr
+    assert any(line["kind"] == "validation" and line["loss"] is not None for line in lines(out))

@@ -55,8 +55,9 @@ class Journal:
         ``log.jsonl``.
     every
         Steps to a line.
-    length
-        Bytes of the file to keep: what came after the checkpoint that a run resumes from is written again.
+    length, steps_done
+        Bytes of the file and steps of TensorBoard to keep: what came after the checkpoint that a run resumes from is written
+        again.
     tensorboard
         Folder for TensorBoard, which the extra ``tensorboard`` installs.
     writes
@@ -64,7 +65,14 @@ class Journal:
     """
 
     def __init__(
-        self, path: Path, *, every: int, length: int = 0, tensorboard: Path | None = None, writes: bool = True
+        self,
+        path: Path,
+        *,
+        every: int,
+        length: int = 0,
+        steps_done: int = 0,
+        tensorboard: Path | None = None,
+        writes: bool = True,
     ) -> None:
         self._every, self._writes = every, writes
         self._totals: list[float] = []
@@ -73,7 +81,7 @@ class Journal:
         self._since = time.perf_counter()
         self.rows_per_s: float | None = None
         self._file = _open_at(path, length) if writes else None
-        self._board = _open_board(tensorboard) if writes and tensorboard is not None else None
+        self._board = _open_board(tensorboard, steps_done) if writes and tensorboard is not None else None
 
     def __enter__(self) -> Self:
         return self
@@ -180,11 +188,11 @@ def _open_at(path: Path, length: int) -> Any:
     return path.open("ab")
 
 
-def _open_board(folder: Path) -> Any:
+def _open_board(folder: Path, steps_done: int) -> Any:
     require("tensorboard", "tensorboard")
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(folder)
+    return SummaryWriter(folder, purge_step=steps_done + 1 if steps_done else None)
 
 
 def _numbers(line: Mapping[str, Any]) -> dict[str, float]:

@@ -12,13 +12,14 @@ from lightning_fabric import Fabric
 from spatia.errors import TrainingError
 from spatia.log import duration, logger, progress
 from spatia.training.checkpoint import Checkpoint, read_checkpoint, seed_generators, write_checkpoint
+from spatia.training.evaluation import Validation
 from spatia.training.interruption import StopRequest
 from spatia.training.journal import Journal, Step
 from spatia.training.parallel import sum_over_ranks
 from spatia.training.run_folder import RunFolder, peak_memory_bytes
 from spatia.training.settings import TrainSettings
 from spatia.training.stage import Stage
-from spatia.training.stage_training import StageTraining, Validation
+from spatia.training.stage_training import StageTraining
 
 WARM_UP_STEPS: Final = 2  # the first steps allocate memory and choose kernels
 TIMED_STEPS: Final = 8
@@ -125,6 +126,7 @@ class _Run:
             folder.log,
             every=settings.log_every,
             length=0 if saved is None else saved.state["journal"]["length"],
+            steps_done=self.step,
             tensorboard=folder.path / "tensorboard" if settings.tensorboard else None,
             writes=self._first,
         )

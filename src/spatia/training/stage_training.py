@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from spatia.data.loader import Loader
 from spatia.errors import TrainingError
 from spatia.metrics.collapse import Spread, measure_spread
 from spatia.training.checkpoint import generator_states, set_generator_states
+from spatia.training.evaluation import Best, Validation
 from spatia.training.journal import Step, mean_terms, weighted
 from spatia.training.optimiser import AveragedWeights, learning_rate, make_optimiser
 from spatia.training.parallel import (
@@ -31,29 +32,6 @@ from spatia.training.stage import Stage
 
 SPREAD_BATCHES: Final = 4  # the embedding of about a thousand cells says whether it has collapsed
 EVALUATION_EPOCH: Final = 0  # masks of the validation are those of one epoch, so that its losses can be compared
-
-
-@dataclass
-class Best:
-    """The best epoch so far, by validation loss."""
-
-    loss: float | None = None
-    epoch: int = 0
-    stale: int = 0  # epochs since
-
-
-@dataclass(frozen=True)
-class Validation:
-    """The end of an epoch: losses of the averaged weights on validation data, where there are any, and their spread."""
-
-    loss: float | None
-    terms: dict[str, float | None]
-    spread: Spread | None
-
-    def facts(self) -> dict[str, Any]:
-        """Return the fields of a log line."""
-        spread = {} if self.spread is None else {**asdict(self.spread), "share": self.spread.share}
-        return {"loss": self.loss, "terms": self.terms, **spread}
 
 
 class StageTraining:

@@ -15,6 +15,7 @@ from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError, TrainingError
 from spatia.training import stage_training
 from spatia.training.checkpoint import read_checkpoint
+from spatia.training.evaluation import Validation
 from spatia.training.loop import run_stages
 from spatia.training.parallel import make_fabric
 from spatia.training.run_folder import RunFolder, read_run
@@ -189,7 +190,7 @@ def test_the_best_epoch_is_what_remains(corpora: list[Corpus], tmp_path: Path, m
     def scripted(self: Any, number: int) -> Any:
         averages.append(weights(stage))
         found = validate(self, number)
-        return stage_training.Validation(next(losses), found.terms, found.spread)
+        return Validation(next(losses), found.terms, found.spread)
 
     monkeypatch.setattr(stage_training.StageTraining, "_validate", scripted)
     stage = Stage(corpora, epochs=9)
