@@ -17,7 +17,7 @@ from spatia.metrics.classification import (
     expected_calibration_error,
     macro_f1,
 )
-from spatia.tasks.calibration import Threshold, choose_threshold, cross_calibrated, fit_temperature
+from spatia.tasks.calibration import Threshold, calibrate, choose_threshold
 from spatia.tasks.folds import inner_folds
 from spatia.tasks.novelty import NoveltyModel
 from spatia.tasks.predictors import fit_logistic
@@ -185,8 +185,8 @@ def annotate(
     place = _Place(positions_um, sections).rows(known)
     folds = inner_folds(int(known.sum()), settings.n_folds, seed=settings.seed, **place)
     logits, distance = _cross_fit(X[known], codes, classes, folds, place, settings.seed)
-    temperature = fit_temperature(logits, codes)
-    calibrated = cross_calibrated(logits, codes, folds)
+    calibration = calibrate(logits, codes, folds)
+    calibrated = calibration.probability
     top = calibrated.argmax(axis=1)
     threshold = choose_threshold(calibrated.max(axis=1), top == codes, settings.target_accuracy)
     if not threshold.reached:
@@ -197,7 +197,7 @@ def annotate(
         )  # fmt: skip
 
     model = fit_logistic(X[known], names[known].astype(str), seed=settings.seed, **place)
-    probability = softmax(model.logits(X) / temperature, axis=1)
+    probability = softmax(model.logits(X) / calibration.temperature, axis=1)
     probability[known] = calibrated
     limit = max(float(np.quantile(distance, settings.typical_share)), 1e-12)
     novelty = NoveltyModel.of(X[known], codes).distance(X) / limit
@@ -219,7 +219,7 @@ def annotate(
         probability=probability,
         label_probability=probability[np.arange(len(X)), best],
         novelty=novelty,
-        temperature=temperature,
+        temperature=calibration.temperature,
         threshold=threshold,
         target_accuracy=settings.target_accuracy,
         held_out=HeldOut(classes[codes], classes[top], codes, softmax(logits, axis=1), calibrated),

@@ -41,13 +41,41 @@ def fit_temperature(logits: Floats, truth: NDArray[np.integer]) -> float:
     return float(np.exp(found.x))
 
 
-def cross_calibrated(logits: Floats, truth: NDArray[np.integer], folds: NDArray[np.integer]) -> Floats:
-    """Return probabilities of held-out cells under the temperature of the other folds, to judge calibration honestly."""
-    probability = np.empty_like(logits)
+@dataclass(frozen=True)
+class Calibration:
+    """Temperature scaling of held-out scores.
+
+    Attributes
+    ----------
+    temperature
+        For scores of new cells; 1 where scaling does not help.
+    probability
+        (cells, classes) of the held-out cells, each fold under the temperature of the others, so that calibration can be judged.
+    """
+
+    temperature: float
+    probability: Floats
+
+
+def calibrate(logits: Floats, truth: NDArray[np.integer], folds: NDArray[np.integer]) -> Calibration:
+    """Fit a temperature, and keep it only if it raises the likelihood of folds that it was not fitted on.
+
+    Parameters
+    ----------
+    logits, truth
+        As :func:`fit_temperature`.
+    folds
+        (cells,) fold in which each was held out.
+    """
+    scaled = np.empty_like(logits)
     for fold in np.unique(folds):
         own, others = folds == fold, folds != fold
-        probability[own] = softmax(logits[own] / fit_temperature(logits[others], truth[others]), axis=1)
-    return probability
+        scaled[own] = logits[own] / fit_temperature(logits[others], truth[others])
+    rows = np.arange(len(truth))
+    gain = (log_softmax(scaled, axis=1) - log_softmax(logits, axis=1))[rows, truth].mean()
+    if gain <= 0:
+        return Calibration(1.0, softmax(logits, axis=1))
+    return Calibration(fit_temperature(logits, truth), softmax(scaled, axis=1))
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from sklearn.metrics import adjusted_rand_score
 
 from spatia.errors import SettingsError
 from spatia.log import logger
 from spatia.tasks.leiden import leiden, neighbour_graph
-from spatia.tasks.stability import Stability, choose_granularity, renumbered
+from spatia.tasks.stability import Stability, choose_granularity, renumbered, reproduced_bits
 
 Groups = NDArray[np.int64]
 RESOLUTIONS: Final = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.3, 1.6, 2.0, 2.5, 3.0)
@@ -86,9 +85,9 @@ def cluster(embedding: NDArray[np.floating], *, settings: ClusterSettings | None
 
     Notes
     -----
-    The resolution is chosen by :func:`spatia.tasks.stability.choose_granularity` on at most `stability_cells` cells. A larger
-    graph splits more at the same resolution, so for all cells the resolution is taken whose partition agrees best with
-    the chosen one of a half.
+    The resolution is chosen by :func:`spatia.tasks.stability.choose_granularity` on at most `stability_cells` cells. A much
+    larger graph splits more at the same resolution, so with more cells the resolution is taken whose partition of all has
+    most in common with the chosen one of a half.
 
     Raises
     ------
@@ -109,6 +108,9 @@ def cluster(embedding: NDArray[np.floating], *, settings: ClusterSettings | None
     )
     if not stability.structure:
         logger.warning("no grouping of these cells comes back in other cells: the groups may be arbitrary cuts")
+    if len(sample) == len(X):  # a half is near enough in size
+        (group,) = leiden(graph, [stability.value], seed=settings.seed)
+        return _clusters(group, node_of, stability.value, stability)
     group, resolution = _carried_over(graph, X, sample, stability, settings)
     return _clusters(group, node_of, resolution, stability)
 
@@ -154,13 +156,14 @@ def _carried_over(
     best: tuple[float, Groups, float] | None = None
     for resolution in reversed(settings.resolutions[: stability.chosen + 1]):
         (group,) = leiden(graph, [resolution], seed=settings.seed)
-        agreement = adjusted_rand_score(wanted, group[half])
+        # bits and not the adjusted Rand index, which likes the coarser of two partitions
+        agreement = reproduced_bits(wanted, group[half])
         if best is None or agreement > best[0]:
             best = (agreement, group, resolution)
-        elif agreement < best[0] - 0.05:  # past the best
+        elif agreement < best[0] - 0.2:  # past the best
             break
     assert best is not None  # there is at least one resolution
-    logger.debug("agreement with the groups of a half: %.3f at resolution %g", best[0], best[2])
+    logger.debug("in common with the groups of a half: %.3f bits at resolution %g", best[0], best[2])
     return best[1], best[2]
 
 

@@ -125,7 +125,7 @@ def choose_granularity(
         for own, other in ((0, 1), (1, 0)):
             voted = _voted(embedding[sides[other]], parts[other], embedding[sides[own]])
             rand.append([adjusted_rand_score(u, v) for u, v in zip(parts[own], voted, strict=True)])
-            score.append([_reproduced_bits(u, v) for u, v in zip(parts[own], voted, strict=True)])
+            score.append([reproduced_bits(u, v) for u, v in zip(parts[own], voted, strict=True)])
             counts.append([len(np.unique(u)) for u in parts[own]])
     means, errors = np.mean(score, axis=0), np.std(score, axis=0) / np.sqrt(len(score))
     return Stability(
@@ -144,7 +144,8 @@ def _voted(embedding: NDArray[np.floating], partitions: Sequence[Groups], asked:
     return list(voters.predict(asked).reshape(len(asked), -1).T)
 
 
-def _reproduced_bits(a: Groups, b: Groups) -> float:
+def reproduced_bits(a: Groups, b: Groups) -> float:
+    """Return what two partitions of the same cells say together less what each says alone, adjusted for chance."""
     table = contingency_matrix(a, b, sparse=True).astype(np.int64)
     shared = mutual_info_score(None, None, contingency=table) - expected_mutual_information(table, len(a))
     alone = _entropy(a) + _entropy(b) - 2 * shared

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from spatia.errors import SettingsError
 from spatia.tasks.annotate import GIVEN, PREDICTED, UNCERTAIN, UNLIKE, AnnotateSettings, annotate
-from spatia.tasks.calibration import choose_threshold, cross_calibrated, fit_temperature
+from spatia.tasks.calibration import calibrate, choose_threshold, fit_temperature
 from spatia.tasks.novelty import NoveltyModel
 
 
@@ -23,16 +23,18 @@ def cells(n: int = 900, classes: int = 3, gap: float = 1.5, width: int = 6, know
 
 
 def test_known_cells_keep_their_label_and_others_are_told_as_often_as_promised() -> None:
-    X, truth, labels, xy = cells(3000, gap=1.0)
-    result = annotate(X, labels, positions_um=xy, settings=AnnotateSettings(target_accuracy=0.95))
-    known = ~pd.isna(labels)
-    assert (result.status[known] == GIVEN).all()
-    assert (result.label[known] == labels[known]).all()
-    predicted = result.status == PREDICTED
-    accuracy = (result.label[predicted] == truth[predicted]).mean()
-    assert 0.94 < accuracy < 0.98
-    assert result.threshold.coverage < 0.98  # something had to be withheld, else the test shows nothing
-    assert (result.status == UNCERTAIN).sum() > 20
+    accuracy = []
+    for seed in range(4):  # the promise is kept with 90 % confidence: not on every data set, but on average
+        X, truth, labels, xy = cells(3000, gap=1.0, seed=seed)
+        result = annotate(X, labels, positions_um=xy, settings=AnnotateSettings(target_accuracy=0.95))
+        known = ~pd.isna(labels)
+        assert (result.status[known] == GIVEN).all()
+        assert (result.label[known] == labels[known]).all()
+        predicted = result.status == PREDICTED
+        accuracy.append((result.label[predicted] == truth[predicted]).mean())
+        assert (result.status == UNCERTAIN).sum() > 20  # something had to be withheld, else the test shows nothing
+    assert min(accuracy) > 0.93
+    assert 0.95 < np.mean(accuracy) < 0.98
 
 
 def test_cells_without_a_label_are_nan_and_say_why() -> None:
@@ -128,7 +130,23 @@ def test_temperature_recovers_by_how_much_scores_are_too_large(seed, factor) -> 
     truth = (rng.random((4000, 1)) > p.cumsum(axis=1)).sum(axis=1).clip(0, 2)
     assert fit_temperature(logits * factor, truth) == pytest.approx(factor, rel=0.15)
     folds = np.arange(4000) % 4
-    assert (cross_calibrated(logits, truth, folds).argmax(axis=1) == logits.argmax(axis=1)).all()
+    found = calibrate(logits * factor, truth, folds)
+    assert found.temperature == pytest.approx(factor, rel=0.15)
+    assert (found.probability.argmax(axis=1) == logits.argmax(axis=1)).mean() > 0.999
+
+
+def test_a_temperature_that_does_not_help_other_folds_is_not_used() -> None:
+    rng = np.random.default_rng(0)
+    folds = np.repeat([0, 1], 500)
+    truth = rng.integers(0, 2, 1000)
+    sure = np.where(
+        folds == 0, 0.2, 4.0
+    )  # too timid in one fold, too bold in the other: no one temperature serves both
+    right = np.where(folds == 0, rng.random(1000) < 0.95, rng.random(1000) < 0.6)
+    logits = np.zeros((1000, 2))
+    logits[np.arange(1000), np.where(right, truth, 1 - truth)] = sure
+    found = calibrate(logits, truth, folds)
+    assert found.temperature == 1
 
 
 @given(st.integers(1, 300), st.floats(0.05, 0.9), st.integers(0, 1000))
