@@ -12,6 +12,7 @@ def patchify(
 
     Examples
     --------
+    >>> import torch
     >>> patchify(torch.arange(16.0).view(1, 1, 4, 4), 2)[0, 1, 0].tolist()
     [2.0, 3.0, 6.0, 7.0]
     """
@@ -25,6 +26,7 @@ def unpatchify(patches: Float[Tensor, "rows patches channels pixels"]) -> Float[
 
     Examples
     --------
+    >>> import torch
     >>> images = torch.randn(2, 3, 8, 8)
     >>> torch.equal(unpatchify(patchify(images, 4)), images)
     True

@@ -1,0 +1,130 @@
+"""Embedding a corpus: blocks, resuming, coverage, and what stands in the table."""
+
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pytest
+
+from spatia import Corpus
+from spatia.errors import ModelError, SettingsError
+from spatia.inference import blocks
+from spatia.inference.embed import OBSM, embed
+from spatia.inference.predict import predict_expression, reconstruct
+
+
+def test_blocks_of_any_size_give_the_same_embedding(setup: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = embed(setup.corpus, setup.model)
+    monkeypatch.setattr(blocks, "BLOCK_CELLS", 5)
+    monkeypatch.setattr(blocks, "ENCODED_AT_ONCE", 2)
+    cut = embed(setup.corpus, setup.model)
+    for key in OBSM.values():
+        np.testing.assert_allclose(cut.obsm[key], whole.obsm[key], atol=1e-5, err_msg=key)
+
+
+def test_the_table_carries_the_corpus_over(setup: Any) -> None:
+    table = embed(setup.corpus, setup.model)
+    assert table.n_obs == setup.corpus.n_cells
+    facts = table.uns["spatia"]
+    assert set(facts) >= {"version", "model_id", "corpus_id", "gene_coverage", "use", "measured", "position_units"}
+    first = next(iter(setup.corpus.sections.values()))
+    counts = first.cells.read_csr("X", 0, first.entry.n_cells).toarray()
+    columns = table.var_names.get_indexer(first.cells.var().index.astype(str))
+    np.testing.assert_array_equal(table.X[: first.entry.n_cells][:, columns].toarray(), counts)
+    assert (
+        table.obsm["spatial"][: first.entry.n_cells].tolist()
+        == first.cells.read("obsm/spatial", 0, first.entry.n_cells).tolist()
+    )
+
+
+def test_files_hold_what_memory_holds(setup: Any, tmp_path: Path) -> None:
+    table = embed(setup.corpus, setup.model)
+    for name in ("cells.h5ad", "cells.zarr"):
+        path = embed(setup.corpus, setup.model, tmp_path / name)
+        read = ad.read_h5ad(path) if name.endswith("h5ad") else ad.read_zarr(path)
+        for key in OBSM.values():
+            np.testing.assert_array_equal(np.asarray(read.obsm[key]), table.obsm[key])
+        assert (read.X != table.X).nnz == 0
+        assert list(read.obs.columns) == list(table.obs.columns)
+        assert list(tmp_path.glob(".*")) == []
+
+
+def test_a_broken_run_goes_on_where_it_was(setup: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_CELLS", 4)
+    whole = embed(setup.corpus, setup.model)
+    written: list[str] = []
+    write = blocks.BlockFiles.write
+
+    def stumbling(self: Any, block: int, values: Any) -> None:
+        if len(written) == 5:
+            raise KeyboardInterrupt
+        written.append(f"{self.folder.name}/{self.name}-{block}")
+        write(self, block, values)
+
+    monkeypatch.setattr(blocks.BlockFiles, "write", stumbling)
+    with pytest.raises(KeyboardInterrupt):
+        embed(setup.corpus, setup.model, tmp_path / "cells.h5ad")
+    assert not (tmp_path / "cells.h5ad").exists()
+    again: list[str] = []
+
+    def counting(self: Any, block: int, values: Any) -> None:
+        again.append(f"{self.folder.name}/{self.name}-{block}")
+        write(self, block, values)
+
+    monkeypatch.setattr(blocks.BlockFiles, "write", counting)
+    read = ad.read_h5ad(embed(setup.corpus, setup.model, tmp_path / "cells.h5ad"))
+    assert not set(written) & set(again)
+    np.testing.assert_array_equal(read.obsm["X_spatia"], whole.obsm["X_spatia"])
+
+
+def test_a_panel_that_the_model_hardly_knows_is_refused(setup: Any) -> None:
+    genes = setup.model.vocabulary.genes
+    small = type(setup.model.vocabulary)(genes[:1], setup.model.vocabulary.channels, setup.model.vocabulary.features)
+    stranger = type(setup.model)(setup.model.config, small).eval()
+    with pytest.raises(ModelError, match=r"knows \d of the \d genes of the panel"):
+        embed(setup.corpus, stranger)
+    table = embed(setup.corpus, stranger, min_coverage=0.0)
+    assert (table.uns["spatia"]["gene_coverage"] < 0.5).any()
+
+
+def test_hidden_genes_must_be_known_and_take_effect(setup: Any) -> None:
+    with pytest.raises(SettingsError, match="not known to the model"):
+        embed(setup.corpus, setup.model, hide_genes=["NO_SUCH_GENE"])
+    hidden = embed(setup.corpus, setup.model, hide_genes=[setup.model.vocabulary.genes[0]])
+    assert not np.allclose(hidden.obsm["X_spatia"], embed(setup.corpus, setup.model).obsm["X_spatia"])
+
+
+def test_windows_of_another_scale_are_refused(setup: Any, tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    path = shutil.copytree(setup.corpus.path, tmp_path / "corpus")
+    content = json.loads((path / "corpus.json").read_text())
+    content["levels"]["cell"]["size_um"] = 13.6
+    (path / "corpus.json").write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=r"13\.6 µm on 8 px, but the model was trained on 27\.2"):
+        embed(Corpus.open(path), setup.model)
+
+
+def test_an_odd_name_is_refused(setup: Any, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"ends in \.h5ad or \.zarr"):
+        embed(setup.corpus, setup.model, tmp_path / "cells.csv")
+
+
+def test_predictions_lie_in_their_intervals(setup: Any) -> None:
+    genes = setup.model.vocabulary.genes[:2]
+    found = predict_expression(setup.corpus, setup.model, genes, use=("genes",))
+    assert found.mean.shape == (setup.corpus.n_cells, 2)
+    assert (found.lower <= found.upper).all()
+    assert (found.lower >= 0).all()
+    assert np.isfinite(found.mean).all()
+
+
+def test_reconstructions_show_the_sections_own_channels(setup: Any) -> None:
+    sample = next(iter(setup.corpus.sections))
+    found = reconstruct(setup.corpus, setup.model, sample, [2, 0], use=("genes",))
+    assert found.measured.shape == found.drawn.shape
+    assert found.channels == setup.corpus.section(sample).entry.channels
+    with pytest.raises(SettingsError, match="nothing to draw"):
+        reconstruct(setup.corpus, setup.model, "bare", [0])
