@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from spatia.pipeline.run import only_run_in
 from spatia.report.contents import RunFolder
 from spatia.report.page import make_page
 from spatia.simulate.settings import SimulationSettings
@@ -90,7 +91,9 @@ def test_niches_and_windows_are_tables_of_their_own(finished: tuple[Path, str]) 
     niches, windows = (ad.read_h5ad(finished[0] / name) for name in ("niches.h5ad", "tissues.h5ad"))
     assert niches.n_obs == 300
     np.testing.assert_allclose(niches.obsm["spatia_domain_share"].sum(axis=1), 1)
-    assert windows.obsm["X_spatia_tissue"].shape == (windows.n_obs, 128)
+    assert np.isfinite(windows.obsm["X_spatia_tissue"]).all()
+    counts = [ad.read_h5ad(finished[0] / "cells.h5ad").X.sum(), windows.X.sum()]
+    assert counts[0] == counts[1]
 
 
 def test_the_report_shows_every_section(finished: tuple[Path, str]) -> None:
@@ -129,10 +132,27 @@ def test_a_changed_setting_redoes_what_reads_it_and_nothing_else(
     assert "--annotations" in absent["annotation"]
 
 
-@pytest.mark.parametrize("killed_in", ["build", "train", "cluster"])
-def test_a_killed_run_goes_on_where_it_stopped(small_slide: Path, tmp_path: Path, killed_in: str) -> None:
+def test_a_run_that_is_killed_again_and_again_goes_on_where_it_stopped(
+    finished: tuple[Path, str], small_slide: Path, labelled: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
-    arguments = (small_slide, "-o", out, *BUDGET, "--no-benchmark")
+    arguments = (small_slide, "-o", out, "--annotations", labelled, "--no-benchmark", *BUDGET)
+    for killed_in in ("build", "train", "cluster"):
+        kill_in(killed_in, out, arguments)
+        assert steps(out)[killed_in]["status"] == "running"
+    again = spatia_run(*arguments)
+    assert again.returncode == 0, again.stderr
+    told = {line.split()[0]: line for line in again.stdout.splitlines()}
+    earlier = list(steps(out))[: list(steps(out)).index("cluster")]
+    assert all("(there)" in told[name] for name in earlier)
+    assert "(there)" not in told["cluster"]
+    unbroken, killed = (ad.read_h5ad(folder / "cells.h5ad") for folder in (finished[0], out))
+    np.testing.assert_array_equal(unbroken.obsm["X_spatia"], killed.obsm["X_spatia"])
+    assert (unbroken.obs["spatia_cluster"] == killed.obs["spatia_cluster"]).all()
+
+
+def kill_in(step: str, out: Path, arguments: tuple[object, ...]) -> None:
+    """Start a run and kill it, with all its processes, as soon as it is in a step."""
     process = subprocess.Popen(
         command(*arguments),
         env=ENVIRONMENT,
@@ -141,19 +161,11 @@ def test_a_killed_run_goes_on_where_it_stopped(small_slide: Path, tmp_path: Path
         start_new_session=True,
     )
     while process.poll() is None:
-        if (out / "run.json").is_file() and steps(out).get(killed_in, {}).get("status") == "running":
+        if (out / "run.json").is_file() and steps(out).get(step, {}).get("status") == "running":
             os.killpg(process.pid, signal.SIGKILL)
             break
         time.sleep(0.02)
-    assert process.wait() == -signal.SIGKILL, f"the run ended before step {killed_in!r} was seen"
-    assert steps(out)[killed_in]["status"] == "running"
-    again = spatia_run(*arguments)
-    assert again.returncode == 0, again.stderr
-    told = {line.split()[0]: line for line in again.stdout.splitlines()}
-    earlier = list(steps(out))[: list(steps(out)).index(killed_in)]
-    assert all("(there)" in told[name] for name in earlier)
-    assert "(there)" not in told[killed_in]
-    assert (out / "report.html").is_file()
+    assert process.wait() == -signal.SIGKILL, f"the run ended before step {step!r} was seen"
 
 
 def test_a_model_that_is_given_is_not_trained(finished: tuple[Path, str], small_slide: Path, tmp_path: Path) -> None:
@@ -164,18 +176,6 @@ def test_a_model_that_is_given_is_not_trained(finished: tuple[Path, str], small_
     trained, given = (ad.read_h5ad(folder / "cells.h5ad").obsm["X_spatia"] for folder in (finished[0], out))
     np.testing.assert_array_equal(trained, given)
     assert "No model was trained" in (out / "report.html").read_text()
-
-
-def test_a_slide_without_an_image_goes_all_the_way(
-    finished: tuple[Path, str], small_slide: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "out"
-    done = spatia_run(small_slide, "-o", out, "--no-image", "--no-benchmark", *BUDGET)
-    assert done.returncode == 0, done.stdout + done.stderr
-    absent = {section.anchor: section.absent for section in make_page(RunFolder(out)).sections if section.absent}
-    assert {"crops", "reconstructions"} <= set(absent)
-    assert "no image" in absent["crops"]
-    assert {task.name for task in RunFolder(out).expression.tasks} == {"imputation"}
 
 
 def test_a_refused_slide_ends_in_one_sentence(small_slide: Path, tmp_path: Path) -> None:
@@ -193,19 +193,35 @@ def test_a_refused_slide_ends_in_one_sentence(small_slide: Path, tmp_path: Path)
     assert "refused" in page.sentences[0]
 
 
-def test_a_hostile_gene_name_is_shown_and_not_run(small_slide: Path, tmp_path: Path) -> None:
-    table = ad.AnnData(np.random.default_rng(0).poisson(2, (300, 40)).astype(np.float32))
+@pytest.fixture(scope="module")
+def without_image(small_slide: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on a bare table of counts, one gene of which has a hostile name."""
+    folder = tmp_path_factory.mktemp("table")
     truth = pd.read_parquet(small_slide / "truth" / "cells.parquet")
+    counts = np.random.default_rng(0).poisson(2, (len(truth), 40)).astype(np.float32)
+    counts[: len(truth) // 2, 0] += 20  # so that it is a marker of a cluster
+    table = ad.AnnData(counts)
     table.obs_names = truth["cell_id"].astype(str)
     table.var_names = ["<script>alert(1)</script>", *(f"GENE{i}" for i in range(39))]
-    table.X[: len(table) // 2, 0] += 20  # so that it is a marker of a cluster
     table.obsm["spatial"] = truth[["x_true_um", "y_true_um"]].to_numpy()
-    counts = tmp_path / "counts.h5ad"
-    table.write_h5ad(counts)
-    out = tmp_path / "out"
-    done = spatia_run("--counts", counts, "--no-image", "-o", out, "--no-benchmark", *BUDGET)
+    table.write_h5ad(folder / "counts.h5ad")
+    options = ("--no-image", "--no-benchmark", *BUDGET)
+    done = spatia_run("--counts", folder / "counts.h5ad", "-o", folder / "out", *options)
     assert done.returncode == 0, done.stdout + done.stderr
-    html = (out / "report.html").read_text()
+    return folder / "out"
+
+
+def test_a_slide_without_an_image_goes_all_the_way(without_image: Path) -> None:
+    absent = {
+        section.anchor: section.absent for section in make_page(RunFolder(without_image)).sections if section.absent
+    }
+    assert set(absent) == {"crops", "reconstructions", "annotation", "benchmark"}
+    assert "no image" in absent["crops"]
+    assert {task.name for task in RunFolder(without_image).expression.tasks} == {"imputation"}
+
+
+def test_a_hostile_gene_name_is_shown_and_not_run(without_image: Path) -> None:
+    html = (without_image / "report.html").read_text()
     assert "<script" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
 
@@ -224,6 +240,13 @@ def test_wrong_use_is_said_at_once(
     assert refused.returncode == 2
     assert complaint in refused.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_two_runs_do_not_write_one_folder(small_slide: Path, tmp_path: Path) -> None:
+    with only_run_in(tmp_path):
+        refused = spatia_run(small_slide, "-o", tmp_path)
+    assert refused.returncode == 2
+    assert "another run is writing this folder" in refused.stderr
 
 
 def test_a_folder_with_other_things_is_left_alone(small_slide: Path, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """From slides to a report: the steps of a run, in order."""
 
+import fcntl
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from spatia.report.render import write_report
 from spatia.report.schema import Step as StepRecord
 
 RESULTS = "results"
+LOCK_FILE = ".lock"
 TRAINING = ("preset", "train", "model", "seed")
 LABELS = ("labels_key", "annotations", "seed")
 
@@ -80,21 +83,39 @@ def run(
     SlideError
         If every slide is refused. The report is written before, with the reasons.
     SettingsError
-        If the folder is something else than a run.
+        If the folder is something else than a run, or another run is writing it.
     """
     settings = settings or RunSettings()
     require_run_folder(out)
     out.mkdir(parents=True, exist_ok=True)
-    record = RunRecord(out, command=command, seed=settings.seed, settings=_plain(settings))
-    job = Job(out, tuple(sources), settings)
-    try:
-        carry_out(STEPS, job, record, tell or _silent)
-    except KeyboardInterrupt:
-        raise  # it must stop at once; the record says where to go on
-    except BaseException:
-        write_report(out)
-        raise
-    return RunResult(out, write_report(out), record.facts.steps)
+    with only_run_in(out):
+        record = RunRecord(out, command=command, seed=settings.seed, settings=_plain(settings))
+        job = Job(out, tuple(sources), settings)
+        try:
+            carry_out(STEPS, job, record, tell or _silent)
+        except Exception:  # an interruption must stop at once; the record says where to go on
+            write_report(out)
+            raise
+        return RunResult(out, write_report(out), record.facts.steps)
+
+
+@contextmanager
+def only_run_in(out: Path) -> Iterator[None]:
+    """Hold the folder's lock, which the system gives back however the process ends.
+
+    Raises
+    ------
+    SettingsError
+        If another run holds it: two would overwrite each other's files.
+    """
+    with (out / LOCK_FILE).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SettingsError(
+                f"{out}: another run is writing this folder. Wait for it, or choose another with -o."
+            ) from error
+        yield
 
 
 def require_run_folder(out: Path) -> None:
@@ -105,7 +126,8 @@ def require_run_folder(out: Path) -> None:
     SettingsError
         If it is a file, or holds something but no ``run.json``.
     """
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / RUN_FILE).is_file())):
+    others = [path.name for path in out.iterdir() if path.name != LOCK_FILE] if out.is_dir() else []
+    if (out.exists() and not out.is_dir()) or (others and RUN_FILE not in others):
         raise SettingsError(
             f"{out}: is not empty, and not the folder of a run (no {RUN_FILE}). Choose another folder with -o."
         )
