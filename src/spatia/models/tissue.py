@@ -16,6 +16,7 @@ from spatia.nn.ragged import mean_of_used, pad
 
 LONGEST_UM, WAVES = 1000.0, 8
 SHORTEST_UM = 25.0
+REACH_UM = 75.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +61,9 @@ class TissueEncoding:
 class TissueTransformer(nn.Module):
     """Aggregates the niches of a window at a cost linear in their number.
 
-    Starts as the mean over the visible niches; set layers with latent tokens learn what to add, for the window and back for every
-    niche.
+    A window starts as the mean over its visible niches, the tissue as seen from a niche as their mean with Gaussian weights of
+    `REACH_UM`: a plain mean would be one value a window, by which a probe learns places instead of tissue. Set layers with
+    latent tokens learn what to add to both.
 
     Parameters
     ----------
@@ -74,6 +76,8 @@ class TissueTransformer(nn.Module):
         width = config.width
         self.niche_in = nn.Sequential(nn.LayerNorm(config.niche_width), nn.Linear(config.niche_width, width))
         self.summary = level_summary(config.niche_width, config.tissue_width, config.gene_share)
+        self.block_um = config.niche_um
+        self.blocks_per_side = max(1, round(config.tissue_um / config.niche_um))
         self.place = nn.Linear(4 * WAVES + 1, width)
         self.query = nn.Parameter(torch.randn(width) * 0.02)
         self.hidden_niche = nn.Parameter(torch.randn(width) * 0.02)
@@ -93,7 +97,27 @@ class TissueTransformer(nn.Module):
         used = torch.cat([torch.ones_like(at.used[:, :1]), at.used], dim=1)
         for block in self.blocks:
             hidden = block(hidden, used)
-        mean = self.summary(mean_of_used(windows.niche[at.index], shown))
-        own_window = torch.repeat_interleave(torch.arange(len(mean), device=mean.device), windows.offsets.diff())
-        niches = hidden[:, 1:][at.used]
-        return TissueEncoding(self.readout(mean, hidden[:, 0]), self.niche_readout(mean[own_window], niches))
+        niche = windows.niche[at.index]
+        mean, around = mean_of_used(niche, shown), self._mean_around(niche, offset_um, shown)
+        niches = self.niche_readout(self.summary(around)[at.used], hidden[:, 1:][at.used])
+        return TissueEncoding(self.readout(self.summary(mean), hidden[:, 0]), niches)
+
+    def _mean_around(
+        self,
+        niche: Float[Tensor, "windows longest niche"],
+        offset_um: Float[Tensor, "windows longest 2"],
+        shown: Bool[Tensor, "windows longest"],
+    ) -> Float[Tensor, "windows longest niche"]:
+        """Return the mean of the visible niches around each niche, by way of the means of blocks: linear in niches."""
+        side, size = self.blocks_per_side, self.block_um
+        place = (offset_um / size + side / 2).floor().long().clamp(0, side - 1)
+        block = nn.functional.one_hot(place[..., 1] * side + place[..., 0], side * side).to(niche.dtype)
+        weight = block * shown[..., None]
+        total, count = weight.transpose(1, 2) @ niche, weight.sum(dim=1)
+        middle = (torch.arange(side, device=niche.device, dtype=niche.dtype) + 0.5 - side / 2) * size
+        near_x, near_y = (self._nearness(offset_um[..., axis, None] - middle) for axis in (0, 1))
+        near = (near_y[..., :, None] * near_x[..., None, :]).flatten(-2)  # windows longest blocks
+        return (near @ total) / (near @ count[..., None]).clamp(min=1e-6)
+
+    def _nearness(self, distance_um: Tensor) -> Tensor:
+        return torch.exp(-0.5 * (distance_um / REACH_UM).square()) + 1e-6  # far niches count where there are no others
