@@ -37,7 +37,7 @@ class LossWeights(BaseModel):
     adversarial: float = Field(0.0, ge=0, description="sections cannot be told apart")
     morphology: float = Field(0.5, ge=0, description="measured features of the cell")
     niche: float = Field(1.0, ge=0, description="masked cells of a niche")
-    tissue: float = Field(0.5, ge=0, description="masked niches of a tissue window")
+    tissue: float = Field(0.1, ge=0, description="masked niches of a tissue window")
 
 
 class MaskSettings(BaseModel):
@@ -45,8 +45,12 @@ class MaskSettings(BaseModel):
 
     model_config = STRICT
 
-    image: tuple[float, ...] = Field((0.75, 0.5, 0.0), min_length=1, description="share of patches hidden, epoch by epoch")
-    genes: float = Field(0.9, ge=0, le=1, description="largest share of measured genes hidden; a cell's own is uniform below")
+    image: tuple[float, ...] = Field(
+        (0.75, 0.5, 0.0), min_length=1, description="share of patches hidden, epoch by epoch"
+    )
+    genes: float = Field(
+        0.9, ge=0, le=1, description="largest share of measured genes hidden; a cell's own is uniform below"
+    )
     features: float = Field(0.3, ge=0, le=1, description="share of measured morphology hidden")
     all_image: float = Field(0.2, ge=0, le=1, description="share of cells without any image patch: genes to image")
     all_genes: float = Field(0.35, ge=0, le=1, description="share of cells without any gene: image to genes")
@@ -70,8 +74,8 @@ class Presentations(BaseModel):
 
     model_config = STRICT
 
-    cells: int = Field(100_000, ge=1)
-    context: int = Field(60_000, ge=1)
+    cells: int = Field(60_000, ge=1)
+    context: int = Field(100_000, ge=1)
 
 
 class TrainSettings(BaseModel):
@@ -87,7 +91,7 @@ class TrainSettings(BaseModel):
 
     epochs: StageEpochs = StageEpochs()
     presentations: Presentations = Presentations()
-    batch_cells: int = Field(256, ge=1, description="cells of a step on each process")
+    batch_cells: int = Field(64, ge=1, description="cells of a step on each process")
     window_cells: int = Field(1024, ge=1, description="cells of a step of stage 'context'; a larger window comes alone")
     lr: float = Field(1e-3, gt=0, description="highest learning rate")
     lr_end: float = Field(0.01, ge=0, le=1, description="learning rate at the end of a stage, as a share of lr")
@@ -96,7 +100,7 @@ class TrainSettings(BaseModel):
     beta1: float = Field(0.9, ge=0, lt=1)
     beta2: float = Field(0.95, ge=0, lt=1)
     clip: float = Field(1.0, gt=0, description="greatest norm of the gradient")
-    ema_decay: float = Field(0.999, ge=0, lt=1, description="of the averaged weights that are validated and written")
+    ema_decay: float = Field(0.98, ge=0, lt=1, description="of the averaged weights that are validated and written")
     patience: int | None = Field(None, ge=1, description="epochs without a better validation loss before a stage ends")
     collapse_share: float = Field(0.05, ge=0, le=1, description="effective rank below this share of the width: warn")
 

@@ -55,9 +55,16 @@ class Data:
 
     def n_training_cells(self) -> int:
         """Return the number of cells that are trained on."""
+        return sum(self._cells_of_sections())
+
+    def n_training_sections(self) -> int:
+        """Return the number of sections that hold cells that are trained on."""
+        return sum(n_cells > 0 for n_cells in self._cells_of_sections())
+
+    def _cells_of_sections(self) -> list[int]:
         split, part = self.settings.split, self.settings.part
         sources = open_sources(self.corpora, self.vocabulary, split=split, part=part if split else None)
-        return sum(int((source.cell_ranges[:, 1] - source.cell_ranges[:, 0]).sum()) for source in sources)
+        return [int((source.cell_ranges[:, 1] - source.cell_ranges[:, 0]).sum()) for source in sources]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +174,7 @@ def make_stages(corpora: Sequence[Corpus], settings: TrainSettings, *, start_fro
     n_training = data.n_training_cells()
     cells = CellStage(
         data=data,
-        objective=CellObjective(model, settings, len(n_cells)),
+        objective=CellObjective(model, settings, len(n_cells) if data.n_training_sections() > 1 else 1),
         epochs=_epochs(settings.epochs.cells, settings.presentations.cells, n_training),
         weights={name: weights[name] for name in CELL_TERMS},
     )
