@@ -29,6 +29,7 @@ class ModelConfig(BaseModel):
     )
     image_width: int | None = Field(None, description="width inside the image encoder; None: width")
     image_heads: int | None = Field(None, description="heads inside the image encoder; None: heads")
+    image_ratio: float | None = Field(None, gt=0, description="ratio inside the image encoder; None: ratio")
     image_layers: int = Field(4, ge=1)
     image_norm_eps: float = Field(1e-5, gt=0)
     gene_layers: int = Field(2, ge=1)

@@ -105,8 +105,9 @@ class ImageEncoder(nn.Module):
         side = self.encoder_px // config.patch_px
         self.register_buffer("position", grid_sincos(side, width), persistent=False)
         heads = config.image_heads or config.heads
+        ratio = config.image_ratio or config.ratio
         self.blocks = nn.ModuleList(
-            SelfBlock(width, heads, config.ratio, config.image_norm_eps) for _ in range(config.image_layers)
+            SelfBlock(width, heads, ratio, config.image_norm_eps) for _ in range(config.image_layers)
         )
         self.norm = nn.LayerNorm(width, eps=config.image_norm_eps)
         self.out = nn.Identity() if width == config.width else nn.Linear(width, config.width)

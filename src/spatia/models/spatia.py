@@ -62,7 +62,8 @@ class LevelFusion(nn.Module):
         self.gate = nn.Linear(config.fused_width, config.fused_width)
         nn.init.zeros_(self.gate.weight)
         with torch.no_grad():
-            self.gate.bias.copy_(torch.tensor(self.START).logit().repeat_interleave(_widths(config)))
+            shares = torch.tensor(self.START).logit().repeat_interleave(_widths(config), output_size=config.fused_width)
+            self.gate.bias.copy_(shares)
 
     def forward(
         self,

@@ -78,6 +78,15 @@ class Presentations(BaseModel):
     context: int = Field(100_000, ge=1)
 
 
+class PretrainedPieces(BaseModel):
+    """Local paths of what a new model starts from (``docs/pretrained.md``); None: from random weights."""
+
+    model_config = STRICT
+
+    image: Path | None = Field(None, description="folder of a ViT-MAE in the transformers format: the image encoder")
+    genes: Path | None = Field(None, description="parquet file with a row of numbers per gene_id: the gene embeddings")
+
+
 class TrainSettings(BaseModel):
     """Everything that decides a training run, beside its corpora."""
 
@@ -119,6 +128,7 @@ class TrainSettings(BaseModel):
 
     weights: LossWeights = LossWeights()
     masking: MaskSettings = MaskSettings()
+    pretrained: PretrainedPieces = PretrainedPieces()
 
 
 def read_settings(
