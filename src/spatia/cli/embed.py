@@ -1,5 +1,6 @@
 """``spatia embed``: a corpus and a model to embeddings."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -42,6 +43,8 @@ def embed(
         device=device,
         min_coverage=min_coverage,
     )
+    if int(os.environ.get("RANK", "0")) > 0:
+        return  # the first process wrote the table and says so
     if spatialdata is not None:
         from spatia.inference.spatialdata_table import write_into_spatialdata
 

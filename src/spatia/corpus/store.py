@@ -176,7 +176,7 @@ def write_frame_columns(
 
 def write_element(group: zarr.Group, name: str, element: Any) -> None:
     """Write a small part (obs, var, uns, a plain array) through anndata."""
-    with _quiet_about_sharding():
+    with quiet_about_sharding():
         ad.io.write_elem(group, name, element)
 
 
@@ -221,7 +221,8 @@ def finish_store(path: Path) -> None:
 
 
 @contextmanager
-def _quiet_about_sharding() -> Iterator[None]:
+def quiet_about_sharding() -> Iterator[None]:
+    """Leave out anndata's announcement of another default for zarr v3."""
     # anndata announces a future default for small arrays; ours are explicit where it matters
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*autosharding.*")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -85,6 +86,7 @@ def embedded(
     ModelError, CorpusError, SettingsError
         If model and corpus do not go together, or a name is unknown.
     """
+    _join_ranks()
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     digest = weights_digest(model) if isinstance(model, Spatia) else model_id(model)
     on = _device(device)
@@ -143,16 +145,22 @@ def _request_id(corpus: Corpus, digest: str, use: Sequence[str], hide_genes: Seq
     return hashlib.sha256(content.encode()).hexdigest()
 
 
+def _join_ranks() -> None:
+    """Join the processes that torchrun started, where there are several."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
 def _wait_for_ranks() -> None:
     if world()[1] > 1:
         dist.barrier()
 
 
 def _device(name: str) -> torch.device:
+    if name == "auto" and torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     if name == "auto":
-        return torch.device(
-            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        )
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         return torch.device(name)
     except RuntimeError as error:

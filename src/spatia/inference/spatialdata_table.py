@@ -1,13 +1,17 @@
 """Write embeddings into the table of a SpatialData store, cell by cell id."""
 
 from pathlib import Path
+from typing import Any, Final
 
 import anndata as ad
 import numpy as np
 
+from spatia.corpus.store import quiet_about_sharding
 from spatia.errors import SlideError
 from spatia.extras import require
 from spatia.inference.embed import OBSM, OOD
+
+SPARE: Final = "with_spatia"
 
 
 def write_into_spatialdata(cells: str | Path, store: str | Path, *, table: str | None = None) -> str:
@@ -55,8 +59,20 @@ def write_into_spatialdata(cells: str | Path, store: str | Path, *, table: str |
     score = np.full(target.n_obs, np.nan, np.float32)
     score[there] = embedded.obs[OOD].to_numpy()[rows[there]]
     target.obs[OOD] = score
-    data.write_element(name, overwrite=True)
+    _replace(data, name)
     return name
+
+
+def _replace(data: Any, name: str) -> None:
+    """Write a table over its old self: SpatialData refuses that in place, so a copy stands under another name meanwhile."""
+    spare = f"{name}_{SPARE}"
+    data.tables[spare] = data.tables[name]
+    with quiet_about_sharding():
+        data.write_element(spare)
+        data.delete_element_from_disk(name)
+        data.write_element(name)
+        data.delete_element_from_disk(spare)
+    data.write_consolidated_metadata()
 
 
 def _table_name(names: list[str], store: str | Path, wanted: str | None) -> str:

@@ -1,0 +1,99 @@
+"""``spatia embed``: alone and in two processes, killed and continued, and into a SpatialData table."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pytest
+import torch
+from tests.unit.conftest import SECTIONS, Tiny, write_corpus
+from tests.unit.model_setup import SMALL, wake
+
+from spatia import Corpus
+from spatia.corpus.store import quiet_about_sharding
+from spatia.data.vocabulary import Vocabulary
+from spatia.models.checkpoint import save_model
+from spatia.models.spatia import Spatia
+from spatia.training.statistics import measure_statistics
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A corpus and a model that knows it."""
+    folder = tmp_path_factory.mktemp("embed")
+    path = Tiny(write_corpus(folder / "corpus", SECTIONS, "knn"), SECTIONS).path
+    corpus = Corpus.open(path)
+    vocabulary = Vocabulary.of([corpus])
+    torch.manual_seed(0)
+    model = Spatia(SMALL, vocabulary, measure_statistics([corpus], vocabulary, SMALL))
+    wake(model)
+    save_model(folder / "model", model)
+    return path, folder / "model"
+
+
+def command(corpus: Path, model: Path, out: Path, *options: str) -> list[str]:
+    return ["-m", "spatia.cli.main", "embed", str(corpus), "--model", str(model), "-o", str(out), *options]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_two_processes_write_what_one_writes(made: tuple[Path, Path], tmp_path: Path) -> None:
+    corpus, model = made
+    alone = run(*command(corpus, model, tmp_path / "alone.h5ad", "--json"))
+    assert alone.returncode == 0, alone.stderr
+    assert json.loads(alone.stdout)["n_cells"] == Corpus.open(corpus).n_cells
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    two = run(*launcher, *command(corpus, model, tmp_path / "two.h5ad"))
+    assert two.returncode == 0, two.stderr
+    one, other = ad.read_h5ad(tmp_path / "alone.h5ad"), ad.read_h5ad(tmp_path / "two.h5ad")
+    for key in one.obsm:
+        np.testing.assert_array_equal(one.obsm[key], other.obsm[key], err_msg=key)
+    assert list(tmp_path.glob(".*")) == []
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_no_table_and_continues(made: tuple[Path, Path], tmp_path: Path) -> None:
+    corpus, model = made
+    out = tmp_path / "cells.h5ad"
+    process = subprocess.Popen(
+        [sys.executable, *command(corpus, model, out)], env=ENVIRONMENT, stderr=subprocess.DEVNULL
+    )
+    blocks = tmp_path / ".cells.h5ad.parts"
+    while process.poll() is None and not list(blocks.glob("*/*.npy")):
+        time.sleep(0.01)  # until the first block stands
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = run(*command(corpus, model, out))
+    assert again.returncode == 0, again.stderr
+    whole = run(*command(corpus, model, tmp_path / "whole.h5ad"))
+    assert whole.returncode == 0, whole.stderr
+    one, other = ad.read_h5ad(out), ad.read_h5ad(tmp_path / "whole.h5ad")
+    np.testing.assert_array_equal(one.obsm["X_spatia"], other.obsm["X_spatia"])
+
+
+@pytest.mark.slow
+def test_a_spatialdata_table_gets_the_embeddings(made: tuple[Path, Path], tmp_path: Path) -> None:
+    spatialdata = pytest.importorskip("spatialdata")
+    from spatia.inference.spatialdata_table import write_into_spatialdata
+
+    corpus, model = made
+    out = tmp_path / "cells.h5ad"
+    assert run(*command(corpus, model, out, "--section", "left")).returncode == 0
+    cells = ad.read_h5ad(out)
+    table = ad.AnnData(obs=cells.obs[[]].iloc[::-1].copy())
+    with quiet_about_sharding():
+        spatialdata.SpatialData(tables={"table": table}).write(tmp_path / "slide.zarr")
+    assert write_into_spatialdata(out, tmp_path / "slide.zarr") == "table"
+    written = spatialdata.read_zarr(tmp_path / "slide.zarr").tables["table"]
+    np.testing.assert_array_equal(written.obsm["X_spatia"], cells.obsm["X_spatia"][::-1])
