@@ -9,7 +9,7 @@ import pandas as pd
 
 from spatia.bench.dataset import DataSet, write_dataset
 from spatia.corpus.build import build
-from spatia.corpus.settings import BuildSettings
+from spatia.corpus.settings import BuildSettings, NicheSettings
 from spatia.errors import SpatiaError
 from spatia.io.source import Source
 from spatia.simulate.celltypes import STATES
@@ -162,7 +162,7 @@ def _built(corpus: Path, sources: list[Source]) -> Path:
     if not REAL.exists() and any(str(REAL) in source.where for source in sources):
         raise SpatiaError(f"{REAL}: no such folder. The real slides are not part of the project; give other corpora.")
     print(f"building {corpus}", file=sys.stderr)
-    result = build(sources, corpus, BuildSettings())
+    result = build(sources, corpus, BuildSettings(niches=NicheSettings(definition="knn")))  # as `spatia run` does
     if result.exit_code:
         raise SpatiaError("; ".join(section.message for section in result.sections if section.message))
     return corpus
