@@ -5,7 +5,7 @@ import json
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,9 @@ def carry_out(steps: Sequence[Step], job: Job, record: RunRecord, tell: Tell) ->
             )  # no digest: looked at again next time
         else:
             record.put(StepRecord(name=step.name, status="running", digest=digest), order)
-            finished = _do(step, job, digest, anew=not same, record=record, order=order)
+            # what was refused cannot be continued: trying the same again would be refused again
+            anew = before is None or not same or before.status == "refused"
+            finished = _do(step, job, digest, anew=anew, record=record, order=order)
         record.put(finished, order)
         tell(finished, True)
 
@@ -157,7 +159,9 @@ def _do(step: Step, job: Job, digest: str, *, anew: bool, record: RunRecord, ord
             record.put(finished("refused", str(error)), order)
             raise
         logger.warning("%s: left out: %s", step.name, error)
-        return finished("skipped", str(error))
+        return replace(
+            finished("skipped", str(error)), digest=""
+        )  # tried again next time: an extra may be installed by then
     except Exception as error:
         ended = finished("failed", f"{type(error).__name__}: {error}")
         if step.essential:

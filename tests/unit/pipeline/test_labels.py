@@ -1,0 +1,63 @@
+"""Labels of some cells: from a column or a table, joined by id, or refused with the reason."""
+
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+from spatia.corpus.corpus import Corpus
+from spatia.errors import SettingsError
+from spatia.pipeline.cells import cell_ids, embedded_cells
+from spatia.pipeline.labels import read_labels
+from spatia.pipeline.settings import RunSettings
+from spatia.pipeline.steps import Job
+
+
+def job_with(tiny: Any, out: Path, **settings: Any) -> Job:
+    """Return a job on the tiny corpus with its cells embedded."""
+    (out / "corpus").symlink_to(tiny.path)
+    sections = Corpus.open(tiny.path).sections.values()
+    obs = pd.concat([section.cells.obs() for section in sections])
+    obs["sample"] = np.concatenate([[section.sample] * section.entry.n_cells for section in sections])
+    obs.index = [f"{sample}:{cell}" for sample, cell in zip(obs["sample"], obs.index, strict=True)]
+    ad.AnnData(np.zeros((len(obs), 1), np.float32), obs=obs[["sample"]].assign(mine="a")).write_h5ad(out / "cells.h5ad")
+    return Job(out, (), RunSettings(**settings))
+
+
+def table_of(job: Job, path: Path, **columns: Any) -> Path:
+    pd.DataFrame(columns).to_csv(path, index=False)
+    return path
+
+
+def test_a_table_is_joined_by_id_and_section(tiny_corpus: Any, tmp_path: Path) -> None:
+    job = job_with(tiny_corpus, tmp_path, annotations=tmp_path / "labels.csv")
+    cells, ids = embedded_cells(job), cell_ids(job.corpus)
+    wanted = [0, 5, len(ids) - 1]
+    table_of(job, tmp_path / "labels.csv", cell_id=ids[wanted], sample=cells.sample[wanted], label=["x", "y", "z"])
+    labels = read_labels(cells, job)
+    assert labels[wanted].tolist() == ["x", "y", "z"]
+    assert labels.notna().sum() == 3
+
+
+@pytest.mark.parametrize(
+    ("columns", "complaint"),
+    [
+        ({"cell_id": ["a"], "kind": ["x"]}, "no column label; found cell_id, kind"),
+        ({"cell_id": ["a", "a"], "label": ["x", "y"]}, "cell_id 'a' stands twice"),
+        ({"cell_id": ["nobody"], "label": ["x"]}, r"none of its cell ids \(first: 'nobody'\) is a cell of the slide"),
+    ],
+)
+def test_a_wrong_table_is_refused(tiny_corpus: Any, tmp_path: Path, columns: dict[str, Any], complaint: str) -> None:
+    job = job_with(tiny_corpus, tmp_path, annotations=tmp_path / "labels.csv")
+    table_of(job, tmp_path / "labels.csv", **columns)
+    with pytest.raises(SettingsError, match=complaint):
+        read_labels(embedded_cells(job), job)
+
+
+def test_an_unknown_column_lists_the_columns(tiny_corpus: Any, tmp_path: Path) -> None:
+    job = job_with(tiny_corpus, tmp_path, labels_key="cell_typ")
+    with pytest.raises(SettingsError, match=r"'cell_typ': no such column\. The cells have: sample, mine"):
+        read_labels(embedded_cells(job), job)
