@@ -151,10 +151,6 @@ def test_the_real_model_trains_in_two_processes(strategy: str, with_crops: Path,
     assert (out / "model.safetensors").is_file()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the contrastive term gathers rows of all ranks in validation too, where ranks hold unequal ones",
-)
 def test_the_real_model_is_validated_in_two_processes(with_crops: Path, tmp_path: Path) -> None:
     out = tmp_path / "model"
     finished = train_in_two(with_crops, out, "batch_cells=20", "split=block", "validation_part=test")

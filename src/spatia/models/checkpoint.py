@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -146,6 +147,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write named tensors aside and rename, so that the file is whole or absent."""
     aside = path.with_name(path.name + ".part")
     save_file(dict(tensors), str(aside))
+    mask = os.umask(0)
+    os.umask(mask)
+    aside.chmod(0o666 & ~mask)  # safetensors makes a file that only its owner can read
     aside.replace(path)
 
 

@@ -67,9 +67,9 @@ def contrastive_term(
     """Symmetric InfoNCE between the two sides of each cell, against the cells of all ranks.
 
     Rows that lack a side are no candidates and are not counted. Counted on every rank for its own rows, so the sum over
-    ranks is the loss of the joint batch.
+    ranks is the loss of the joint batch. In validation, without gradients, each rank has its own candidates.
     """
-    rank, _ = world()
+    rank = world()[0] if torch.is_grad_enabled() else 0
     all_image, all_genes = gather_rows(image), gather_rows(genes)
     all_both = gather_rows(both.to(image.dtype)[:, None])[:, 0] > 0
     target = torch.arange(len(image), device=image.device) + rank * len(image)

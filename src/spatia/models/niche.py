@@ -66,17 +66,23 @@ class NicheEncoding:
     member: Float[Tensor, "members niche"]
 
 
-def level_summary(width: int, out_width: int, gene_share: float) -> nn.Linear:
-    """Return a linear map to a coarser level that starts by taking the leading features of the finer one.
+def level_summary(width: int, n_genes: int, out_width: int) -> nn.Linear:
+    """Return a linear map to a coarser level that starts by taking the leading directions of expression, and its depth.
 
-    Both levels have the layout of a cell embedding: leading directions of expression, its depth, leading directions of the image.
+    Not those of the image: stains differ between sections, and in a mean over cells, where little else varies, a probe learns
+    the stain. What an image tells of expression is in the same features of a cell that shows its image alone.
+
+    Parameters
+    ----------
+    width
+        Features of the finer level, of which the first ``n_genes`` are the expression summary, depth last.
     """
-    genes, out_genes = round(width * gene_share), round(out_width * gene_share)
-    taken = [*range(out_genes - 1), genes - 1, *range(genes, genes + out_width - out_genes)]
+    leading = min(out_width, n_genes) - 1
+    taken = [*range(leading), n_genes - 1]
     summary = nn.Linear(width, out_width, bias=False)
     with torch.no_grad():
         summary.weight.zero_()
-        summary.weight[torch.arange(out_width), torch.tensor(taken)] = 1.0
+        summary.weight[torch.arange(len(taken)), torch.tensor(taken)] = 1.0
     return summary
 
 
@@ -104,7 +110,7 @@ class NicheTransformer(nn.Module):
         self.register_buffer("position", grid_sincos(config.niche_px // self.patch_px, width), persistent=False)
         self.patch_weight = nn.Parameter((torch.randn(pixels, width) / math.sqrt(pixels)).repeat(n_channels, 1, 1))
         self.cell_in = nn.Sequential(nn.LayerNorm(config.cell_width), nn.Linear(config.cell_width, width))
-        self.summary = level_summary(config.cell_width, config.niche_width, config.gene_share)
+        self.summary = level_summary(config.cell_width, config.summary_width, config.niche_width)
         self.place = nn.Linear(4 * WAVES + 1, width)
         self.query = nn.Parameter(torch.randn(width) * 0.02)
         self.centre = nn.Parameter(torch.randn(width) * 0.02)

@@ -75,7 +75,7 @@ class TissueTransformer(nn.Module):
         super().__init__()
         width = config.width
         self.niche_in = nn.Sequential(nn.LayerNorm(config.niche_width), nn.Linear(config.niche_width, width))
-        self.summary = level_summary(config.niche_width, config.tissue_width, config.gene_share)
+        self.summary = level_summary(config.niche_width, config.niche_width, config.tissue_width)
         self.block_um = config.niche_um
         self.blocks_per_side = max(1, round(config.tissue_um / config.niche_um))
         self.place = nn.Linear(4 * WAVES + 1, width)

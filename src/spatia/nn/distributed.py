@@ -1,6 +1,8 @@
 """Sums and gathers over ranks that are the identity in a single process."""
 # ruff: noqa: F722 - shapes in jaxtyping annotations are not Python expressions
 
+import warnings
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,7 +18,13 @@ def world() -> tuple[int, int]:
 
 
 def gather_rows(rows: Float[Tensor, "rows width"]) -> Float[Tensor, "all width"]:
-    """Return the rows of all ranks, rank by rank, with gradients; every rank has the same number."""
-    if world()[1] == 1:
+    """Return the rows of all ranks, rank by rank, with gradients; every rank has the same number.
+
+    Without gradients, in validation, a rank keeps to its own rows: there are not as many on each.
+    """
+    if world()[1] == 1 or not torch.is_grad_enabled():
         return rows
-    return torch.cat(list(all_gather(rows.contiguous())), dim=0)
+    with warnings.catch_warnings():
+        # torch announces that this function will move; it is the one that passes gradients between processes
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed.*")
+        return torch.cat(list(all_gather(rows.contiguous())), dim=0)
