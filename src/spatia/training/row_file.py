@@ -1,6 +1,8 @@
 """Rows of numbers in a scratch file, filled as they are first needed: memory does not grow with the number of rows."""
 
+import shutil
 import tempfile
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +29,10 @@ class RowFile:
     """
 
     def __init__(self, n_rows: int, width: int) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="spatia-rows-")
-        self._path = Path(self._folder.name) / "rows.f32"
+        folder = tempfile.mkdtemp(prefix="spatia-rows-")
+        # not a TemporaryDirectory, which warns when it goes with an object rather than a `with` block
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._path = Path(folder) / "rows.f32"
         self._shape = (n_rows, width)
         self._known = np.zeros(n_rows, bool)
         with self._path.open("wb") as file:
