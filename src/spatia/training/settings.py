@@ -74,8 +74,8 @@ class Presentations(BaseModel):
 
     model_config = STRICT
 
-    cells: int = Field(60_000, ge=1)
-    context: int = Field(100_000, ge=1)
+    cells: int = Field(40_000, ge=1)
+    context: int = Field(60_000, ge=1)
 
 
 class PretrainedPieces(BaseModel):
