@@ -33,6 +33,9 @@ def test_cells_carry_what_the_store_holds(corpus):
         assert np.array_equal(batch.images.numpy(), table.obsm["single_cell_images"][rows])
         assert np.array_equal(batch.masks.numpy(), table.obsm["single_cell_mask"][rows])
         assert np.allclose(batch.position_um.numpy(), table.obsm["spatial"][rows])
+        features = table.obsm["morphology"].iloc[rows].to_numpy(np.float32)
+        assert np.array_equal(batch.morphology_measured.numpy(), np.isfinite(features))
+        assert np.array_equal(batch.morphology.numpy(), np.nan_to_num(features, nan=0.0))
         seen += rows.tolist()
     assert seen == list(range(table.n_obs))
 

@@ -218,5 +218,6 @@ def describe(session: Session) -> dict[str, Any]:
         "gene_coverage": np.array([coverage.share for coverage in session.coverage]),
         "channels": np.array(session.model.vocabulary.channels, dtype=object),
         "position_units": "um",
+        "seed": session.seed,
         "deterministic": True,
     }

@@ -19,7 +19,7 @@ from spatia.data.loader import RowReader
 from spatia.errors import SettingsError
 from spatia.inference.blocks import Request, SectionEmbedder, hidden_genes_mask
 from spatia.inference.coverage import Coverage, check_coverage
-from spatia.models.checkpoint import load_model, model_id, weights_digest
+from spatia.models.checkpoint import load_model, model_id, read_description, weights_digest
 from spatia.models.spatia import MODALITIES, Spatia
 from spatia.nn.distributed import world
 
@@ -32,6 +32,8 @@ class Session:
     ----------
     corpus, model
         What was embedded, by what.
+    seed
+        Of the model's training; -1 where it is not known. Inference itself draws nothing.
     model_digest
         Identifies the model: of its folder, or of the weights of one that was handed over.
     use, hide_genes
@@ -44,6 +46,7 @@ class Session:
 
     corpus: Corpus
     model: Spatia
+    seed: int
     model_digest: str
     use: tuple[str, ...]
     hide_genes: tuple[str, ...]
@@ -98,7 +101,8 @@ def embedded(
     request = Request(used, hidden_genes_mask(network, hide_genes))
     with _scratch(scratch, _request_id(opened, digest, used, hide_genes)) as folder:
         embedders = _embed(opened, network, names, folder, request)
-        yield Session(opened, network, digest, used, tuple(hide_genes), coverage, embedders)
+        seed = -1 if isinstance(model, Spatia) else int(read_description(Path(model))["facts"].get("seed", -1))
+        yield Session(opened, network, seed, digest, used, tuple(hide_genes), coverage, embedders)
 
 
 def _embed(
