@@ -7,14 +7,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from spatia.bench.cells import load_cells
 from spatia.bench.dataset import DataSet, part_rows, write_dataset
+from spatia.bench.methods.spatia_surroundings import PASSES, surroundings
 from spatia.bench.rows import RowStore
 from spatia.cli.main import app
 from spatia.corpus.corpus import Corpus
+from spatia.data.vocabulary import Vocabulary
 from spatia.errors import SettingsError
+from spatia.models.checkpoint import load_model, save_model
+from spatia.models.config import ModelConfig
+from spatia.models.spatia import Spatia
+from spatia.training.statistics import measure_statistics
 
 
 @pytest.fixture(scope="module")
@@ -82,16 +89,30 @@ def test_the_command_prints_a_table_and_resumes(data: Path, tmp_path: Path) -> N
     assert mean["annotation", "accuracy", "pca"] > 0.7
 
 
-@pytest.mark.slow
-def test_a_trained_model_is_compared(data: Path, tmp_path: Path) -> None:
-    from spatia.training.settings import read_settings
-    from spatia.training.train import train
+@pytest.fixture(scope="module")
+def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that was given its statistics and no training."""
+    corpus = Corpus.open(DataSet.read(data).corpus)
+    vocabulary, config = Vocabulary.of([corpus]), ModelConfig()
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("model") / "model"
+    save_model(folder, Spatia(config, vocabulary, measure_statistics([corpus], vocabulary, config)))
+    return folder
 
-    pytest.importorskip("spatia.inference.embed")
-    settings = read_settings(overrides=["epochs.cells=1", "epochs.context=1", "batch_cells=128"])
-    model = train([DataSet.read(data).corpus], tmp_path / "model", settings)
+
+def test_a_hidden_cell_cannot_change_what_is_around_it(data: Path, model: Path) -> None:
+    corpus, opened = Corpus.open(DataSet.read(data).corpus), load_model(model).eval()
+    cell = np.random.default_rng(0).normal(size=(corpus.n_cells, opened.config.cell_width)).astype(np.float32)
+    other = cell.copy()
+    other[::PASSES] += 3  # the cells of one pass: all of them are hidden at once
+    before, after = (surroundings(opened, corpus, one)["around"] for one in (cell, other))
+    np.testing.assert_array_equal(before[::PASSES], after[::PASSES])
+    assert not np.allclose(before[1::PASSES], after[1::PASSES])
+
+
+def test_a_model_is_compared(data: Path, model: Path, tmp_path: Path) -> None:
     words = (data, "-o", tmp_path / "out", "--methods", "none", "--model", model, "--label", "try", "--seeds", 1)
-    table = _bench(*words, "--tasks", "annotation,imputation,retrieval")
+    table = _bench(*words, "--tasks", "annotation,imputation,retrieval,neighbours to expression")
     rows = RowStore(tmp_path / "out").frame()
     assert set(rows["status"]) == {"ok"}, rows["message"].tolist()
     assert {

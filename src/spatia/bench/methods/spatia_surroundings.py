@@ -23,18 +23,14 @@ def surroundings(model: Spatia, corpus: Corpus, cell: NDArray[np.floating]) -> d
 
     Returns
     -------
-    ``around`` (n, 2 · width), niche and tissue as seen from the hidden cell, and ``fused`` (n, fused width), the same with
-    nothing in the place of the cell, which the gene head takes.
+    ``around`` (n, niche + tissue), both as seen from the hidden cell, and ``fused`` (n, fused), the same with nothing in the place
+    of the cell, which the gene head takes.
     """
     sizes = [section.entry.n_cells for section in corpus.sections.values()]
     starts = dict(zip(corpus.sections, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
     loader = tissue_loader([corpus], max_cells=MOST_CELLS, shuffle=False, vocabulary=model.vocabulary, read=("counts",))
     first = torch.tensor([starts[source.section.sample] for source in loader.sources])
-    width = model.config.width
-    found = {
-        "around": np.zeros((len(cell), 2 * width), np.float32),
-        "fused": np.zeros((len(cell), model.config.fused_width), np.float32),
-    }
+    found: dict[str, NDArray[np.float32]] = {}
     for batch in loader:
         rows = batch.cells.row + first[batch.cells.section]
         known = torch.from_numpy(np.asarray(cell[rows.numpy()], np.float32))
@@ -46,6 +42,9 @@ def surroundings(model: Spatia, corpus: Corpus, cell: NDArray[np.floating]) -> d
             at = hidden[context.cell]
             niche, tissue = context.niche[at], context.tissue[at]
             to = rows[context.cell[at]].numpy()
-            found["around"][to] = torch.cat([niche, tissue], dim=1).numpy()
-            found["fused"][to] = model.fuse(torch.zeros_like(niche), niche, tissue).numpy()
+            fused = model.fuse(torch.zeros(len(to), cell.shape[1]), niche, tissue)
+            for name, values in (("around", torch.cat([niche, tissue], dim=1)), ("fused", fused)):
+                if name not in found:
+                    found[name] = np.zeros((len(cell), values.shape[1]), np.float32)
+                found[name][to] = values.numpy()
     return found

@@ -77,8 +77,7 @@ def find_domains(trial: Trial, method: Method) -> list[Score]:
         "k-means-ARI": KMeans(DOMAINS_SOUGHT, n_init=5, random_state=trial.seed).fit_predict(z),
     }
     return [
-        Score(name, domain_adjusted_rand(labels[test], found, sample), len(test), 0)
-        for name, found in groups.items()
+        Score(name, domain_adjusted_rand(labels[test], found, sample), len(test), 0) for name, found in groups.items()
     ]
 
 
