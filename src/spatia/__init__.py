@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from spatia.io.check import check_slide
     from spatia.io.read import read_slide
     from spatia.io.source import Source
+    from spatia.pipeline.run import run
+    from spatia.report.render import write_report
     from spatia.simulate.slide import simulate as simulate_slides
     from spatia.tasks.on_cells import annotate_cells as annotate
     from spatia.tasks.on_cells import cluster_cells as cluster
@@ -46,10 +48,12 @@ _DEFINED_IN = {
     "predict_expression": ("spatia.tasks.predict_expression", "predict_from_image"),
     "read_slide": ("spatia.io.read", "read_slide"),
     "retrieve": ("spatia.tasks.retrieve", "retrieve"),
+    "run": ("spatia.pipeline.run", "run"),
     "simulate_slides": ("spatia.simulate.slide", "simulate"),
     "tissue_loader": ("spatia.data.loader", "tissue_loader"),
     "train": ("spatia.training.train", "train"),
     "verify": ("spatia.corpus.verify", "verify"),
+    "write_report": ("spatia.report.render", "write_report"),
 }
 
 __all__ = [
@@ -69,10 +73,12 @@ __all__ = [
     "predict_expression",
     "read_slide",
     "retrieve",
+    "run",
     "simulate_slides",
     "tissue_loader",
     "train",
     "verify",
+    "write_report",
 ]
 
 

@@ -47,6 +47,8 @@ def annotate_cells(job: Job) -> str:
     where = f"column {settings.labels_key!r}" if settings.annotations is None else settings.annotations.name
     write_result(job.results / "annotation.json", _result(found, where, int(pd.notna(labels).sum())))
     _draw(job, found.held_out)
+    if not found.threshold.reached:
+        job.warn(_nobody_sure(found))
     return f"{len(found.classes)} labels, held-out accuracy {found.held_out.scores()['accuracy']:.3f}"
 
 
@@ -85,14 +87,24 @@ def read_labels(cells: EmbeddedCells, job: Job) -> pd.Series:
     return labels
 
 
+def _nobody_sure(found: Annotation) -> str:
+    return (
+        f"No stated probability gives {found.target_accuracy:.0%} right labels on held-out cells, so no cell got a label from the "
+        f"model; the likeliest label is right for {found.held_out.scores()['accuracy']:.0%} of them."
+    )
+
+
 def _result(found: Annotation, source: str, n_labelled: int) -> AnnotationResult:
     held_out = found.held_out
     sure = held_out.calibrated.max(axis=1) >= found.threshold.value
     right = held_out.truth == held_out.predicted
-    confusion = confusion_table(held_out.truth[sure], held_out.predicted[sure], list(found.classes))
+    drawn = sure if sure.any() else np.ones_like(sure)
+    confusion = confusion_table(held_out.truth[drawn], held_out.predicted[drawn], list(found.classes))
     scores = held_out.scores()
     unlabelled = np.isin(found.status, (UNCERTAIN, UNLIKE))
     note = f"{unlabelled.sum():,} cells of the slide were left without a label." if unlabelled.any() else ""
+    if not sure.any():
+        note = f"{note} {_nobody_sure(found)} The confusion below is that of the likeliest labels.".strip()
     return AnnotationResult(
         source=source,
         labels=found.classes,

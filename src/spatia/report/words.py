@@ -162,9 +162,10 @@ def _annotation(folder: RunFolder) -> str:
     result = folder.annotation
     if result is None:
         return ""
-    right = f"{result.accuracy:.0%}" if result.accuracy is not None else "an unknown share"
+    if result.accuracy is None:
+        return "Labels: on held-out cells the model is nowhere sure enough, so it gave no cell a label."
     return (
-        f"Labels: held out, {right} of the labelled cells that were given one of the {len(result.labels)} labels got the right one; "
+        f"Labels: held out, {result.accuracy:.0%} of the labelled cells that were given one of the {len(result.labels)} labels got the right one; "
         f"{result.abstained_share:.0%} were left without one because the model was unsure."
     )
 
