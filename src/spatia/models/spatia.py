@@ -50,20 +50,29 @@ class LevelFusion(nn.Module):
     .. math:: z = [\,g_c \odot z_{cell},\; g_n \odot z_{niche},\; g_t \odot z_{tissue}\,]
     .. math:: g = \sigma(W\,\mathrm{LN}[z_{cell}, z_{niche}, z_{tissue}] + b)
 
-    Side by side rather than summed: a linear probe can then weigh the levels itself. Distances between fused embeddings are
-    mostly those between cells, as surroundings start with the smaller shares of `START`.
+    Side by side rather than summed: a linear probe can then weigh the parts itself. Distances between fused embeddings are
+    mostly about the expression of the cell, as its image and surroundings start with the smaller shares of `START`.
     """
 
-    START: ClassVar[tuple[float, float, float]] = (0.9, 0.4, 0.2)  # of cell, niche and tissue
+    # of the cell's expression and image features, of niche and tissue
+    START: ClassVar[tuple[float, float, float, float]] = (0.9, 0.2, 0.2, 0.1)
+    start: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(config.fused_width)
         self.gate = nn.Linear(config.fused_width, config.fused_width)
         nn.init.zeros_(self.gate.weight)
+        parts = (
+            config.summary_width,
+            config.cell_width - config.summary_width,
+            config.niche_width,
+            config.tissue_width,
+        )
+        start = torch.cat([torch.full((width,), share) for width, share in zip(parts, self.START, strict=True)])
+        self.register_buffer("start", start, persistent=False)
         with torch.no_grad():
-            shares = torch.tensor(self.START).logit().repeat_interleave(_widths(config), output_size=config.fused_width)
-            self.gate.bias.copy_(shares)
+            self.gate.bias.copy_(start.logit())
 
     def forward(
         self,
@@ -74,10 +83,6 @@ class LevelFusion(nn.Module):
         """Return the fused embedding."""
         levels = torch.cat([cell, niche, tissue], dim=1)
         return levels * torch.sigmoid(self.gate(self.norm(levels)))
-
-
-def _widths(config: ModelConfig) -> Tensor:
-    return torch.tensor([config.cell_width, config.niche_width, config.tissue_width])
 
 
 class Spatia(nn.Module):
@@ -243,7 +248,7 @@ class Spatia(nn.Module):
     def without_context(self, cell: Float[Tensor, "rows cell"]) -> Float[Tensor, "rows fused"]:
         """Return the fused embedding of cells whose surroundings are not known; no gate has learned to judge those."""
         around = cell.new_zeros(len(cell), self.config.niche_width + self.config.tissue_width)
-        return torch.cat([cell * LevelFusion.START[0], around], dim=1)
+        return torch.cat([cell * self.level_fusion.start[: cell.shape[1]], around], dim=1)
 
     def log_rates(
         self, embedding: Float[Tensor, "rows fused"], genes: Int64[Tensor, "some"] | None = None
