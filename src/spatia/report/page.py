@@ -143,7 +143,8 @@ def _composition(folder: RunFolder) -> PageSection:
     cells = folder.cells
     if cells is None or DOMAIN not in cells.obs:
         return PageSection("composition", "What the domains are made of", absent=folder.absence("domains"))
-    of = LABEL if LABEL in cells.obs else CLUSTER
+    # where most cells are without a label, labels say little of what a domain is made of
+    of = LABEL if LABEL in cells.obs and cells.obs[LABEL].notna().mean() > 0.5 else CLUSTER
     if of not in cells.obs:
         return PageSection("composition", "What the domains are made of", absent=folder.absence("cluster"))
     shares = figures.composition_shares(cells, of, DOMAIN).iloc[:MOST_GROUPS_IN_TABLE, :MOST_GROUPS_IN_TABLE]
