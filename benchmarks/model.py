@@ -4,6 +4,7 @@
     python benchmarks/model.py tables     --work WORK      cells without images: imputation, neighbourhood, types, regions
     python benchmarks/model.py simulated  --work WORK      slides of two donors [--cells 10000]
     python benchmarks/model.py ablation   --work WORK      {image, genes, both} × {cell, + niche, + tissue} × contrastive
+    python benchmarks/model.py summary    --work WORK      what stands there, tasks down, as in docs/benchmarks.md
     python benchmarks/model.py speed      --work WORK      beside a ViT-B/16; memory at 20,000 and 500,000 cells
 
 Corpora and results stay in WORK and are not made again. Rows: WORK/results/<subcommand>/rows.parquet.
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import model_data as data
 import model_speed
+import model_summary
 import pandas as pd
 
 from spatia.bench.dataset import DataSet
@@ -97,7 +99,7 @@ COMMANDS = {"real": _real, "tables": _tables, "simulated": _simulated, "ablation
 def main() -> None:
     """Print the tables of one subcommand."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=[*COMMANDS, "speed"])
+    parser.add_argument("what", choices=[*COMMANDS, "summary", "speed"])
     parser.add_argument("--work", type=Path, required=True, help="cache of corpora, models and results")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cells", type=int, default=2_500, help="simulated: cells of each of the two sections")
@@ -113,6 +115,9 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     configure()
+    if arguments.what == "summary":
+        print(model_summary.summary(arguments.work))
+        return
     if arguments.what == "speed":
         print(model_speed.measure(arguments.work, arguments.model, data.breast(arguments.work)[0], arguments.many))
         return

@@ -1,0 +1,74 @@
+"""The tables of docs/benchmarks.md, section Model: results, from the rows that benchmarks/model.py left.
+
+python benchmarks/model.py summary --work WORK
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from spatia.bench.tables import Cell, ties
+from spatia.bench.tables import summary as summarise
+
+NAMED = ("pca", "pca smoothed", "scvi", "morphology", "pca of crops", "pca + morphology")  # the baselines of the brief
+OURS = "spatia"
+FUSED = {  # our fused embedding of what a task lets an embedding see
+    "annotation from image": "spatia image",
+    "image to expression": "spatia image",
+    "expression to image": "spatia genes",
+    "neighbours to expression": "spatia genes",
+}
+CHOSEN = {"domains": "spatia, niche"}  # what is fixed in advance for a task beside the fused embedding
+DETAILS = ("R2 ", "accuracy")
+
+
+def summary(work: Path) -> str:
+    """Return one table a data set: tasks down; ours, the named baselines and the best other rival across."""
+    parts = []
+    for path in sorted(work.glob("results/*/rows.parquet")):
+        rows = pd.read_parquet(path)
+        for data in rows["data"].drop_duplicates():
+            table = summarise(rows[rows["data"] == data])
+            if table["method"].str.startswith(OURS).any():
+                parts.append(f"**{data}**\n\n{_table(table)}")
+    return "\n\n".join(parts)
+
+
+def _table(table: pd.DataFrame) -> str:
+    table = table[table["mean"].notna()]
+    header = ["task", "fused", "best of ours", *NAMED, "best other rival"]
+    lines = [_line(header), _line(["---"] + ["---:"] * (len(header) - 1))]
+    for (task, metric), rows in table.groupby(["task", "metric"], sort=False):
+        if str(metric).startswith(DETAILS):
+            continue
+        cells = {row["method"]: Cell(row["mean"], row["sd"], row["n_seeds"], "") for row in rows.to_dict("records")}
+        ours = {name: cell for name, cell in cells.items() if name.startswith(OURS)}
+        others = {name: cell for name, cell in cells.items() if not name.startswith(OURS) and name not in NAMED}
+        if not ours:
+            continue
+        best = max(cells.values(), key=lambda cell: cell.mean)
+        fused = cells.get(FUSED.get(str(task), OURS))
+        texts = [_text(fused, best), _named(ours, best, CHOSEN.get(str(task)))]
+        texts += [_text(cells.get(name), best) for name in NAMED]
+        lines.append(_line([f"{task}: {metric}", *texts, _named(others, best)]))
+    return "\n".join(lines)
+
+
+def _named(cells: dict[str, Cell], best: Cell, chosen: str | None = None) -> str:
+    if not cells:
+        return ""
+    name = chosen if chosen in cells else max(cells, key=lambda one: cells[one].mean)
+    return f"{_text(cells[name], best)} ({name.removeprefix('spatia').strip(', ') or 'fused'})"
+
+
+def _text(cell: Cell | None, best: Cell) -> str:
+    if cell is None:
+        return ""
+    text = f"{cell.mean:.3f}" + (f" ± {cell.sd:.3f}" if cell.sd == cell.sd else "")  # NaN: one seed
+    if cell.mean >= best.mean:
+        return f"**{text}**"
+    return f"{text} ≈" if ties(cell, best) else text
+
+
+def _line(texts: list[str]) -> str:
+    return "| " + " | ".join(texts) + " |"
