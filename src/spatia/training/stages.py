@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from spatia.corpus.corpus import Corpus
@@ -14,13 +13,11 @@ from spatia.data.loader import Loader, cell_loader, tissue_loader
 from spatia.data.sources import open_sources
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import SettingsError
-from spatia.models.config import ModelConfig, preset
-from spatia.models.spatia import Spatia
 from spatia.training.cell_objective import CellObjective
 from spatia.training.context_objective import ContextObjective
 from spatia.training.settings import TrainSettings
 from spatia.training.stage import Stage
-from spatia.training.statistics import measure_statistics
+from spatia.training.start import Start, start_model
 
 CELL_TERMS = ("genes", "image", "contrastive", "adversarial", "morphology")
 CONTEXT_TERMS = ("niche", "tissue")
@@ -139,8 +136,14 @@ class ContextStage:
         return tissue_loader(self.data.corpora, max_cells=settings.window_cells, **options)
 
 
-def make_stages(corpora: Sequence[Corpus], settings: TrainSettings, *, start_from: Path | None = None) -> list[Stage]:
-    """Make the model and the stages that train it.
+def make_stages(
+    corpora: Sequence[Corpus],
+    settings: TrainSettings,
+    *,
+    start_from: Path | None = None,
+    start: Start | None = None,
+) -> list[Stage]:
+    """Make the stages that train a model.
 
     Parameters
     ----------
@@ -150,25 +153,11 @@ def make_stages(corpora: Sequence[Corpus], settings: TrainSettings, *, start_fro
         Preset, budgets, weights, masks.
     start_from
         A model folder to fine-tune: its vocabulary grows by name.
+    start
+        The model, where it is made already.
     """
-    config = fitted_config(preset(settings.preset), corpora)
-    data = Data(corpora, Vocabulary.of(corpora), settings)
-    if start_from is not None:
-        from spatia.training.fine_tune import grown_model
-
-        model = grown_model(start_from, data)
-        data = Data(corpora, model.vocabulary, settings)
-    else:
-        statistics = measure_statistics(
-            corpora,
-            data.vocabulary,
-            config,
-            split=settings.split,
-            part=settings.part if settings.split else None,
-            seed=settings.seed,
-        )
-        torch.manual_seed(settings.seed)
-        model = Spatia(config, data.vocabulary, statistics)
+    model = (start or start_model(corpora, settings, start_from)).model
+    data = Data(corpora, model.vocabulary, settings)
     n_cells = [section.entry.n_cells for corpus in corpora for section in corpus.sections.values()]
     weights = settings.weights.model_dump()
     n_training = data.n_training_cells()
@@ -185,25 +174,6 @@ def make_stages(corpora: Sequence[Corpus], settings: TrainSettings, *, start_fro
         weights={name: weights[name] for name in CONTEXT_TERMS},
     )
     return [cells, context]
-
-
-def fitted_config(config: ModelConfig, corpora: Sequence[Corpus]) -> ModelConfig:
-    """Return the preset with the crop sizes of the corpora.
-
-    Raises
-    ------
-    SettingsError
-        If a crop is not a whole number of patches.
-    """
-    levels = corpora[0].levels
-    sizes = {
-        "crop_px": levels["cell"].px,
-        "niche_px": levels["niche"].px,
-        "crop_um": levels["cell"].size_um,
-        "niche_um": levels["niche"].size_um,
-        "tissue_um": levels["tissue"].size_um,
-    }
-    return ModelConfig.model_validate({**config.model_dump(), **sizes})
 
 
 def _epochs(epochs: int | None, presentations: int, n_cells: int) -> int:

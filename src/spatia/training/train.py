@@ -73,7 +73,7 @@ def train(
     _print(settings, folder, fabric)
     try:
         seed_generators(settings.seed)  # every rank makes the same model
-        stages = _make_stages(opened, settings, model_from)
+        stages = _make_stages(opened, settings, model_from, folder)
         run_stages(stages, folder, settings, fabric, resume=resume, draw=draw)
         _write_model(stages, opened, folder, fabric)
     except KeyboardInterrupt:
@@ -120,10 +120,15 @@ def _print(settings: TrainSettings, folder: RunFolder, fabric: Fabric) -> None:
     logger.info("%s: %d process(es) on %s, %s", folder.path, ranks, fabric.device.type, settings.precision)
 
 
-def _make_stages(corpora: Sequence[Corpus], settings: TrainSettings, start_from: Path | None) -> list[Stage]:
+def _make_stages(
+    corpora: Sequence[Corpus], settings: TrainSettings, start_from: Path | None, folder: RunFolder
+) -> list[Stage]:
     from spatia.training.stages import make_stages
+    from spatia.training.start import start_model
 
-    return list(make_stages(corpora, settings, start_from=start_from))
+    start = start_model(corpora, settings, start_from)
+    folder.write(start=start.facts)
+    return list(make_stages(corpora, settings, start=start))
 
 
 def _write_model(stages: Sequence[Stage], corpora: Sequence[Corpus], folder: RunFolder, fabric: Fabric) -> None:
@@ -132,7 +137,9 @@ def _write_model(stages: Sequence[Stage], corpora: Sequence[Corpus], folder: Run
 
     if fabric.is_global_zero:
         levels = {name: {"size_um": level.size_um, "px": level.px} for name, level in corpora[0].levels.items()}
-        facts = {"levels": levels} | {name: folder.facts[name] for name in ("corpora", "seed", "start_from", "stages")}
+        facts = {"levels": levels} | {
+            name: folder.facts[name] for name in ("corpora", "seed", "start_from", "start", "stages")
+        }
         model: Any = stages[-1].module.model
         measure_reference(model, stages[0].loader(0, 1))
         save_model(folder.path, model, facts)
