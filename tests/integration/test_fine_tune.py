@@ -12,9 +12,10 @@ import pytest
 import torch
 from tests.unit.conftest import TinySection, write_corpus
 from tests.unit.model_setup import SMALL
+from typer import Typer
 from typer.testing import CliRunner
 
-from spatia.cli.main import app
+from spatia.cli.train import train as train_command
 from spatia.corpus.corpus import Corpus
 from spatia.data.loader import RowReader
 from spatia.data.vocabulary import Vocabulary
@@ -26,6 +27,8 @@ from spatia.training.settings import TrainSettings, read_settings
 from spatia.training.start import start_model
 from spatia.training.train import train
 
+COMMAND = Typer()  # alone: the whole program sends the log elsewhere, for all tests after
+COMMAND.command()(train_command)
 OLD = TinySection("old", 1, ("EPCAM", "CD3E", "ACTB"), ("DAPI", "boundary"))
 NEW = TinySection("new", 2, ("KRT5", "ACTB", "VIM", "CD3E"), ("RNA", "DAPI"), n_windows=6)
 FAST = {"batch_cells": 20, "window_cells": 60, "log_every": 1, "accelerator": "cpu"}
@@ -130,8 +133,8 @@ def test_no_gene_in_common_is_warned_of(model: Path, tmp_path: Path, caplog: pyt
 def test_the_command(corpora: tuple[Path, Path], model: Path, tmp_path: Path) -> None:
     out = tmp_path / "tuned"
     few = [f"--set={name}={value}" for name, value in {**FAST, "epochs.cells": 1, "epochs.context": 0}.items()]
-    done = CliRunner().invoke(app, ["train", str(corpora[1]), "-o", str(out), "--from", str(model), *few])
+    done = CliRunner().invoke(COMMAND, [str(corpora[1]), "-o", str(out), "--from", str(model), *few])
     assert done.exit_code == 0, done.output
     assert load_model(out).vocabulary.genes[3:] == ("KRT5", "VIM")
-    resumed = CliRunner().invoke(app, ["train", str(corpora[1]), "-o", str(out), "--resume"])
+    resumed = CliRunner().invoke(COMMAND, [str(corpora[1]), "-o", str(out), "--resume"])
     assert resumed.exit_code != 0  # what it began from is part of the run

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.unit.model_setup import SMALL
+from tests.unit.vit_mae import MEAN, SD, SIDE, output_of, random_vit_mae, save_vit_mae
 from torch import Tensor
 
 from spatia.data.vocabulary import Vocabulary
@@ -20,44 +21,15 @@ from spatia.models.spatia import Spatia
 from spatia.models.statistics import Statistics
 from spatia.training.pretrained_files import IMAGENET_MEAN, read_gene_embeddings, read_vit_mae
 
-MEAN, SD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
-SIDE, WIDTH = 16, 32
-
 
 @pytest.fixture(scope="module")
 def source() -> Any:
-    """A small ViT-MAE with random weights, nothing masked, of which every part takes part."""
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    config = transformers.ViTMAEConfig(
-        hidden_size=WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=80,
-        image_size=SIDE,
-        patch_size=4,
-        mask_ratio=0.0,
-        decoder_hidden_size=16,
-        decoder_num_hidden_layers=1,
-        decoder_num_attention_heads=2,
-        decoder_intermediate_size=16,
-    )
-    model = transformers.ViTMAEForPreTraining(config).eval()
-    # some versions take the projection for initialised and leave the positions at zero, which no trained model has
-    model.vit.embeddings.patch_embeddings.projection._is_hf_initialized = False
-    model.vit.embeddings.initialize_weights()
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "pos" not in name:
-                parameter += torch.randn_like(parameter) * 0.1
-    return model
+    return random_vit_mae()
 
 
 @pytest.fixture
 def folder(source: Any, tmp_path: Path) -> Path:
-    source.save_pretrained(tmp_path / "vit")
-    (tmp_path / "vit" / "preprocessor_config.json").write_text(json.dumps({"image_mean": MEAN, "image_std": SD}))
-    return tmp_path / "vit"
+    return save_vit_mae(source, tmp_path / "vit")
 
 
 def encoder_for(folder: Path, channels: tuple[str, ...], crop_px: int = SIDE) -> ImageEncoder:
@@ -78,14 +50,6 @@ def seen(pixels: Tensor, present: list[bool], um_per_px: float = 0.425) -> Image
         mask_present=torch.ones(rows, dtype=torch.bool),
         um_per_px=um_per_px,
     )
-
-
-def output_of(source: Any, rgb: Tensor) -> Tensor:
-    """CLS token and patches of the source, in order; ``rgb`` 0…255."""
-    values = (rgb / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(SD).view(3, 1, 1)
-    noise = torch.arange((SIDE // 4) ** 2).float().expand(len(rgb), -1)
-    with torch.no_grad():
-        return source.vit(values, noise=noise).last_hidden_state
 
 
 def random_rgb(rows: int = 3) -> Tensor:
@@ -146,9 +110,9 @@ def test_small_crops_are_enlarged_to_what_the_source_saw(source: Any, folder: Pa
 def test_a_model_without_a_decoder_is_the_same_and_every_tensor_is_named(
     source: Any, folder: Path, tmp_path: Path
 ) -> None:
+    channels = ("r", "g", "b")
     source.vit.save_pretrained(tmp_path / "plain")
     (tmp_path / "plain" / "preprocessor_config.json").write_text((folder / "preprocessor_config.json").read_text())
-    channels = ("r", "g", "b")
     first, second = (encoder_for(path, channels).state_dict() for path in (folder, tmp_path / "plain"))
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     piece = read_vit_mae(folder)
