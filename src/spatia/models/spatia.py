@@ -264,6 +264,9 @@ class Spatia(nn.Module):
         """Draw the crops of encoded cells, intensities 0…255 (all channels of the vocabulary)."""
         patches = self.image_head(encoding.cell, encoding.image_tokens, encoding.image_tokens_used)
         scaled = unpatchify(patches)
+        if self.image_encoder.resize:  # patches are those of the enlarged crop
+            size = (self.config.crop_px, self.config.crop_px)
+            scaled = nn.functional.interpolate(scaled, size, mode="bilinear", antialias=True)
         shape = (1, -1, 1, 1)
         sd, mean = self.image_encoder.channel_sd.view(shape), self.image_encoder.channel_mean.view(shape)
         return ((scaled * sd + mean) * 255).clamp(0, 255)

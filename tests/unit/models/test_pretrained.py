@@ -107,6 +107,14 @@ def test_small_crops_are_enlarged_to_what_the_source_saw(source: Any, folder: Pa
     assert torch.allclose(tokens[:, FIRST_PATCH:], output_of(source, large)[:, 1:], atol=1e-4)
 
 
+@torch.no_grad()
+def test_crops_are_drawn_at_their_own_size(folder: Path) -> None:
+    config = with_pretrained(SMALL, read_vit_mae(folder), None)  # crops of 8 px, seen at 16
+    model, small = Spatia(config, Vocabulary((), ("r", "g", "b"))), random_rgb()[..., ::2, ::2]
+    drawn = model.draw(model.encode(seen(small, [True] * 3), None, rows=3))
+    assert drawn.shape == small.shape
+
+
 def test_a_model_without_a_decoder_is_the_same_and_every_tensor_is_named(
     source: Any, folder: Path, tmp_path: Path
 ) -> None:
