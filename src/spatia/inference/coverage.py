@@ -7,9 +7,8 @@ from typing import Any
 from spatia.corpus.corpus import Corpus, Section
 from spatia.errors import ModelError
 from spatia.log import logger
+from spatia.models.levels import check_levels
 from spatia.models.spatia import Spatia
-
-SCALE_TOLERANCE = 0.01  # of the side of a window
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def check_coverage(
         If crops have another size in pixels or µm than the model was trained on, a section's panel is known by less than
         ``min_coverage``, or there is nothing in a section that the model could use.
     """
-    _check_levels(corpus, model)
+    check_levels(corpus.levels, model.config, corpus=corpus.path)
     found = []
     for section in sections:
         coverage = _coverage(section, model)
@@ -100,19 +99,3 @@ def _coverage(section: Section, model: Spatia) -> Coverage:
         channels=tuple(c for c in channels if c in model.vocabulary.channels) if has_image else (),
         unknown_channels=tuple(c for c in channels if c not in model.vocabulary.channels),
     )
-
-
-def _check_levels(corpus: Corpus, model: Spatia) -> None:
-    config = model.config
-    for level, px, size_um in (
-        ("cell", config.crop_px, config.crop_um),
-        ("niche", config.niche_px, config.niche_um),
-        ("tissue", None, config.tissue_um),
-    ):
-        found = corpus.levels[level]
-        if (px is not None and found.px != px) or abs(found.size_um - size_um) > SCALE_TOLERANCE * size_um:
-            expected = f"{size_um:g} µm" + (f" on {px} px" if px is not None else "")
-            raise ModelError(
-                f"{corpus.path}: windows of level {level!r} are {found.size_um:g} µm on {found.px} px, but the model was trained "
-                f"on {expected}. A crop is never rescaled: build the corpus with the model's levels."
-            )

@@ -104,12 +104,17 @@ class GeneEncoder(nn.Module):
             with torch.no_grad():
                 self.embedding[:, :k] += directions / directions.std().clamp(min=1e-6) * 0.1
 
+    def depth_of(
+        self, counts: Float[Tensor, "rows genes"], visible: Bool[Tensor, "rows genes"]
+    ) -> Float[Tensor, "rows"]:
+        """Return the counts of each cell, scaled up to the whole vocabulary by what the visible genes are expected to hold."""
+        shown = visible.to(counts.dtype)
+        share = (shown @ self.gene_fraction).clamp(min=LEAST_SHARE)
+        return (counts * shown).sum(dim=1) / share
+
     def expression(self, genes: GeneInput) -> tuple[Float[Tensor, "rows genes"], Float[Tensor, "rows"]]:
         """Return log1p of depth-scaled visible counts (0 elsewhere), and the depth over the whole vocabulary."""
-        visible = genes.visible.to(genes.counts.dtype)
-        seen = (genes.counts * visible).sum(dim=1)
-        share = (visible @ self.gene_fraction).clamp(min=LEAST_SHARE)
-        depth = seen / share
+        visible, depth = genes.visible.to(genes.counts.dtype), self.depth_of(genes.counts, genes.visible)
         scale = self.depth_scale / depth.clamp(min=1)
         return torch.log1p(genes.counts * visible * scale[:, None]), depth
 

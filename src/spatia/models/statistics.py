@@ -21,7 +21,8 @@ class Statistics:
     log_depth_mean, log_depth_sd
         Of the log of a cell's counts.
     gene_fraction
-        (genes,) mean share of each gene in a cell's counts; sums to 1.
+        (genes,) mean share of each gene in a cell's counts; sums to 1 over the panel first trained on, to more after growing (decision
+        0010).
     gene_mean
         (genes,) mean of log1p of depth-scaled counts.
     gene_directions

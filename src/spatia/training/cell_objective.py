@@ -91,7 +91,7 @@ class CellObjective(nn.Module):
         masking = self.settings.masking
         seen = batch.measured & ~mask.hidden_genes
         weight = mask.hidden_genes + masking.seen_genes_weight * seen
-        depth = (batch.counts * batch.measured).sum(dim=1, keepdim=True)
+        depth = self.model.gene_encoder.depth_of(batch.counts, batch.measured)[:, None]
         weight = weight * (depth > 0)
         counts, genes = batch.counts, None
         if counts.shape[1] > masking.most_target_genes:  # large panels: other genes each epoch, the same on every rank

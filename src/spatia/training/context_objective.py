@@ -108,7 +108,7 @@ class ContextObjective(nn.Module):
         """Likelihood of counts; cells whose own genes were shown count little, as they only need to be copied."""
         assert cells.counts is not None
         counts, measured = cells.counts[at], cells.measured[at]
-        depth = (counts * measured).sum(dim=1, keepdim=True)
+        depth = self.model.gene_encoder.depth_of(counts, measured)[:, None]
         weight = torch.where(told[at], self.settings.masking.seen_genes_weight, 1.0)[:, None] * measured * (depth > 0)
         genes = None
         if counts.shape[1] > self.settings.masking.most_target_genes:
