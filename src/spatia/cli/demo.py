@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 SAMPLE = "demo"
 # Half the default budget of training: enough to see what the model does, in minutes on two cores.
-PRESENTATIONS = 50_000, 30_000
+PRESENTATIONS = 20_000, 30_000
 
 
 def demo(
