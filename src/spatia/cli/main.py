@@ -92,7 +92,7 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """From the output folder of an imaging-based spatial transcriptomics run to a verified multi-scale corpus."""
+    """From the output folder of an imaging-based spatial transcriptomics run to embeddings, domains and a report."""
     if verbose and quiet:
         raise typer.BadParameter("--verbose and --quiet exclude each other.")
     configure(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
