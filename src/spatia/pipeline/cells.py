@@ -17,8 +17,9 @@ from spatia import keys
 from spatia.corpus.corpus import Corpus
 from spatia.pipeline.slide import SPLIT
 from spatia.pipeline.steps import Job
-from spatia.report.contents import CELLS_FILE, UMAP
+from spatia.report.contents import CELLS_FILE, CLUSTER, DOMAIN, LABEL, UMAP
 
+ADDED = (CLUSTER, DOMAIN, LABEL, f"{LABEL}_probability", f"{LABEL}_status")
 COLUMNS = "cells"  # results/cells/<step>.parquet: what a step says of every cell
 
 
@@ -122,12 +123,12 @@ def collect(job: Job) -> str:
     aside = path.with_name(f".{path.name}.part")
     shutil.copyfile(path, aside)
     with h5py.File(aside, "r+") as file:
-        obs = read_elem(file["obs"])
+        obs = read_elem(file["obs"]).drop(columns=list(ADDED), errors="ignore")  # of an earlier run
+        if f"obsm/{UMAP}" in file:
+            del file[f"obsm/{UMAP}"]
         added = []
         for step, table in tables.items():
             if step == "umap":
-                if f"obsm/{UMAP}" in file:
-                    del file[f"obsm/{UMAP}"]
                 write_elem(file, f"obsm/{UMAP}", table.to_numpy(np.float32))
                 continue
             for name in table:

@@ -25,6 +25,11 @@ TRAINING = ("preset", "train", "model", "seed")
 LABELS = ("labels_key", "annotations", "seed")
 
 
+def _of(step: str, *names: str) -> tuple[str, ...]:
+    """Return the result files of a step: those named, and what it says of every cell."""
+    return (*(f"{RESULTS}/{name}" for name in names), f"{RESULTS}/{cells.COLUMNS}/{step}.parquet")
+
+
 @dataclass(frozen=True)
 class RunResult:
     """What became of a run.
@@ -180,23 +185,46 @@ STEPS = (
         needs=("embed",),
         reads=("seed",),
         outputs=(f"{RESULTS}/clusters.json", f"{RESULTS}/markers.parquet"),
+        results=(*_of("cluster", "clusters.json", "markers.parquet"), "figures/stability-clusters.png"),
     ),
-    Step("domains", groups.find_domains, needs=("embed",), reads=("seed",), outputs=(f"{RESULTS}/domains.json",)),
-    Step("umap", groups.lay_out, needs=("embed",), reads=("seed", "umap_cells")),
-    Step("annotate", labels.annotate_cells, needs=("embed",), reads=LABELS, inputs=labels.annotation_inputs),
+    Step(
+        "domains",
+        groups.find_domains,
+        needs=("embed",),
+        reads=("seed",),
+        outputs=(f"{RESULTS}/domains.json",),
+        results=(*_of("domains", "domains.json"), "figures/stability-domains.png"),
+    ),
+    Step("umap", groups.lay_out, needs=("embed",), reads=("seed", "umap_cells"), results=_of("umap")),
+    Step(
+        "annotate",
+        labels.annotate_cells,
+        needs=("embed",),
+        reads=LABELS,
+        results=(*_of("annotate", "annotation.json"), "figures/reliability.png"),
+        inputs=labels.annotation_inputs,
+    ),
     Step(
         "expression",
         expression.predict_genes,
         needs=("embed", "split"),
         reads=("seed", "variable_genes", "hidden_share"),
         outputs=(f"{RESULTS}/expression.json",),
+        results=_of("expression", "expression.json", "expression_genes.parquet", "predicted_genes.parquet"),
     ),
-    Step("reconstruct", reconstruction.reconstruct, needs=("train", "split"), reads=("seed",)),
+    Step(
+        "reconstruct",
+        reconstruction.reconstruct,
+        needs=("train", "split"),
+        reads=("seed",),
+        results=_of("reconstruct", "reconstructions.json", "reconstructions.npz"),
+    ),
     Step(
         "benchmark",
         comparison.compare,
         needs=("embed", "split"),
         reads=("benchmark", "benchmark_seeds", *LABELS),
+        results=_of("benchmark", "benchmark.json"),
         inputs=labels.annotation_inputs,
     ),
     Step(
@@ -206,10 +234,5 @@ STEPS = (
         after=("cluster", "domains", "umap", "annotate"),
         outputs=(CELLS_FILE,),
     ),
-    Step(
-        "levels",
-        levels.write_levels,
-        needs=("collect",),
-        outputs=tuple(levels.FILES.values()),
-    ),
+    Step("levels", levels.write_levels, needs=("collect",), outputs=tuple(levels.FILES.values())),
 )

@@ -83,6 +83,9 @@ class Step:
         Does it; returns a remark for the report, or raises `Skipped`.
     outputs
         Files below the run's folder that must be there for the step to count as done.
+    results
+        Files below the run's folder that are removed before it is done again, so that none of an earlier result is left where
+        it is now skipped or fails.
     essential
         Nothing can follow where it fails: the run ends.
     inputs
@@ -95,6 +98,7 @@ class Step:
     after: tuple[str, ...] = ()
     reads: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    results: tuple[str, ...] = ()
     essential: bool = False
     inputs: Callable[[Job], Any] | None = None
 
@@ -121,6 +125,8 @@ def carry_out(steps: Sequence[Step], job: Job, record: RunRecord, tell: Tell) ->
         if before is not None and same and _stands(step, before, job):
             tell(before, False)
             continue
+        for name in step.results:
+            (job.out / name).unlink(missing_ok=True)
         if lacking := _lacking(step, record):
             finished = StepRecord(
                 name=step.name, status="skipped", message=lacking

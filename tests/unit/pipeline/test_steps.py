@@ -139,3 +139,13 @@ def test_after_is_read_where_it_is_there_and_not_needed(shop: Workshop) -> None:
     assert shop.run(*steps)["b"][0] == "done"
     shop.run(*steps, seed=1)
     assert shop.done == ["a", "b"]
+
+
+def test_nothing_of_an_earlier_result_is_left_where_a_step_is_skipped(shop: Workshop) -> None:
+    steps = (shop.step("a", reads=("seed",), results=("a", "more")),)
+    shop.run(*steps)
+    (shop.out / "more").write_text("of the first run")
+    shop.raises["a"] = Skipped("not this time")
+    shop.run(*steps, seed=1)
+    assert not (shop.out / "a").exists()
+    assert not (shop.out / "more").exists()
