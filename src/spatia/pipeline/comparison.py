@@ -38,7 +38,7 @@ PROTOCOL = (
     "The same cells, the same hidden genes and the same simple predictors (ridge and logistic regression) for every method; "
     "the model and all methods learned from the training blocks alone, and every number is measured on the held-out blocks. "
     "There is one split, that of the model, so the spread over seeds is that of hidden genes and of what a method draws. "
-    "“Decoder” is the model's own prediction, without a ridge regression."
+    "“Decoder” is the model's own prediction, without a ridge regression. The best of our rows is held against the best of theirs."
 )
 
 

@@ -23,6 +23,7 @@ def rows(values: dict[str, list[float]], status: str = "ok") -> pd.DataFrame:
         ([0.80, 0.90, 1.00], [0.92, 0.92, 0.92], "tied"),  # within our own spread
         ([0.85, 0.85, 0.85], [0.80, 0.90, 1.00], "tied"),  # within the winner's spread
         ([0.79, 0.79, 0.79], [0.80, 0.90, 1.00], "lost"),
+        ([0.92, 0.92, 0.92], [0.80, 0.90, 1.00], "tied"),  # ours is higher, but theirs could be: no win
     ],
 )
 def test_a_tie_is_within_one_standard_deviation(ours: list[float], theirs: list[float], outcome: str) -> None:
