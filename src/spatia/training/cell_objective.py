@@ -10,10 +10,10 @@ from spatia.data.batch import CellBatch
 from spatia.models.fusion import CellEncoding
 from spatia.models.heads import SectionHead
 from spatia.models.inputs import GeneInput, ImageInput
-from spatia.models.losses import Term, contrastive_term, masked_term, negative_binomial_nll
+from spatia.models.losses import Term, contrastive_term, masked_term
 from spatia.models.spatia import Spatia
-from spatia.nn.hashing import hash_uniform
 from spatia.nn.patches import patchify
+from spatia.training.gene_likelihood import gene_term
 from spatia.training.masking import GENES, CellMask, mask_cells
 from spatia.training.settings import TrainSettings
 
@@ -88,20 +88,10 @@ class CellObjective(nn.Module):
 
     def _genes(self, batch: CellBatch, mask: CellMask, encoding: CellEncoding, epoch: int) -> Term:
         assert batch.counts is not None
-        masking = self.settings.masking
         seen = batch.measured & ~mask.hidden_genes
-        weight = mask.hidden_genes + masking.seen_genes_weight * seen
-        depth = self.model.gene_encoder.depth_of(batch.counts, batch.measured)[:, None]
-        weight = weight * (depth > 0)
-        counts, genes = batch.counts, None
-        if counts.shape[1] > masking.most_target_genes:  # large panels: other genes each epoch, the same on every rank
-            key = torch.zeros(1, dtype=torch.int64, device=counts.device)
-            order = hash_uniform(key, counts.shape[1], self.settings.seed, epoch, GENES)[0].argsort()
-            genes = order[: masking.most_target_genes].sort().values
-            counts, weight = counts[:, genes], weight[:, genes]
-        rates = self.model.log_rates(self.model.without_context(encoding.cell), genes)
-        loss = negative_binomial_nll(counts, rates + depth.clamp(min=1).log(), self.model.dispersion(genes))
-        return masked_term(loss, weight)
+        weight = mask.hidden_genes + self.settings.masking.seen_genes_weight * seen
+        fused = self.model.without_context(encoding.cell)
+        return gene_term(self.model, fused, batch.counts, batch.measured, weight, self.settings, (epoch, GENES))
 
     def _image(self, image: ImageInput, mask: CellMask, encoding: CellEncoding) -> Term:
         encoder = self.model.image_encoder

@@ -8,11 +8,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from spatia.data.batch import CellBatch, TissueBatch
-from spatia.models.losses import Term, masked_term, negative_binomial_nll
+from spatia.models.losses import Term, masked_term
 from spatia.models.reference import VIEWS
 from spatia.models.spatia import Spatia
 from spatia.nn.hashing import hash_uniform, row_keys
 from spatia.nn.ragged import mean_of_used, pad
+from spatia.training.gene_likelihood import gene_term
 from spatia.training.masking import NICHES, hide_cells
 from spatia.training.row_file import RowFile
 from spatia.training.settings import TrainSettings
@@ -108,17 +109,8 @@ class ContextObjective(nn.Module):
         """Likelihood of counts; cells whose own genes were shown count little, as they only need to be copied."""
         assert cells.counts is not None
         counts, measured = cells.counts[at], cells.measured[at]
-        depth = self.model.gene_encoder.depth_of(counts, measured)[:, None]
-        weight = torch.where(told[at], self.settings.masking.seen_genes_weight, 1.0)[:, None] * measured * (depth > 0)
-        genes = None
-        if counts.shape[1] > self.settings.masking.most_target_genes:
-            key = torch.zeros(1, dtype=torch.int64, device=counts.device)
-            order = hash_uniform(key, counts.shape[1], self.settings.seed, epoch, NICHES)[0].argsort()
-            genes = order[: self.settings.masking.most_target_genes].sort().values
-            counts, weight = counts[:, genes], weight[:, genes]
-        rates = self.model.log_rates(fused, genes)
-        loss = negative_binomial_nll(counts, rates + depth.clamp(min=1).log(), self.model.dispersion(genes))
-        return masked_term(loss, weight)
+        weight = torch.where(told[at], self.settings.masking.seen_genes_weight, 1.0)[:, None].expand_as(counts)
+        return gene_term(self.model, fused, counts, measured, weight, self.settings, (epoch, NICHES))
 
     def _tissue(self, batch: TissueBatch, cell: Tensor, told: Tensor, hidden: Tensor) -> Term:
         at = pad(batch.niches.offsets)

@@ -110,3 +110,16 @@ def test_a_row_file_gives_back_what_was_written() -> None:
     rows.write(where, values)
     assert (rows.read(where[::-1]) == values[::-1]).all()
     assert rows.known(torch.arange(50).numpy()).sum() == 7
+
+
+def test_a_large_panel_takes_turns_the_same_for_every_batch(parts: Any) -> None:
+    corpus, model = parts
+    settings = TrainSettings()
+    few = settings.model_copy(update={"masking": settings.masking.model_copy(update={"most_target_genes": 2})})
+    objective = CellObjective(model, few, 3)
+    read = RowReader([corpus], "cell", vocabulary=model.vocabulary)
+    with torch.no_grad():
+        whole, one, two = (objective(read(0, rows), 0)["genes"] for rows in (range(10), range(4), range(4, 10)))
+        every = CellObjective(model, settings, 3)(read(0, range(10)), 0)["genes"]
+    torch.testing.assert_close(whole.total, one.total + two.total, rtol=1e-4, atol=1e-4)
+    assert 0 < whole.count < every.count
