@@ -76,7 +76,9 @@ def contrastive_term(
     blocked = torch.where(all_both, 0.0, float("-inf"))
     total = image.new_zeros(())
     for own, others in ((image, all_genes), (genes, all_image)):
-        logits = temperature * own @ others.T + blocked
-        loss = F.cross_entropy(logits[both], target[both], reduction="sum") if both.any() else logits.sum() * 0
+        logits = temperature * own @ others.T
+        # zero, not nothing, where no row has both: every rank must take part in the gradient of the gathered rows
+        scored = F.cross_entropy((logits + blocked)[both], target[both], reduction="sum") if both.any() else 0.0
+        loss = scored + logits.sum() * 0
         total = total + loss / 2
     return Term(total, both.sum().to(image.dtype))

@@ -46,6 +46,15 @@ def test_contrast_prefers_the_right_partner_and_ignores_cells_that_lack_a_side()
     assert masked.count == 4
 
 
+def test_contrast_of_a_batch_in_which_no_cell_has_both_sides_is_zero_with_a_gradient() -> None:
+    image, genes = (torch.randn(3, 8, requires_grad=True) for _ in range(2))
+    neither = contrastive_term(image, genes, torch.zeros(3, dtype=torch.bool), torch.tensor(10.0))
+    assert neither.total == 0
+    assert neither.count == 0
+    neither.total.backward()
+    torch.testing.assert_close(image.grad, torch.zeros(3, 8))
+
+
 def test_reversal_turns_the_gradient_and_not_the_value() -> None:
     values = torch.tensor([2.0], requires_grad=True)
     turned = reverse_gradient(values)
