@@ -46,3 +46,9 @@ NICHE_START: Final = "niche_start"
 NICHE_STOP: Final = "niche_stop"
 N_CELLS: Final = "n_cells"
 MEAN_EXPRESSION: Final = "mean_expression"  # layer of niches.zarr and tissues.zarr
+
+# --- obs of a table of embedded cells (``cells.h5ad``), as the tasks and `spatia run` write them
+CLUSTER: Final = "spatia_cluster"
+DOMAIN: Final = "spatia_domain"
+PREDICTED_LABEL: Final = "spatia_label"
+UNUSUAL: Final = "spatia_ood"  # above 1: unlike 99 % of the training cells

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from spatia import keys
 from spatia.cli import task_options as options
 
 
@@ -25,7 +26,7 @@ def domains(
 ) -> None:
     """Group cells by what surrounds them."""
     from spatia.config import make_settings
-    from spatia.tasks.cells import CLUSTER, column_of, place_of, read_cells
+    from spatia.tasks.cells import column_of, place_of, read_cells
     from spatia.tasks.cluster import ClusterSettings
     from spatia.tasks.domains import composition
     from spatia.tasks.on_cells import find_domains, named
@@ -33,7 +34,7 @@ def domains(
     options.check_before(out or cells, figure)
     settings = make_settings(ClusterSettings, {"resolution": resolution, "seed": seed}, where="spatia domains")
     table = read_cells(cells)
-    counted = groups or (CLUSTER if CLUSTER in table.obs else None)
+    counted = groups or (keys.CLUSTER if keys.CLUSTER in table.obs else None)
     column = (
         None if counted is None else column_of(table, counted)
     )  # before the work: an unknown name is refused at once

@@ -23,7 +23,6 @@ from spatia.nn.distributed import world
 from spatia.version import __version__
 
 OBSM: Final = {"fused": "X_spatia", "cell": "X_spatia_cell", "niche": "X_spatia_niche", "tissue": "X_spatia_tissue"}
-OOD: Final = "spatia_ood"
 
 
 def embed(
@@ -191,7 +190,7 @@ def _obs(session: Session, scores: Sequence[NDArray[np.float32]]) -> pd.DataFram
     parts = []
     for section, score in zip(_sections(session), scores, strict=True):
         part = section.cells.obs()
-        parts.append(part.assign(**{OOD: score}))
+        parts.append(part.assign(**{keys.UNUSUAL: score}))
     obs = pd.concat(parts) if len(parts) > 1 else parts[0]
     obs.index = obs.index.astype(str)
     if not obs.index.is_unique:  # cell ids are unique in their section only

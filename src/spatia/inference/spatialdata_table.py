@@ -6,10 +6,11 @@ from typing import Any, Final
 import anndata as ad
 import numpy as np
 
+from spatia import keys
 from spatia.corpus.store import quiet_about_sharding
 from spatia.errors import SlideError
 from spatia.extras import require
-from spatia.inference.embed import OBSM, OOD
+from spatia.inference.embed import OBSM
 
 SPARE: Final = "with_spatia"
 
@@ -57,8 +58,8 @@ def write_into_spatialdata(cells: str | Path, store: str | Path, *, table: str |
         values[there] = np.asarray(embedded.obsm[key])[rows[there]]
         target.obsm[key] = values
     score = np.full(target.n_obs, np.nan, np.float32)
-    score[there] = embedded.obs[OOD].to_numpy()[rows[there]]
-    target.obs[OOD] = score
+    score[there] = embedded.obs[keys.UNUSUAL].to_numpy()[rows[there]]
+    target.obs[keys.UNUSUAL] = score
     _replace(data, name)
     return name
 

@@ -17,9 +17,15 @@ from spatia import keys
 from spatia.corpus.corpus import Corpus
 from spatia.pipeline.slide import SPLIT
 from spatia.pipeline.steps import Job
-from spatia.report.contents import CELLS_FILE, CLUSTER, DOMAIN, LABEL, UMAP
+from spatia.report.contents import CELLS_FILE, UMAP
 
-ADDED = (CLUSTER, DOMAIN, LABEL, f"{LABEL}_probability", f"{LABEL}_status")
+ADDED = (
+    keys.CLUSTER,
+    keys.DOMAIN,
+    keys.PREDICTED_LABEL,
+    f"{keys.PREDICTED_LABEL}_probability",
+    f"{keys.PREDICTED_LABEL}_status",
+)
 COLUMNS = "cells"  # results/cells/<step>.parquet: what a step says of every cell
 
 

@@ -5,14 +5,16 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from spatia import keys
 from spatia.extras import require
 from spatia.pipeline.cells import EmbeddedCells, embedded_cells, groups_column, keep_columns
 from spatia.pipeline.steps import Job
 from spatia.plotting.grouping import plot_stability
-from spatia.report.contents import CLUSTER, DOMAIN, write_result
+from spatia.report.contents import write_result
 from spatia.report.schema import GroupsResult, Resolution
 from spatia.tasks.cluster import Clusters, ClusterSettings, cluster
 from spatia.tasks.domains import Domains, domains
+from spatia.tasks.leiden import find_neighbours
 from spatia.tasks.stability import Stability
 
 MARKER_CELLS = 30_000  # of larger slides a sample is ranked
@@ -26,7 +28,7 @@ def cluster_cells(job: Job) -> str:
     cells = embedded_cells(job)
     found = cluster(cells.embedding(), settings=ClusterSettings(seed=job.settings.seed))
     _draw_stability(job, found, "clusters")
-    keep_columns(job, "cluster", {CLUSTER: groups_column(found.group)})
+    keep_columns(job, "cluster", {keys.CLUSTER: groups_column(found.group)})
     result = GroupsResult(
         method="Leiden communities of nearest neighbours",
         embedding="the fused embedding",
@@ -75,7 +77,7 @@ def find_domains(job: Job) -> str:
     cells = embedded_cells(job)
     found = domains(cells.embedding("X_spatia_niche"), cells.position_um, sections=cells.sample)
     _draw_stability(job, found, "domains")
-    keep_columns(job, "domains", {DOMAIN: groups_column(found.group)})
+    keep_columns(job, "domains", {keys.DOMAIN: groups_column(found.group)})
     result = GroupsResult(
         method="Leiden communities of similar surroundings",
         embedding="the niche embedding",
@@ -90,17 +92,16 @@ def find_domains(job: Job) -> str:
 
 def lay_out(job: Job) -> str:
     """Lay the embedding out in two dimensions; of larger slides a random part, the others stay without."""
-    require("scanpy", "analysis")
+    scanpy = require("scanpy", "analysis")
     import anndata as ad
-    import scanpy as sc
 
     embedding = embedded_cells(job).embedding()
     rng = np.random.default_rng(job.settings.seed)
     n = min(len(embedding), job.settings.umap_cells)
     rows = np.sort(rng.choice(len(embedding), n, replace=False))
     drawn = ad.AnnData(obsm={"X": embedding[rows]})
-    sc.pp.neighbors(drawn, use_rep="X", n_neighbors=min(15, n - 1), random_state=job.settings.seed)
-    sc.tl.umap(drawn, random_state=job.settings.seed)
+    find_neighbours(drawn, "X", seed=job.settings.seed)
+    scanpy.tl.umap(drawn, random_state=job.settings.seed)
     layout = np.full((len(embedding), 2), np.nan, np.float32)
     layout[rows] = drawn.obsm["X_umap"]
     keep_columns(job, "umap", {"umap_1": layout[:, 0], "umap_2": layout[:, 1]})

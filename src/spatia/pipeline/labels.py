@@ -11,7 +11,7 @@ from spatia.metrics.classification import confusion_table, reliability_curve
 from spatia.pipeline.cells import EmbeddedCells, cell_ids, embedded_cells, keep_columns
 from spatia.pipeline.steps import Job, Skipped, files_seen
 from spatia.plotting.annotation import plot_reliability
-from spatia.report.contents import LABEL, write_result
+from spatia.report.contents import write_result
 from spatia.report.schema import AnnotationResult
 from spatia.tasks.annotate import UNCERTAIN, UNLIKE, AnnotateSettings, Annotation, HeldOut, annotate
 
@@ -39,9 +39,9 @@ def annotate_cells(job: Job) -> str:
         settings=AnnotateSettings(ignore_rare=True, seed=settings.seed),
     )
     columns = {
-        LABEL: pd.Categorical(found.label),
-        f"{LABEL}_probability": found.label_probability,
-        f"{LABEL}_status": pd.Categorical(found.status),
+        keys.PREDICTED_LABEL: pd.Categorical(found.label),
+        f"{keys.PREDICTED_LABEL}_probability": found.label_probability,
+        f"{keys.PREDICTED_LABEL}_status": pd.Categorical(found.status),
     }
     keep_columns(job, "annotate", columns)
     where = f"column {settings.labels_key!r}" if settings.annotations is None else settings.annotations.name

@@ -14,7 +14,6 @@ from spatia import keys
 from spatia.corpus.corpus import Corpus, Section
 from spatia.pipeline.cells import EmbeddedCells, embedded_cells
 from spatia.pipeline.steps import Job
-from spatia.report.contents import CLUSTER, DOMAIN
 
 FILES = {"niche": "niches.h5ad", "tissue": "tissues.h5ad"}
 
@@ -54,7 +53,7 @@ def _section_table(section: Section, cells: EmbeddedCells, rows: NDArray[np.int6
     obsm: dict[str, Any] = {keys.SPATIAL: np.asarray(stored.read(f"obsm/{keys.SPATIAL}", 0, n))}
     for name in ("X_spatia", f"X_spatia_{level}"):
         obsm[name] = (members @ cells.embedding(name)[rows] / size).astype(np.float32)
-    for column in (CLUSTER, DOMAIN):
+    for column in (keys.CLUSTER, keys.DOMAIN):
         if column in cells.obs:
             shares = pd.get_dummies(cells.obs[column].iloc[rows]).astype(np.float64)
             found = pd.DataFrame(

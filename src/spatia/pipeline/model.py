@@ -12,6 +12,7 @@ import torch
 from anndata.io import read_elem
 from numpy.typing import NDArray
 
+from spatia import keys
 from spatia.corpus.corpus import Corpus
 from spatia.inference.embed import embed
 from spatia.log import duration, logger
@@ -19,7 +20,7 @@ from spatia.models.checkpoint import WEIGHTS_FILE, load_model, model_id
 from spatia.models.spatia import n_parameters
 from spatia.pipeline.slide import SPLIT, has_image
 from spatia.pipeline.steps import Job
-from spatia.report.contents import CELLS_FILE, UNUSUAL, write_result
+from spatia.report.contents import CELLS_FILE, write_result
 from spatia.report.schema import Collapse, EmbeddingResult, TrainingResult
 from spatia.training.settings import TrainSettings, flatten, read_settings
 from spatia.training.stages import make_stages
@@ -157,7 +158,7 @@ def embed_cells(job: Job) -> str:
     embed(job.corpus, job.model, job.out / CELLS_FILE, use=use)
     with h5py.File(job.out / CELLS_FILE, "r") as file:
         n_cells, width = file["obsm/X_spatia"].shape
-        score = np.asarray(read_elem(file["obs"])[UNUSUAL], np.float64)
+        score = np.asarray(read_elem(file["obs"])[keys.UNUSUAL], np.float64)
         facts = read_elem(file["uns/spatia"])
     write_result(
         job.results / "embedding.json", _embedding_result(facts, n_cells, width, time.monotonic() - started, score)

@@ -17,19 +17,16 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from spatia.plotting.palette import COLOUR_BLIND_SAFE, NO_VALUE, colours_of
+
 Floats = NDArray[np.float64]
 INK: Final = "#1f2430"
 MUTED: Final = "#687080"
-FAINT: Final = "#d9dde4"
+FAINT: Final = NO_VALUE
 OURS: Final = "#0b62a8"
 OTHER: Final = "#8a93a3"
 DPI: Final = 140
 
-# Twenty colours that stay apart on white; the order puts the most different ones first.
-PALETTE: Final = (
-    "#1f77b4", "#ff7f0e", "#279e68", "#d62728", "#aa40fc", "#8c564b", "#e377c2", "#b5bd61", "#17becf", "#6b6ecf",
-    "#aec7e8", "#ffbb78", "#98df8a", "#ff9896", "#c5b0d5", "#c49c94", "#f7b6d2", "#637939", "#9edae5", "#ad494a",
-)  # fmt: skip
 # From a grey that is still seen on white to a dark blue: a cell without the gene is shown, not left out.
 AMOUNT: Final[Colormap] = LinearSegmentedColormap.from_list(
     "amount", ["#dfe3e8", "#9fc5e0", "#4f97c9", "#2a5ba8", "#2b1f63"]
@@ -78,8 +75,8 @@ def category_colours(names: Sequence[str]) -> dict[str, str]:
     >>> len(set(category_colours([str(i) for i in range(45)]).values()))
     45
     """
-    if len(names) <= len(PALETTE):
-        return dict(zip(names, PALETTE, strict=False))
+    if len(names) <= len(COLOUR_BLIND_SAFE):
+        return colours_of(names)
     shades = ((0.55, 0.75), (0.38, 0.6), (0.7, 0.5))
     colours = []
     for i in range(len(names)):

@@ -33,7 +33,6 @@ CELLS_FILE: Final = "cells.h5ad"
 RESULTS: Final = "results"
 FIGURES: Final = "figures"
 UMAP: Final = "X_umap"
-CLUSTER, DOMAIN, LABEL, UNUSUAL = "spatia_cluster", "spatia_domain", "spatia_label", "spatia_ood"
 
 _T = TypeVar("_T")
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from spatia import keys
 from spatia.plotting.benchmark import Dots, plot_benchmark
 from spatia.plotting.embedding import Panel, plot_umap
 from spatia.plotting.gene_maps import GeneMap, plot_gene_maps
@@ -23,7 +24,7 @@ from spatia.plotting.group_maps import plot_group_maps
 from spatia.plotting.paper import DPI
 from spatia.plotting.reconstructions import plot_reconstructions
 from spatia.plotting.unusual import plot_unusual
-from spatia.report.contents import CLUSTER, DOMAIN, FIGURES, LABEL, UNUSUAL, Cells, RunFolder
+from spatia.report.contents import FIGURES, Cells, RunFolder
 from spatia.report.tables import BenchmarkTable
 
 MOST_SECTIONS = 6  # drawn; the caption says how many there are
@@ -82,7 +83,11 @@ def umap_picture(folder: RunFolder) -> Picture | None:
     obs = cells.obs.iloc[rows]
     panels = [
         Panel(name, obs[column], cells.categories(column))
-        for column, name in ((CLUSTER, "Clusters"), (DOMAIN, "Spatial domains"), (LABEL, "Predicted labels"))
+        for column, name in (
+            (keys.CLUSTER, "Clusters"),
+            (keys.DOMAIN, "Spatial domains"),
+            (keys.PREDICTED_LABEL, "Predicted labels"),
+        )
         if column in obs
     ]
     if len(cells.samples) > 1:
@@ -90,8 +95,8 @@ def umap_picture(folder: RunFolder) -> Picture | None:
     if "n_counts" in obs:
         depth = np.log10(1 + obs["n_counts"].to_numpy(np.float64))
         panels.append(Panel("Depth (a technical quantity)", depth, unit="log10(1 + molecules)"))
-    if UNUSUAL in obs:
-        panels.append(Panel("Unlike the training cells", obs[UNUSUAL].to_numpy(np.float64), unit="score"))
+    if keys.UNUSUAL in obs:
+        panels.append(Panel("Unlike the training cells", obs[keys.UNUSUAL].to_numpy(np.float64), unit="score"))
     path = plot_umap(cells.umap[rows], panels, folder.path / FIGURES / "umap.png")
     names = ", ".join(panel.name.lower() for panel in panels)
     caption = (
@@ -238,10 +243,10 @@ def benchmark_picture(folder: RunFolder, table: BenchmarkTable) -> Picture:
 def unusual_picture(folder: RunFolder) -> Picture | None:
     """Draw the out-of-distribution score of the first section."""
     cells, result = folder.cells, folder.embedding
-    if cells is None or UNUSUAL not in cells.obs:
+    if cells is None or keys.UNUSUAL not in cells.obs:
         return None
     rows = _thinned(cells.rows(cells.samples[0]))
-    score = cells.obs[UNUSUAL].to_numpy(np.float64)[rows]
+    score = cells.obs[keys.UNUSUAL].to_numpy(np.float64)[rows]
     above = result.unusual_above if result else None
     path = plot_unusual(score, cells.position_um[rows], folder.path / FIGURES / "unusual.png", above=above)
     return picture(

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from spatia import keys
 from spatia.report import figures
-from spatia.report.contents import CLUSTER, DOMAIN, LABEL, UNUSUAL, RunFolder
+from spatia.report.contents import RunFolder
 from spatia.report.tables import (
     BENCHMARK_COLUMNS,
     BenchmarkTable,
@@ -113,9 +114,9 @@ def _stability(folder: RunFolder, name: str) -> list[figures.Picture]:
 
 def _maps(folder: RunFolder) -> PageSection:
     maps = [
-        figures.group_map(folder, CLUSTER, "clusters"),
-        figures.group_map(folder, DOMAIN, "spatial domains"),
-        figures.group_map(folder, LABEL, "predicted labels"),
+        figures.group_map(folder, keys.CLUSTER, "clusters"),
+        figures.group_map(folder, keys.DOMAIN, "spatial domains"),
+        figures.group_map(folder, keys.PREDICTED_LABEL, "predicted labels"),
         figures.gene_map_picture(folder, "image", "Genes predicted from the image alone."),
         figures.gene_map_picture(folder, "imputation", "Hidden genes, predicted from the other genes and the image."),
     ]
@@ -135,23 +136,29 @@ def _markers(folder: RunFolder) -> PageSection:
     markers = markers_by_cluster(folder)
     absent = "" if markers else folder.absence("cluster")
     cells = folder.cells
-    sizes: Any = cells.obs[CLUSTER].astype(str).value_counts() if cells is not None and CLUSTER in cells.obs else {}
+    sizes: Any = (
+        cells.obs[keys.CLUSTER].astype(str).value_counts() if cells is not None and keys.CLUSTER in cells.obs else {}
+    )
     return PageSection("markers", "Marker genes of the clusters", {"markers": markers, "sizes": sizes}, absent)
 
 
 def _composition(folder: RunFolder) -> PageSection:
     cells = folder.cells
-    if cells is None or DOMAIN not in cells.obs:
+    if cells is None or keys.DOMAIN not in cells.obs:
         return PageSection("composition", "What the domains are made of", absent=folder.absence("domains"))
     # where most cells are without a label, labels say little of what a domain is made of
-    of = LABEL if LABEL in cells.obs and cells.obs[LABEL].notna().mean() > 0.5 else CLUSTER
+    of = (
+        keys.PREDICTED_LABEL
+        if keys.PREDICTED_LABEL in cells.obs and cells.obs[keys.PREDICTED_LABEL].notna().mean() > 0.5
+        else keys.CLUSTER
+    )
     if of not in cells.obs:
         return PageSection("composition", "What the domains are made of", absent=folder.absence("cluster"))
-    shares = figures.composition_shares(cells, of, DOMAIN).iloc[:MOST_GROUPS_IN_TABLE, :MOST_GROUPS_IN_TABLE]
+    shares = figures.composition_shares(cells, of, keys.DOMAIN).iloc[:MOST_GROUPS_IN_TABLE, :MOST_GROUPS_IN_TABLE]
     data = {
         "shares": shares,
-        "of": "label" if of == LABEL else "cluster",
-        "sizes": cells.obs[DOMAIN].astype(str).value_counts(),
+        "of": "label" if of == keys.PREDICTED_LABEL else "cluster",
+        "sizes": cells.obs[keys.DOMAIN].astype(str).value_counts(),
     }
     return PageSection("composition", "What the domains are made of", data)
 
@@ -201,7 +208,7 @@ def _annotation(folder: RunFolder) -> PageSection:
 
 def _unusual(folder: RunFolder) -> PageSection:
     cells = folder.cells
-    there = cells is not None and UNUSUAL in cells.obs
+    there = cells is not None and keys.UNUSUAL in cells.obs
     data = {"pictures": figures.several([figures.unusual_picture(folder)]), "embedding": folder.embedding}
     return PageSection("unusual", "Cells unlike the training data", data, "" if there else folder.absence("embed"))
 

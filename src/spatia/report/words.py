@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spatia.report.contents import CLUSTER, DOMAIN, LABEL, RunFolder
+from spatia import keys
+from spatia.report.contents import RunFolder
 from spatia.report.schema import ExpressionTask
 from spatia.report.tables import BenchmarkTable
 
@@ -152,7 +153,7 @@ def _groups(folder: RunFolder) -> str:
         return ""
     parts = [
         some(len(cells.categories(column)), what)
-        for column, what in ((CLUSTER, "cluster"), (DOMAIN, "spatial domain"))
+        for column, what in ((keys.CLUSTER, "cluster"), (keys.DOMAIN, "spatial domain"))
         if column in cells.obs
     ]
     return f"Without any labels, the cells fall into {listed(parts)}." if parts else ""
@@ -200,9 +201,9 @@ def key_numbers(folder: RunFolder, benchmark: BenchmarkTable | None) -> list[Key
     cells = folder.cells
     if cells is not None:
         for column, what, anchor in (
-            (CLUSTER, "clusters", "maps"),
-            (DOMAIN, "domains", "maps"),
-            (LABEL, "labels", "annotation"),
+            (keys.CLUSTER, "clusters", "maps"),
+            (keys.DOMAIN, "domains", "maps"),
+            (keys.PREDICTED_LABEL, "labels", "annotation"),
         ):
             if column in cells.obs:
                 numbers.append(KeyNumber(str(len(cells.categories(column))), what, anchor))

@@ -18,9 +18,6 @@ from spatia.errors import SettingsError
 
 Floats = NDArray[np.float64]
 SAMPLE: Final = "sample"
-CLUSTER: Final = "spatia_cluster"
-DOMAIN: Final = "spatia_domain"
-LABEL: Final = "spatia_label"
 UNS: Final = "spatia"
 
 

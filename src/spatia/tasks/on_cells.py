@@ -7,9 +7,10 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
+from spatia import keys
 from spatia.errors import SettingsError
 from spatia.tasks.annotate import AnnotateSettings, Annotation, annotate
-from spatia.tasks.cells import CLUSTER, DOMAIN, LABEL, column_of, embedding_of, place_of, sections_of
+from spatia.tasks.cells import column_of, embedding_of, place_of, sections_of
 from spatia.tasks.cluster import Clusters, ClusterSettings, cluster
 from spatia.tasks.domains import Domains, domains
 
@@ -59,10 +60,10 @@ def annotate_cells(
     found = annotate(X, own, settings=settings, **place)
     if reference is not None:
         found = _first(found, cells.n_obs)
-    cells.obs[LABEL] = pd.Categorical(found.label, categories=list(found.classes))
-    cells.obs[f"{LABEL}_probability"] = found.label_probability.astype(np.float32)
-    cells.obs[f"{LABEL}_status"] = pd.Categorical(found.status)
-    cells.obs[f"{LABEL}_novelty"] = found.novelty.astype(np.float32)
+    cells.obs[keys.PREDICTED_LABEL] = pd.Categorical(found.label, categories=list(found.classes))
+    cells.obs[f"{keys.PREDICTED_LABEL}_probability"] = found.label_probability.astype(np.float32)
+    cells.obs[f"{keys.PREDICTED_LABEL}_status"] = pd.Categorical(found.status)
+    cells.obs[f"{keys.PREDICTED_LABEL}_novelty"] = found.novelty.astype(np.float32)
     return found
 
 
@@ -71,7 +72,7 @@ def cluster_cells(
 ) -> Clusters:
     """Group cells without labels; writes ``obs["spatia_cluster"]``, "0" the largest."""
     found = cluster(embedding_of(cells, embedding), settings=settings)
-    cells.obs[CLUSTER] = named(found)
+    cells.obs[keys.CLUSTER] = named(found)
     return found
 
 
@@ -80,7 +81,7 @@ def find_domains(
 ) -> Domains:
     """Group cells by their surroundings; writes ``obs["spatia_domain"]``, "0" the largest."""
     found = domains(embedding_of(cells, embedding), settings=settings, **place_of(cells))
-    cells.obs[DOMAIN] = named(found)
+    cells.obs[keys.DOMAIN] = named(found)
     return found
 
 
