@@ -1,0 +1,267 @@
+"""Score one group of generated cells: a transition, or all cells of expression → image."""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spatia.errors import SettingsError
+from spatia.metrics.bootstrap import Estimate, Resamples, draw_resamples, mean_estimate
+from spatia.metrics.memorisation import Memorisation, memorisation
+from spatia.metrics.morphology_distance import mean_shift
+from spatia.metrics.own_cell import own_cell
+from spatia.tasks.generated_cells import TARGET, GeneratedCells, Images
+from spatia.tasks.generation_reference import LEAST_CELLS, Floats, Prepared, Reference, Rows
+from spatia.tasks.generation_scores import GroupScores, PairScores, SetScores, column_correlation, score_set
+from spatia.tasks.predictors import LogisticModel, fit_logistic
+
+MEASURED: Final = "morphology"
+PIXELS: Final = "pixels"
+GENERATED: Final = "generated"
+TRAINING: Final = "real training cells"
+UNCHANGED: Final = "source cells, unchanged"
+_POOLED_PX: Final = 16
+_INVERSE_PENALTIES: Final = (1e-3, 1e-2, 1e-1, 1.0)
+
+
+@dataclass(frozen=True)
+class _Side:
+    """A set of images that is compared with the real cells.
+
+    Attributes
+    ----------
+    features
+        By extractor, (n, width).
+    cells
+        (n,) the cell of each row.
+    resamples
+        Of these rows and the real ones.
+    """
+
+    features: dict[str, Floats]
+    cells: Rows
+    resamples: Resamples
+
+
+class GroupScorer:
+    """Scores the images of one group.
+
+    Parameters
+    ----------
+    reference, prepared
+        Real cells and spaces.
+    cells
+        The images.
+    name
+        Of the transition, or what to call all cells.
+    """
+
+    def __init__(self, reference: Reference, prepared: Prepared, cells: GeneratedCells, name: str) -> None:
+        self.reference, self.prepared, self.name = reference, prepared, name
+        self.transition = bool(cells.transitions)
+        self.cells = cells.take(reference.sample(np.arange(len(cells)), reference.settings.max_cells))
+        self.channels, self.spaces = cells.channels, prepared.spaces
+        self.own = reference.find(self.cells)
+        self.target_label = self._find_target_label() if self.transition else None
+        self.real = self._target_rows() if self.transition else np.unique(self.own)
+        n_cells = len(np.unique(self.own))
+        if min(n_cells, len(self.real)) < LEAST_CELLS:
+            raise SettingsError(
+                f"{cells.name}: {name}: {n_cells} cells and {len(self.real)} real cells to compare with; at least {LEAST_CELLS} of "
+                "each are needed."
+            )
+        self.truth = self._real_features(self.real)
+        made = {key: space.apply(space.extractor.extract(self.cells.images)) for key, space in self.spaces.items()}
+        self.generated = _Side(made, self.own, self._resamples(self.own))
+
+    def score(self) -> GroupScores:
+        """Return all scores."""
+        sides = {GENERATED: self.generated} | self._beside()
+        k = self.reference.settings.neighbours
+        rows = {side: score_set(one.features, self.truth, MEASURED, one.resamples, k) for side, one in sides.items()}
+        source = self._real_features(self.own)[MEASURED]
+        shift = (
+            mean_shift(source, self.generated.features[MEASURED], self.truth[MEASURED], self.generated.resamples)
+            if self.transition
+            else None
+        )
+        return GroupScores(
+            self.name, len(np.unique(self.own)), self._recognised(rows, sides), self._pairs(), shift, self._remembered()
+        )
+
+    # --- who is compared
+
+    def _real_features(self, rows: Rows) -> dict[str, Floats]:
+        return {key: self.reference.real_features(space, rows, self.channels) for key, space in self.spaces.items()}
+
+    def _resamples(self, cells: Rows) -> Resamples:
+        settings = self.reference.settings
+        return draw_resamples(cells, self.real, settings.resamples, seed=settings.seed)
+
+    def _beside(self) -> dict[str, _Side]:
+        """Return real cells that are scored as if generated: what can be reached, and what standing still gives."""
+        training = self.prepared.training
+        labels = self.reference.labels
+        if self.transition and labels is not None and self.target_label is not None:
+            training = training[labels[training] == self.target_label]
+        elif self.transition:
+            training = training[:0]  # which of them are in the target state is not known
+        training = self.reference.sample(training, len(self.cells))
+        found = {}
+        if len(training) >= LEAST_CELLS:
+            found[TRAINING] = _Side(self._real_features(training), training, self._resamples(training))
+        if self.transition:
+            found[UNCHANGED] = _Side(self._real_features(self.own), self.own, self.generated.resamples)
+        return found
+
+    def _targets(self) -> Rows:
+        if TARGET not in self.cells.obs:
+            return np.zeros(0, np.int64)
+        rows = self.reference.find(self.cells, TARGET)
+        return rows[rows >= 0]
+
+    def _find_target_label(self) -> str | None:
+        """Return the label of the state that the transition leads to; None where it is not known."""
+        labels = self.reference.labels
+        if labels is None:
+            return None
+        if found := [label for label in labels[self._targets()] if label]:
+            return _most_common(found)
+        for arrow in ("→", "->"):
+            label = self.name.partition(arrow)[2].strip()
+            if label and label in set(labels):
+                return label
+        self.reference.warn(
+            f"{self.name}: the state it leads to is not known: no target_cell_id, and no label of that name after '→'."
+        )
+        return None
+
+    def _target_rows(self) -> Rows:
+        """Return real cells of the target state: those of that label in the part, else the partners that are named."""
+        reference, part = self.reference, self.reference.part_rows(self.reference.settings.part)
+        if self.target_label is not None and reference.labels is not None:
+            rows = reference.index.with_image(np.flatnonzero(reference.labels == self.target_label))
+        else:
+            rows = np.unique(self._targets())
+        if not len(rows):
+            raise SettingsError(
+                f"{self.cells.name}: {self.name}: no real cells of the target state are known. Give --states (an obs column, or a "
+                "table of labels), or generate from pairs, which name target cells."
+            )
+        return reference.sample(rows if part is None else np.intersect1d(rows, part), reference.settings.max_cells)
+
+    # --- single scores
+
+    def _recognised(self, rows: dict[str, SetScores], sides: dict[str, _Side]) -> dict[str, SetScores]:
+        """Add to each row the share that a classifier fitted on real training cells recognises as what it should be."""
+        labels = self.reference.labels
+        if labels is None or (self.transition and self.target_label is None):
+            return rows
+        known = labels[self.prepared.training]
+        keep = known != ""
+        if self.target_label is not None:  # source against target: what else there is does not matter here
+            keep = np.isin(known, [_most_common(labels[self.own].tolist()), self.target_label])
+        names, counts = np.unique(known[keep].astype(str), return_counts=True)
+        if len(names) < 2 or counts.min() < 4:
+            self.reference.warn(f"{self.name}: too few labelled training cells to fit a classifier of states.")
+            return rows
+        states: dict[str, dict[str, Estimate]] = {side: {} for side in rows}
+        for key in self.spaces:
+            model = self._classifier(key, self.prepared.training[keep], labels)
+            for side, one in sides.items():
+                wanted = labels[one.cells] if self.target_label is None else self.target_label
+                weights = one.resamples.generated
+                states[side][key] = _share_right(model, one.features[key], wanted, weights, len(self.real))
+            weights = self.generated.resamples.real
+            found = _share_right(model, self.truth[key], labels[self.real], weights, len(self.real))
+            states[GENERATED][f"{key}, of the real cells"] = found
+        return {side: replace(row, state=states[side]) for side, row in rows.items()}
+
+    def _classifier(self, key: str, training: Rows, labels: NDArray[np.object_]) -> LogisticModel:
+        index = self.reference.index
+        return fit_logistic(
+            self.reference.real_features(self.spaces[key], training, self.channels),
+            labels[training].astype(str),
+            positions_um=index.positions_um(training),
+            sections=index.samples[training].astype(str),
+            inverse_penalties=_INVERSE_PENALTIES,
+            seed=self.reference.settings.seed,
+        )
+
+    def _pairs(self) -> PairScores:
+        """Compare each image with the real image of its own cell (for a transition: its source) and with those of others."""
+        reference, made = self.reference, self.generated.features
+        unique, own = np.unique(self.own, return_inverse=True)
+        drawn = draw_resamples(self.own, unique, reference.settings.resamples, seed=reference.settings.seed)
+        real = self._real_features(unique)
+        found = {key: own_cell(made[key], real[key], own, drawn) for key in self.spaces}
+        within: dict[str, Estimate] = {}
+        if reference.labels is not None and not self.transition:
+            alone = np.char.add("\0", np.arange(len(unique)).astype(str))
+            groups = np.where(reference.labels[unique] == "", alone, reference.labels[unique].astype(str))
+            within = {key: own_cell(made[key], real[key], own, drawn, groups).recognised for key in self.spaces}
+        pictures = reference.real_images(unique, self.channels)
+        stranger = (own + 1 + reference.rng().integers(0, len(unique) - 1, len(own))) % len(unique)
+        rmse = [
+            mean_estimate(root_mean_square(self.cells.images, pictures, other), drawn.generated, len(own), len(unique))
+            for other in (own, stranger)
+        ]
+        return PairScores(
+            {key: one.error for key, one in found.items()},
+            {key: one.error_of_others for key, one in found.items()},
+            {key: one.recognised for key, one in found.items()},
+            within,
+            column_correlation(made[MEASURED], real[MEASURED][own]),
+            *rmse,
+        )
+
+    def _remembered(self) -> dict[str, Memorisation]:
+        training, drawn = self.prepared.training, self.generated.resamples
+        held_out, beside = (
+            pooled_pixels(self.reference.real_images(rows, self.channels)) for rows in (self.real, training)
+        )
+        found = {PIXELS: memorisation(pooled_pixels(self.cells.images), held_out, beside, drawn)}
+        features = self._real_features(training)
+        for key in self.spaces:
+            found[key] = memorisation(self.generated.features[key], self.truth[key], features[key], drawn)
+        return found
+
+
+def _most_common(labels: list[str]) -> str:
+    names, counts = np.unique([label for label in labels if label] or [""], return_counts=True)
+    return str(names[counts.argmax()])
+
+
+def _share_right(
+    model: LogisticModel, features: Floats, wanted: NDArray[np.object_] | str, weights: Floats, n_real: int
+) -> Estimate:
+    """Return the share told as wanted, among cells whose label the classifier knows."""
+    labels = np.broadcast_to(np.asarray(wanted, object), (len(features),)).astype(str)
+    known = np.isin(labels, model.classes)
+    if not known.any():
+        return Estimate(float("nan"), float("nan"), float("nan"), 0, n_real)
+    right = (model.predict(features[known]) == labels[known]).astype(np.float64)
+    return mean_estimate(right, weights[:, known], int(known.sum()), n_real)
+
+
+def root_mean_square(generated: Images, real: Images, rows: NDArray[np.int64]) -> Floats:
+    """Return the root mean square difference of each image and the real one at ``rows``, in intensities."""
+    out = np.zeros(len(rows))
+    for start in range(0, len(rows), 256):
+        block = slice(start, start + 256)
+        difference = generated[block].astype(np.float32) - real[rows[block]]
+        out[block] = np.sqrt((difference**2).mean(axis=(1, 2, 3), dtype=np.float64))
+    return out
+
+
+def pooled_pixels(images: Images) -> Floats:
+    """Return images averaged to about 16 × 16 pixels as rows, in 0-1."""
+    n, channels, height, width = images.shape
+    step = max(1, min(height, width) // _POOLED_PX)
+    h, w = height // step * step, width // step * step
+    parts = [np.zeros((0, channels * (h // step) * (w // step)), np.float32)]
+    for start in range(0, n, 512):
+        block = images[start : start + 512, :, :h, :w].reshape(-1, channels, h // step, step, w // step, step)
+        parts.append(block.mean(axis=(3, 5), dtype=np.float32).reshape(len(block), -1))
+    return np.concatenate(parts).astype(np.float64) / 255
