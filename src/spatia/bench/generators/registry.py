@@ -1,0 +1,32 @@
+"""The generators by name: one line for each."""
+
+from collections.abc import Iterable
+
+from spatia.bench.generators import copy_control, mean_image, nearest_cell, random_cell
+from spatia.bench.generators.generator import Generator
+from spatia.errors import SettingsError
+
+_ALL = (
+    copy_control.COPY_CONTROL,
+    mean_image.MEAN_IMAGE,
+    random_cell.RANDOM_CELL,
+    random_cell.RANDOM_OF_TYPE,
+    nearest_cell.NEAREST_CELL,
+)
+GENERATORS: dict[str, Generator] = {generator.name: generator for generator in _ALL}
+
+
+def chosen_generators(names: Iterable[str]) -> list[Generator]:
+    """Return generators by name, "all" for every one.
+
+    Raises
+    ------
+    SettingsError
+        If a name is unknown; the message lists the names.
+    """
+    names = list(names)
+    if names == ["all"]:
+        return list(GENERATORS.values())
+    if unknown := [name for name in names if name not in GENERATORS]:
+        raise SettingsError(f"Unknown generator {unknown[0]!r}. Known: {', '.join(GENERATORS)}.")
+    return [GENERATORS[name] for name in names]
