@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from spatia.io.check import check_slide
     from spatia.io.read import read_slide
     from spatia.io.source import Source
+    from spatia.pairing.pair import pair
+    from spatia.pairing.pairs import read_pairs
     from spatia.pipeline.run import run
     from spatia.report.render import write_report
     from spatia.simulate.slide import simulate as simulate_slides
@@ -45,7 +47,9 @@ _DEFINED_IN = {
     "embed": ("spatia.inference.embed", "embed"),
     "impute": ("spatia.tasks.predict_expression", "impute_genes"),
     "niche_loader": ("spatia.data.loader", "niche_loader"),
+    "pair": ("spatia.pairing.pair", "pair"),
     "predict_expression": ("spatia.tasks.predict_expression", "predict_from_image"),
+    "read_pairs": ("spatia.pairing.pairs", "read_pairs"),
     "read_slide": ("spatia.io.read", "read_slide"),
     "retrieve": ("spatia.tasks.retrieve", "retrieve"),
     "run": ("spatia.pipeline.run", "run"),
@@ -70,7 +74,9 @@ __all__ = [
     "embed",
     "impute",
     "niche_loader",
+    "pair",
     "predict_expression",
+    "read_pairs",
     "read_slide",
     "retrieve",
     "run",

@@ -27,3 +27,7 @@ class TrainingError(SpatiaError):
 
 class ModelError(SpatiaError):
     """A model folder is missing, damaged or does not fit what it is used on."""
+
+
+class PairingError(SpatiaError):
+    """Cells cannot be paired, a plan did not converge, or a folder of pairs is damaged."""

@@ -32,6 +32,7 @@ COMMANDS = {
     "impute": "Tasks",
     "predict-expression": "Tasks",
     "retrieve": "Tasks",
+    "pair": "Transitions",
     "bench": "Numbers",
     "run": "Everything at once",
     "demo": "Everything at once",

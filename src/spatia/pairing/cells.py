@@ -1,0 +1,287 @@
+"""The cells that are paired: what is known of every cell, and the expression and morphology of the ones that matter."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from spatia import keys
+from spatia.corpus.corpus import Corpus, Section, Split
+from spatia.corpus.expression import normalised
+from spatia.corpus.splits import MARGIN, PARTS
+from spatia.errors import PairingError, SettingsError
+
+SAMPLE = "sample"
+ROW = "row"
+PART = "part"
+UNUSED = "unused"  # cells of no part: the margin of a split
+_BLOCK_ROWS = 20_000
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Cells:
+    """All cells of a corpus.
+
+    Attributes
+    ----------
+    corpus
+        Where they are from.
+    obs
+        One row a cell, index ``cell_id``: the columns of the corpus's obs and of the user's table; ``sample``, ``row`` (of
+        ``cells.zarr``) and ``part`` of the split.
+    position_um
+        (n, 2).
+    embedding
+        (n, d), where the user's table has one.
+    """
+
+    corpus: Corpus
+    obs: pd.DataFrame
+    position_um: Floats
+    embedding: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Expression and morphology of some of the cells, in the order of ``rows`` of :class:`Cells`.
+
+    Attributes
+    ----------
+    rows
+        (k,) rows of the cells.
+    section
+        (k,) number of the section of each.
+    expression
+        (k, genes) log1p of counts scaled to ``depth``; no entry where a section does not measure the gene.
+    measures
+        (sections, genes) which section measures which gene.
+    morphology
+        (k, features), NaN where a feature was not measured.
+    genes, features
+        Names of the columns.
+    """
+
+    rows: NDArray[np.int64]
+    section: NDArray[np.int64]
+    expression: sp.csr_matrix
+    measures: NDArray[np.bool_]
+    morphology: Floats
+    genes: tuple[str, ...]
+    features: tuple[str, ...]
+    depth: float
+
+    def place(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return where rows of the cells stand here."""
+        return np.searchsorted(self.rows, rows)
+
+
+def read_cells(
+    corpus: Corpus, split: Split, table: ad.AnnData | pd.DataFrame | str | Path | None, embedding: str | None
+) -> Cells:
+    """Read what is known of every cell of a corpus, joined with a table of the user's.
+
+    Parameters
+    ----------
+    table
+        ``cells.h5ad`` or ``.zarr`` of ``spatia embed``, or a ``.parquet`` or ``.csv`` with ``cell_id`` (and ``sample``, where ids
+        are not unique); its columns stand beside, and before, those of the corpus.
+    embedding
+        Key of ``obsm`` of the table.
+    """
+    parts, positions = [], []
+    for sample, section in corpus.sections.items():
+        n = section.entry.n_cells
+        obs = section.cells.obs()
+        obs.index = pd.Index(obs.index.astype(str), name=keys.CELL_ID)
+        part = np.full(n, UNUSED, object)
+        for name in PARTS:
+            for start, stop in split.ranges(name, sample) if name in split.parts else ():
+                part[start:stop] = name
+        obs[SAMPLE], obs[ROW], obs[PART] = sample, np.arange(n), part
+        parts.append(obs)
+        positions.append(section.cells.read(f"obsm/{keys.SPATIAL}", 0, n).astype(np.float64)[:, :2])
+    own = pd.concat(parts)
+    vectors = None
+    if table is not None:
+        own, vectors = _joined(own, table, embedding)
+    elif embedding is not None:
+        raise SettingsError(
+            f"embedding {embedding!r}: no table of cells to take it from. Give the table of `spatia embed`."
+        )
+    return Cells(corpus, own, np.concatenate(positions), vectors)
+
+
+def _joined(
+    own: pd.DataFrame, table: ad.AnnData | pd.DataFrame | str | Path, embedding: str | None
+) -> tuple[pd.DataFrame, Floats | None]:
+    where = str(table) if isinstance(table, str | Path) else "the table of cells"
+    opened = _opened(table)
+    given = opened.obs if isinstance(opened, ad.AnnData) else opened
+    if keys.CELL_ID not in given:
+        given = given.assign(**{keys.CELL_ID: given.index.astype(str)})
+    by = [SAMPLE, keys.CELL_ID] if SAMPLE in given else [keys.CELL_ID]
+    wanted, there = _keys(own.reset_index(), by), _keys(given, by)
+    if not there.is_unique:
+        raise SettingsError(
+            f"{where}: the cell {there[there.duplicated()][0]!r} stands twice. Name the section in a column 'sample'."
+        )
+    if not wanted.is_unique:
+        raise SettingsError(
+            f"{where}: cell ids are not unique over the sections of the corpus, so a column 'sample' is needed."
+        )
+    at = there.get_indexer(wanted)
+    if (at < 0).all():
+        raise SettingsError(
+            f"{where}: none of its cells (first: {there[0]!r}) is a cell of the corpus (first: {wanted[0]!r})."
+        )
+    taken = {
+        str(name): given[name].take(np.maximum(at, 0)).where(at >= 0).to_numpy() for name in given if name not in by
+    }
+    joined = own.copy(deep=False)
+    for name, values in taken.items():
+        if name not in (ROW, PART):
+            joined[name] = values
+    if embedding is None:
+        return joined, None
+    return joined, _vectors(opened, embedding, at, where)
+
+
+def _vectors(opened: ad.AnnData | pd.DataFrame, embedding: str, at: NDArray[np.int64], where: str) -> Floats:
+    if not isinstance(opened, ad.AnnData) or embedding not in opened.obsm:
+        there = ", ".join(map(str, opened.obsm)) if isinstance(opened, ad.AnnData) else "no obsm at all"
+        raise SettingsError(
+            f"{where}: no embedding {embedding!r} in obsm; there: {there}. `spatia embed` makes X_spatia."
+        )
+    values = np.asarray(opened.obsm[embedding], np.float64)[np.maximum(at, 0)]
+    values[at < 0] = np.nan
+    return values
+
+
+def _keys(table: pd.DataFrame, by: Sequence[str]) -> pd.Index:
+    columns = [table[name].astype(str).to_numpy(object) for name in by]
+    return pd.Index(columns[0] if len(columns) == 1 else columns[0] + " / " + columns[1], dtype=object)
+
+
+def _opened(table: ad.AnnData | pd.DataFrame | str | Path) -> ad.AnnData | pd.DataFrame:
+    if isinstance(table, ad.AnnData | pd.DataFrame):
+        return table
+    path = Path(table)
+    readers: dict[str, Any] = {
+        ".h5ad": ad.read_h5ad,
+        ".zarr": ad.read_zarr,
+        ".parquet": pd.read_parquet,
+        ".csv": pd.read_csv,
+    }
+    if path.suffix not in readers or not path.exists():
+        what = "no such file" if not path.exists() else f"ends in none of {', '.join(readers)}"
+        raise SettingsError(f"{path}: {what}. Expected a table of cells: of `spatia embed`, or with a column cell_id.")
+    try:
+        return readers[path.suffix](path)
+    except Exception as error:  # readers raise anything from OSError to ArrowInvalid for a damaged file
+        raise SettingsError(f"{path}: cannot be read ({error}).") from error
+
+
+def measure(cells: Cells, rows: NDArray[np.int64]) -> Measured:
+    """Read expression and morphology of some cells, section by section, block by block.
+
+    The depth that counts are scaled to is the median over the training cells among them, so no other cell has a say in it.
+    """
+    rows = np.unique(rows)
+    corpus = cells.corpus
+    samples = list(corpus.sections)
+    of_cell = pd.Categorical(cells.obs[SAMPLE], categories=samples).codes.astype(np.int64)
+    at = cells.obs[ROW].to_numpy(np.int64)
+    genes = tuple(map(str, corpus.genes["gene_id"]))
+    column = {gene: number for number, gene in enumerate(genes)}
+    features = tuple(dict.fromkeys(name for section in corpus.sections.values() for name in section.features))
+    measures = np.zeros((len(samples), len(genes)), bool)
+    blocks, tables = [], []
+    for number, sample in enumerate(samples):
+        section = corpus.sections[sample]
+        own = np.array([column[str(gene)] for gene in section.cells.var().index], np.int64)
+        measures[number, own] = True
+        wanted = at[rows[of_cell[rows] == number]]
+        blocks.append(_counts(section, wanted, own, len(genes)))
+        tables.append(_morphology(section, wanted, features))
+    counts = sp.csr_matrix(sp.vstack(blocks, format="csr"))
+    total = np.asarray(counts.sum(axis=1), np.float64).ravel()
+    train = (cells.obs[PART].to_numpy() == PARTS[0])[rows]
+    if not (total[train] > 0).any():
+        raise PairingError("No training cell among the sources and targets has a molecule; nothing to pair by.")
+    depth = float(np.median(total[train & (total > 0)]))
+    return Measured(
+        rows, of_cell[rows], normalised(counts, depth), measures, np.concatenate(tables), genes, features, depth
+    )
+
+
+def _counts(section: Section, wanted: NDArray[np.int64], own: NDArray[np.int64], n_genes: int) -> sp.csr_matrix:
+    parts = [sp.csr_matrix((0, n_genes), dtype=np.float64)]
+    for start, stop, chosen in _blocks(wanted, section.entry.n_cells):
+        part = section.cells.read_csr("X", start, stop)[chosen - start]
+        parts.append(
+            sp.csr_matrix((part.data.astype(np.float64), own[part.indices], part.indptr), (len(chosen), n_genes))
+        )
+    return sp.csr_matrix(sp.vstack(parts, format="csr"))
+
+
+def _morphology(section: Section, wanted: NDArray[np.int64], features: Sequence[str]) -> Floats:
+    values = np.full((len(wanted), len(features)), np.nan)
+    for number, name in enumerate(features):
+        if name in section.features:
+            column = section.cells.read(f"obsm/{keys.MORPHOLOGY}/{name}", 0, section.entry.n_cells)
+            values[:, number] = column[wanted]
+    return values
+
+
+def _blocks(wanted: NDArray[np.int64], n: int) -> list[tuple[int, int, NDArray[np.int64]]]:
+    """Return ranges of rows that hold wanted ones, with those; ascending."""
+    found = []
+    for start in range(0, n, _BLOCK_ROWS):
+        stop = min(start + _BLOCK_ROWS, n)
+        chosen = wanted[np.searchsorted(wanted, start) : np.searchsorted(wanted, stop)]
+        if len(chosen):
+            found.append((int(chosen[0]), int(chosen[-1]) + 1, chosen))
+    return found
+
+
+def checked_split(corpus: Corpus, name: str | None) -> Split:
+    """Return the split to use: cells are split before they are paired, so there must be one.
+
+    Raises
+    ------
+    SettingsError
+        If there is none, or several and none was named, or it has no training part.
+    """
+    names = corpus.split_names()
+    if name is None and len(names) != 1:
+        have = (
+            f"it has {', '.join(names)}; name one with --split"
+            if names
+            else "it has none; make one with `spatia split`"
+        )
+        raise SettingsError(f"{corpus.path}: cells are paired within the parts of a split, and {have}.")
+    split = corpus.split(name or names[0])
+    if not split.parts.get(PARTS[0]):
+        raise SettingsError(f"Split {split.name!r} has no cell in 'train'; its parts: {', '.join(split.parts)}.")
+    return split
+
+
+def split_facts(split: Split) -> Mapping[str, Any]:
+    """Return what identifies a split."""
+    n = {
+        part: sum(stop - start for ranges in of.values() for start, stop in ranges) for part, of in split.parts.items()
+    }
+    return {
+        "name": split.name,
+        "by": split.by,
+        "seed": split.seed,
+        "n_cells": {k: v for k, v in n.items() if k != MARGIN},
+    }
