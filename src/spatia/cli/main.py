@@ -26,6 +26,8 @@ COMMANDS = {
     "split": "Corpora",
     "train": "Models",
     "embed": "Models",
+    "train-generator": "Models",
+    "generate": "Models",
     "annotate": "Tasks",
     "cluster": "Tasks",
     "domains": "Tasks",

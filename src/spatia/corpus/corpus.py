@@ -17,6 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from spatia.corpus.table import Table
 from spatia.errors import CorpusError
+from spatia.io.synthetic import is_synthetic, refusal
 from spatia.keys import LEVELS, MORPHOLOGY, STORES
 
 FORMAT: Final = "spatia-corpus"
@@ -197,6 +198,8 @@ class Corpus:
             If the file is missing, damaged, of another format or version, or names impossible sections.
         """
         file = Path(path) / CORPUS_FILE
+        if is_synthetic(Path(path)):
+            raise CorpusError(refusal(Path(path)))
         content = read_json(file)
         found = (content.get("format"), content.get("format_version"))
         if found != (FORMAT, FORMAT_VERSION):

@@ -92,7 +92,7 @@ def embedded(
     _join_ranks()
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     digest = weights_digest(model) if isinstance(model, Spatia) else model_id(model)
-    on = _device(device)
+    on = choose_device(device)
     network = (model if isinstance(model, Spatia) else load_model(model)).to(on).eval()
     used = _checked_use(use)
     _check_genes(hide_genes, network)
@@ -160,7 +160,8 @@ def _wait_for_ranks() -> None:
         dist.barrier()
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
+    """Return a device by name; ``"auto"``: a GPU where there is one."""
     if name == "auto" and torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     if name == "auto":

@@ -8,6 +8,7 @@ from spatialdata import SpatialData
 
 from spatia.errors import SlideError
 from spatia.io.source import Source
+from spatia.io.synthetic import is_synthetic, refusal
 
 # platform -> module with `recognises(folder) -> bool` and `read(source) -> SpatialData`; asked in this order
 READERS = {
@@ -28,6 +29,9 @@ def read_slide(source: Source) -> SpatialData:
     SlideError
         If the folder is of no known platform, or its reader refuses it.
     """
+    for given in (source.path, source.counts):
+        if given is not None and is_synthetic(Path(given)):
+            raise SlideError(refusal(Path(given)))
     return _reader(source)(source)
 
 

@@ -17,7 +17,7 @@ from spatia.training.interruption import StopRequest
 from spatia.training.journal import Journal, Step
 from spatia.training.parallel import sum_over_ranks
 from spatia.training.run_folder import RunFolder, peak_memory_bytes
-from spatia.training.settings import TrainSettings
+from spatia.training.settings import LoopSettings
 from spatia.training.stage import Stage
 from spatia.training.stage_training import StageTraining
 
@@ -31,7 +31,7 @@ DrawCurves = Callable[[Path, Path], None]  # log.jsonl, the PNG to write
 def run_stages(
     stages: Sequence[Stage],
     folder: RunFolder,
-    settings: TrainSettings,
+    settings: LoopSettings,
     fabric: Fabric,
     *,
     resume: bool = False,
@@ -111,7 +111,7 @@ class _Run:
     def __init__(
         self,
         folder: RunFolder,
-        settings: TrainSettings,
+        settings: LoopSettings,
         fabric: Fabric,
         draw: DrawCurves | None,
         saved: Checkpoint | None,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from spatia.training.parallel import local
-from spatia.training.settings import TrainSettings
+from spatia.training.settings import LoopSettings
 
 NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
 # Own names of parameters that are positions in a space rather than maps between spaces: decay would pull them to 0.
@@ -31,9 +31,7 @@ def decays(module: nn.Module, full_name: str, parameter: Tensor) -> bool:
     return not any(word in name for word in NOT_DECAYED) and "gate" not in path.rpartition(".")[2]
 
 
-def make_optimiser(
-    module: nn.Module, trained: Mapping[str, nn.Parameter], settings: TrainSettings
-) -> torch.optim.AdamW:
+def make_optimiser(module: nn.Module, trained: Mapping[str, nn.Parameter], settings: LoopSettings) -> torch.optim.AdamW:
     """Make AdamW over the trained parameters; weights decay, the rest (see :func:`decays`) does not."""
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for full_name, parameter in trained.items():
@@ -49,7 +47,7 @@ def make_optimiser(
     )
 
 
-def learning_rate(progress: float, settings: TrainSettings) -> float:
+def learning_rate(progress: float, settings: LoopSettings) -> float:
     """Return the learning rate at a share of a stage: a linear rise, then half a cosine down to ``lr_end``.
 
     Parameters

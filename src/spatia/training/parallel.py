@@ -15,7 +15,7 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from spatia.errors import SettingsError
-from spatia.training.settings import TrainSettings
+from spatia.training.settings import LoopSettings
 from spatia.training.stage import LossTerm
 
 INTERACTIVE_JOBS: Final = ("bash", "interactive")  # SLURM jobs in which the user starts processes by hand
@@ -156,7 +156,7 @@ class Parallel:
         register_fsdp_forward_method(self._terms, "embedding")
 
 
-def make_fabric(settings: TrainSettings) -> Fabric:
+def make_fabric(settings: LoopSettings) -> Fabric:
     """Make the Fabric of a run; under torchrun or SLURM with the processes that these have started.
 
     Raises

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError, TrainingError
-from spatia.training.settings import FREE_ON_RESUME, TrainSettings, flatten
+from spatia.training.settings import FREE_ON_RESUME, LoopSettings, flatten
 from spatia.version import __version__
 
 FORMAT: Final = "spatia-run"
@@ -57,9 +57,24 @@ class RunFolder:
         return self.path / CURVES_FILE
 
     def begin(
-        self, corpora: Sequence[Corpus], settings: TrainSettings, start_from: Path | None, *, resume: bool
+        self,
+        corpora: Sequence[Corpus],
+        settings: LoopSettings,
+        start_from: Path | None,
+        *,
+        resume: bool,
+        inputs: Mapping[str, str] | None = None,
     ) -> bool:
         """Make the folder or take up the run in it, and write ``run.json``.
+
+        Parameters
+        ----------
+        corpora, settings, start_from
+            What decides the run.
+        resume
+            Whether to take up a run.
+        inputs
+            Digests of what else it depends on, by name; a run is not resumed with others.
 
         Returns
         -------
@@ -73,7 +88,7 @@ class RunFolder:
             If the run in it had other settings or corpora; names what differs.
         """
         before = read_run(self.path)
-        wanted = _wanted(corpora, settings, start_from)
+        wanted = _wanted(corpora, settings, start_from) | {"inputs": dict(inputs or {})}
         if before is None:
             _refuse_full(self.path)
         elif before["status"] == "failed" and before["steps"] == 0:
@@ -173,7 +188,7 @@ def _versions() -> dict[str, str]:
     return {"spatia": __version__} | {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
-def _wanted(corpora: Sequence[Corpus], settings: TrainSettings, start_from: Path | None) -> dict[str, Any]:
+def _wanted(corpora: Sequence[Corpus], settings: LoopSettings, start_from: Path | None) -> dict[str, Any]:
     return {
         "settings": settings.model_dump(mode="json"),
         "seed": settings.seed,
@@ -207,6 +222,9 @@ def _refuse_other(path: Path, before: Mapping[str, Any], wanted: Mapping[str, An
         names = [", ".join(corpus["path"] for corpus in run["corpora"]) for run in (before, wanted)]
         short = [", ".join(one[:8] for one in run) for run in ids]
         differ.append(f"corpora were {names[0]} (id {short[0]}), are {names[1]} (id {short[1]})")
+    for name, digest in wanted["inputs"].items():
+        if (was := before.get("inputs", {}).get(name)) != digest:
+            differ.append(f"{name} was {str(was)[:12]}…, is {digest[:12]}…")
     if before["start_from"] != wanted["start_from"]:
         differ.append(f"--from was {before['start_from']!r}, is {wanted['start_from']!r}")
     if differ:

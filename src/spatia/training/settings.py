@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -87,21 +87,16 @@ class PretrainedPieces(BaseModel):
     genes: Path | None = Field(None, description="parquet file with a row of numbers per gene_id: the gene embeddings")
 
 
-class TrainSettings(BaseModel):
-    """Everything that decides a training run, beside its corpora."""
+class LoopSettings(BaseModel):
+    """What the loop needs to know, whatever it trains: data, optimiser, devices, checkpoints, log."""
 
     model_config = STRICT
 
-    preset: Literal["tiny", "base", "large"] = "tiny"
     seed: int = Field(0, ge=0)
     split: str | None = Field(None, description="split of the corpora whose part is trained on; None: all cells")
     part: str = "train"
     validation_part: str = Field("validation", description="part of the split that chooses the epoch")
 
-    epochs: StageEpochs = StageEpochs()
-    presentations: Presentations = Presentations()
-    batch_cells: int = Field(64, ge=1, description="cells of a step on each process")
-    window_cells: int = Field(1024, ge=1, description="cells of a step of stage 'context'; a larger window comes alone")
     lr: float = Field(1e-3, gt=0, description="highest learning rate")
     lr_end: float = Field(0.01, ge=0, le=1, description="learning rate at the end of a stage, as a share of lr")
     warmup: float = Field(0.05, ge=0, lt=1, description="share of a stage in which the learning rate rises")
@@ -126,9 +121,22 @@ class TrainSettings(BaseModel):
     log_every: int = Field(20, ge=1, description="steps to a line of log.jsonl")
     tensorboard: bool = False
 
+
+class TrainSettings(LoopSettings):
+    """Everything that decides a training run of a model, beside its corpora."""
+
+    preset: Literal["tiny", "base", "large"] = "tiny"
+    epochs: StageEpochs = StageEpochs()
+    presentations: Presentations = Presentations()
+    batch_cells: int = Field(64, ge=1, description="cells of a step on each process")
+    window_cells: int = Field(1024, ge=1, description="cells of a step of stage 'context'; a larger window comes alone")
+
     weights: LossWeights = LossWeights()
     masking: MaskSettings = MaskSettings()
     pretrained: PretrainedPieces = PretrainedPieces()
+
+
+Kind = TypeVar("Kind", bound=LoopSettings)
 
 
 def read_settings(
@@ -138,10 +146,31 @@ def read_settings(
     *,
     base: Mapping[str, Any] | None = None,
 ) -> TrainSettings:
+    """Make the settings of `spatia train`; as :func:`read_settings_of`.
+
+    Examples
+    --------
+    >>> read_settings(overrides=["lr=3e-4", "epochs.cells=2"]).epochs.cells
+    2
+    """
+    return read_settings_of(TrainSettings, "spatia train", config, overrides, given, base=base)
+
+
+def read_settings_of(
+    kind: type[Kind],
+    command: str,
+    config: Path | None = None,
+    overrides: Sequence[str] = (),
+    given: Mapping[str, Any] | None = None,
+    *,
+    base: Mapping[str, Any] | None = None,
+) -> Kind:
     """Make settings from a YAML file, then single values, then ``a.b=c`` lines; the later wins.
 
     Parameters
     ----------
+    kind, command
+        Which settings, and whose, for messages.
     config
         YAML with settings by name, nested as they are.
     overrides
@@ -155,11 +184,6 @@ def read_settings(
     ------
     SettingsError
         If the file is no mapping, a line has no ``=``, a name is unknown or a value out of range.
-
-    Examples
-    --------
-    >>> read_settings(overrides=["lr=3e-4", "epochs.cells=2"]).epochs.cells
-    2
     """
     values: dict[str, Any] = {}
     _merge(values, base or {})
@@ -167,7 +191,7 @@ def read_settings(
     _merge(values, given or {})
     for line in overrides:
         _merge(values, _parse_override(line))
-    return make_settings(TrainSettings, values, where=f"spatia train ({config})" if config else "spatia train")
+    return make_settings(kind, values, where=f"{command} ({config})" if config else command)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

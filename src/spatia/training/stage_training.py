@@ -10,7 +10,6 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from spatia.data.loader import Loader
 from spatia.errors import TrainingError
 from spatia.metrics.collapse import Spread, measure_spread
 from spatia.training.checkpoint import generator_states, set_generator_states
@@ -27,8 +26,8 @@ from spatia.training.parallel import (
     sum_over_ranks,
     whole,
 )
-from spatia.training.settings import TrainSettings
-from spatia.training.stage import Stage
+from spatia.training.settings import LoopSettings
+from spatia.training.stage import Batches, Stage
 
 SPREAD_BATCHES: Final = 4  # the embedding of about a thousand cells says whether it has collapsed
 EVALUATION_EPOCH: Final = 0  # masks of the validation are those of one epoch, so that its losses can be compared
@@ -47,13 +46,13 @@ class StageTraining:
         The best epoch, where there is validation data.
     """
 
-    def __init__(self, stage: Stage, settings: TrainSettings, fabric: Fabric) -> None:
+    def __init__(self, stage: Stage, settings: LoopSettings, fabric: Fabric) -> None:
         self.stage, self._settings, self._fabric = stage, settings, fabric
         rank, world_size = fabric.global_rank, fabric.world_size
         self.weights = dict(stage.weights)
         self.loader = stage.loader(rank, world_size)
         self._validation = stage.validation(rank, world_size)
-        self._watched: Loader[Any] | None = self._validation
+        self._watched: Batches | None = self._validation
         sharded = settings.strategy == "fsdp"
         self._parallel = Parallel(stage.module, self.weights, fabric, sharded=sharded)
         if not self._parallel.trained:
@@ -131,6 +130,9 @@ class StageTraining:
         generators = generator_states(self._fabric.device)
         with self._average.applied():
             result = self._validate(number)
+            ended: Any = getattr(self.stage, "epoch_ended", None)
+            if ended is not None and self._fabric.is_global_zero and not self._parallel.sharded:
+                ended(self.epoch + 1)
         set_generator_states(generators, self._fabric.device)
         self.epoch, self.batch = self.epoch + 1, 0
         if result.loss is not None:
@@ -145,6 +147,9 @@ class StageTraining:
         """Leave the stage's module with the weights of the best epoch, or the averaged ones where nothing is validated."""
         self._average.put(self._best_weights or self._average.average)
         self._parallel.return_weights()
+        ended: Any = getattr(self.stage, "ended", None)
+        if ended is not None:
+            ended()
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """Return everything a checkpoint needs; every rank must call this, each gets the same."""
@@ -227,7 +232,7 @@ class StageTraining:
         rows = torch.cat(gather_objects(torch.cat(found), self._fabric)).numpy()
         return measure_spread(rows) if len(rows) > 1 else None
 
-    def _same_number(self, loader: Loader[Any]) -> Iterator[tuple[Any, bool]]:
+    def _same_number(self, loader: Batches) -> Iterator[tuple[Any, bool]]:
         """Yield the batches of a loader; where parameters are sharded, as many on every rank."""
         loader.set_epoch(EVALUATION_EPOCH)
         if not self._parallel.sharded:
@@ -260,7 +265,8 @@ class StageTraining:
         section = getattr(batch, "section", None)
         if section is None or not hasattr(self.loader, "sources"):
             return "sections unknown"
-        names = [self.loader.sources[index].section.sample for index in section.unique().tolist()]
+        sources: Any = self.loader.sources
+        names = [sources[index].section.sample for index in section.unique().tolist()]
         return f"batch of section {', '.join(names)}"
 
     def _moved(self, batch: Any) -> Any:

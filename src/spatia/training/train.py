@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -16,7 +16,7 @@ from spatia.training.checkpoint import seed_generators
 from spatia.training.loop import DrawCurves, run_stages
 from spatia.training.parallel import make_fabric
 from spatia.training.run_folder import RunFolder, peak_memory_bytes
-from spatia.training.settings import TrainSettings, flatten
+from spatia.training.settings import LoopSettings, TrainSettings, flatten
 from spatia.training.stage import Stage
 
 
@@ -62,20 +62,62 @@ def train(
     settings = settings or TrainSettings()
     opened = [corpus if isinstance(corpus, Corpus) else Corpus.open(corpus) for corpus in corpora]
     model_from = None if start_from is None else Path(start_from)
+
+    def make_stages(folder: RunFolder) -> list[Stage]:
+        return _make_stages(opened, settings, model_from, folder)
+
+    def write(stages: Sequence[Stage], folder: RunFolder) -> None:
+        _write_model(stages, opened, folder)
+
+    return run_training(opened, out, settings, make_stages, write, resume=resume, start_from=model_from, draw=draw)
+
+
+def run_training(
+    corpora: Sequence[Corpus],
+    out: str | Path,
+    settings: LoopSettings,
+    make_stages: Callable[[RunFolder], list[Stage]],
+    write: Callable[[Sequence[Stage], RunFolder], None],
+    *,
+    resume: bool = False,
+    start_from: Path | None = None,
+    inputs: Mapping[str, str] | None = None,
+    draw: DrawCurves | None = None,
+) -> Path:
+    """Train whatever the stages are of, with the one engine: folder, settings, seed, devices, loop, resume.
+
+    Parameters
+    ----------
+    corpora, out, settings, resume, start_from, draw
+        As :func:`train` takes them.
+    make_stages
+        Makes the stages, on every rank alike; it may write facts into the folder.
+    write
+        Writes what was trained, on the first rank.
+    inputs
+        Digests of what else the run depends on (`RunFolder.begin`).
+
+    Returns
+    -------
+    The folder.
+    """
     fabric = make_fabric(settings)
     fabric.launch()
     folder = RunFolder(Path(out), writes=fabric.is_global_zero)
     if not fabric.is_global_zero:
         logger.setLevel(logging.WARNING)  # one process speaks for all
-    if _begin(folder, opened, settings, model_from, fabric, resume=resume):
+    if _begin(folder, corpora, settings, start_from, fabric, resume=resume, inputs=inputs):
         logger.info("%s: trained already", folder.path)
         return folder.path
     _print(settings, folder, fabric)
     try:
         seed_generators(settings.seed)  # every rank makes the same model
-        stages = _make_stages(opened, settings, model_from, folder)
+        stages = make_stages(folder)
         run_stages(stages, folder, settings, fabric, resume=resume, draw=draw)
-        _write_model(stages, opened, folder, fabric)
+        if fabric.is_global_zero:
+            write(stages, folder)
+            _finish(folder)
+        fabric.barrier()
     except KeyboardInterrupt:
         folder.write(status="interrupted")
         logger.warning("%s: interrupted after a checkpoint; go on with --resume", folder.path)
@@ -92,17 +134,18 @@ def train(
 def _begin(
     folder: RunFolder,
     corpora: Sequence[Corpus],
-    settings: TrainSettings,
+    settings: LoopSettings,
     start_from: Path | None,
     fabric: Fabric,
     *,
     resume: bool,
+    inputs: Mapping[str, str] | None,
 ) -> bool:
     """Begin the run on the first rank; what it refuses, all refuse, or they would wait for it."""
     finished, refusal = False, None
     if fabric.is_global_zero:
         try:
-            finished = folder.begin(corpora, settings, start_from, resume=resume)
+            finished = folder.begin(corpora, settings, start_from, resume=resume, inputs=inputs)
         except SpatiaError as error:
             refusal = error
     finished, refusal = fabric.broadcast((finished, refusal))
@@ -111,7 +154,7 @@ def _begin(
     return finished
 
 
-def _print(settings: TrainSettings, folder: RunFolder, fabric: Fabric) -> None:
+def _print(settings: LoopSettings, folder: RunFolder, fabric: Fabric) -> None:
     values = settings.model_dump(mode="json")
     single = {name: value for name, value in values.items() if not isinstance(value, dict)}
     for group, of_group in {"settings": single, **{k: v for k, v in values.items() if isinstance(v, dict)}}.items():
@@ -131,20 +174,22 @@ def _make_stages(
     return list(make_stages(corpora, settings, start=start))
 
 
-def _write_model(stages: Sequence[Stage], corpora: Sequence[Corpus], folder: RunFolder, fabric: Fabric) -> None:
+def _write_model(stages: Sequence[Stage], corpora: Sequence[Corpus], folder: RunFolder) -> None:
     from spatia.models.checkpoint import save_model
     from spatia.training.reference import measure_reference
 
-    if fabric.is_global_zero:
-        levels = {name: {"size_um": level.size_um, "px": level.px} for name, level in corpora[0].levels.items()}
-        facts = {"levels": levels} | {
-            name: folder.facts[name] for name in ("corpora", "seed", "start_from", "start", "stages")
-        }
-        model: Any = stages[-1].module.model
-        measure_reference(model, stages[0].loader(0, 1))
-        save_model(folder.path, model, facts)
-        finished = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
-        folder.write(status="finished", finished=finished, peak_memory_bytes=peak_memory_bytes())
-        rmtree(folder.checkpoints)  # several times the size of the model, and there is nothing left to resume
-        logger.info("%s: finished after %s", folder.path, duration(folder.facts["seconds"]))
-    fabric.barrier()
+    levels = {name: {"size_um": level.size_um, "px": level.px} for name, level in corpora[0].levels.items()}
+    facts = {"levels": levels} | {
+        name: folder.facts[name] for name in ("corpora", "seed", "start_from", "start", "stages")
+    }
+    model: Any = stages[-1].module.model
+    batches: Any = stages[0].loader(0, 1)
+    measure_reference(model, batches)
+    save_model(folder.path, model, facts)
+
+
+def _finish(folder: RunFolder) -> None:
+    finished = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
+    folder.write(status="finished", finished=finished, peak_memory_bytes=peak_memory_bytes())
+    rmtree(folder.checkpoints)  # several times the size of the model, and there is nothing left to resume
+    logger.info("%s: finished after %s", folder.path, duration(folder.facts["seconds"]))

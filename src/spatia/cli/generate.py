@@ -1,0 +1,72 @@
+"""``spatia generate``: images of the cells of a corpus, from a trained generator."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def generate(
+    corpus: Annotated[Path, typer.Argument(help="Corpus folder.")],
+    *,
+    generator: Annotated[
+        Path, typer.Option("--generator", "-g", help="Generator folder, as `spatia train-generator` writes it.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="out.zarr: an AnnData, marked as synthetic.")],
+    draws: Annotated[int, typer.Option(help="Images of each cell: how much is left open.")] = 1,
+    split: Annotated[str | None, typer.Option(help="Split of the corpus.")] = None,
+    part: Annotated[str | None, typer.Option(help="Part of the split to draw, for example test.")] = None,
+    section: Annotated[list[str] | None, typer.Option(help="Only this section; may be given again.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many cells, spread evenly.")] = None,
+    solver: Annotated[
+        str | None, typer.Option(help="euler, midpoint, heun, adaptive. Default: the generator's.")
+    ] = None,
+    evaluations: Annotated[int | None, typer.Option(help="Evaluations of the network for each image.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Above 1: more like what is told, less diverse.")] = None,
+    merge: Annotated[float | None, typer.Option(help="Share of the tokens to merge away: faster.")] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(help="Condition to withhold, e.g. niche; may be given again.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Equal seeds draw equal images.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Draw cells from their expression and surroundings. A killed run goes on with the same command."""
+    import json
+
+    from spatia.config import make_settings
+    from spatia.corpus.corpus import Corpus
+    from spatia.generation.settings import SolverSettings
+    from spatia.inference.generate import generate as run
+    from spatia.inference.generator import Generator
+
+    opened = Corpus.open(corpus)
+    maker = Generator.load(generator, device=device)
+    if merge is not None:
+        maker.set_merging(merge)
+    given = {"kind": solver, "evaluations": evaluations}
+    changed = {name: value for name, value in given.items() if value is not None}
+    steps = make_settings(SolverSettings, {**maker.config.solver.model_dump(), **changed}, where="spatia generate")
+    path = run(
+        opened, maker, out, draws=draws, seed=seed, sections=section, split=split, part=part, limit=limit,
+        device=device, solver=steps, guidance=guidance, drop=tuple(drop or ()),
+    )  # fmt: skip
+    import anndata
+
+    table = anndata.read_zarr(path)
+    facts = table.uns["spatia"]
+    if json_:
+        typer.echo(
+            json.dumps(
+                {
+                    "out": str(path),
+                    "n_images": table.n_obs,
+                    "generator": str(facts["generator"]),
+                    "evaluations": int(facts["evaluations"]),
+                }
+            )
+        )
+        return
+    typer.echo(
+        f"{path}: {table.n_obs:,} generated images, {int(facts['evaluations'])} evaluations each ({facts['solver']})"
+    )

@@ -1,0 +1,60 @@
+"""``spatia train-generator``: a corpus and a model to a generator folder."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train_generator(
+    corpus: Annotated[Path, typer.Argument(help="Corpus folder.")],
+    *,
+    model: Annotated[Path, typer.Option("--model", "-m", help="Model folder, as `spatia train` writes it.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Generator folder to make.")],
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="One setting, e.g. network.merge=0.5; repeat."),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split of the corpus; without one, all cells are trained on.")
+    ] = None,
+    part: Annotated[str | None, typer.Option(help="Part of the split to train on; default: train.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Equal seeds give equal generators.")] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the run in the folder, with its settings unless others are given."),
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print run.json of the finished run.")] = False,
+) -> None:
+    """Train what draws cells from their expression. A killed run goes on with --resume."""
+    from json import dumps
+
+    from spatia.corpus.corpus import Corpus
+    from spatia.errors import SettingsError
+    from spatia.training.run_folder import read_run
+    from spatia.training.settings import read_settings_of
+
+    if part is not None and split is None:
+        raise SettingsError(f"--part {part} names a part of a split: say which with --split.")
+    opened = Corpus.open(corpus)  # a mistyped path is refused before torch is imported
+    before = read_run(out) if resume else None
+
+    from spatia.nn.distributed import world
+    from spatia.plotting.curves import plot_curves
+    from spatia.plotting.generated_cells import plot_samples
+    from spatia.training.generator_settings import GeneratorSettings
+    from spatia.training.generator_train import train_generator as run
+
+    given = {"split": split, "part": part, "seed": seed}
+    settings = read_settings_of(
+        GeneratorSettings,
+        "spatia train-generator",
+        config,
+        set_ or (),
+        {name: value for name, value in given.items() if value is not None},
+        base=before["settings"] if before else None,
+    )
+    folder = run(opened, out, model, settings, resume, draw=plot_curves, draw_samples=plot_samples)
+    if world()[0] == 0:
+        typer.echo(dumps(read_run(folder)) if json else str(folder))

@@ -1,0 +1,87 @@
+"""What a generator is trained on: target images, what is known of them beforehand, and where they come from."""
+# ruff: noqa: F722, F821 - shapes in jaxtyping annotations are not Python expressions
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+
+from spatia.data.batch import BatchError
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GenerationBatch:
+    """Rows to generate.
+
+    Attributes
+    ----------
+    section, row
+        Of the target (in a transition, of the source) in the loader's sections.
+    key
+        One integer per row: noise, time and dropout are functions of it.
+    target
+        Intensities 0…255 of the images to learn.
+    channels_present
+        Which channels of which target hold an image.
+    conditions
+        What is known beforehand, by name, each (rows, width).
+    known
+        By the same names: which rows have it.
+    source
+        Images of the source cells, 0…255; None where there are none.
+    confidence
+        Of the pairs, in (0, 1].
+    morphology, morphology_measured
+        Measured features of the targets, and which of them were measured.
+    """
+
+    section: Int64[Tensor, "rows"]
+    row: Int64[Tensor, "rows"]
+    key: Int64[Tensor, "rows"]
+    target: UInt8[Tensor, "rows channels y x"]
+    channels_present: Bool[Tensor, "rows channels"]
+    conditions: Mapping[str, Float[Tensor, "rows width"]]
+    known: Mapping[str, Bool[Tensor, "rows"]]
+    source: UInt8[Tensor, "rows channels y x"] | None = None
+    confidence: Float[Tensor, "rows"] | None = None
+    morphology: Float[Tensor, "rows features"] | None = None
+    morphology_measured: Bool[Tensor, "rows features"] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.key)
+        if set(self.conditions) != set(self.known):
+            raise BatchError(f"GenerationBatch: conditions {sorted(self.conditions)}, known {sorted(self.known)}.")
+        for name, value in (*self.conditions.items(), *self.known.items()):
+            if len(value) != n:
+                raise BatchError(f"GenerationBatch: condition {name!r} has {len(value)} rows, expected {n}.")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor) and len(value) != n:
+                raise BatchError(f"GenerationBatch.{field.name}: {len(value)} rows, expected {n}.")
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    def to(self, device: Any, *, non_blocking: bool = False) -> "GenerationBatch":
+        """Copy every tensor to a device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> "GenerationBatch":
+        """Copy every tensor to page-locked memory."""
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def take(self, index: Tensor) -> "GenerationBatch":
+        """Return some rows."""
+        return self._map(lambda tensor: tensor[index])
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "GenerationBatch":
+        changed: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                changed[field.name] = change(value)
+            elif isinstance(value, Mapping):
+                changed[field.name] = {name: change(tensor) for name, tensor in value.items()}
+        return replace(self, **changed)

@@ -1,0 +1,160 @@
+"""The generator: a network on a path, told what is known of a cell, that makes its image. It opens no file."""
+# ruff: noqa: F722, F821 - shapes in jaxtyping annotations are not Python expressions
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor, nn
+
+from spatia.generation.condition import ConditionEncoder
+from spatia.generation.guidance import guided
+from spatia.generation.path import make_path
+from spatia.generation.settings import GeneratorConfig, NetworkSettings, SolverSettings
+from spatia.generation.solvers import Solution, solve
+from spatia.generation.transformer import DiffusionTransformer
+from spatia.generation.unet import UNet
+
+NETWORKS: Final[dict[str, Callable[[NetworkSettings, int, int], nn.Module]]] = {
+    "transformer": DiffusionTransformer,
+    "unet": UNet,
+}
+
+
+@dataclass(frozen=True)
+class ImageSpace:
+    """What images a generator makes.
+
+    Attributes
+    ----------
+    channels
+        Their names.
+    px, um_per_px
+        Side and pixel size.
+    mean, sd
+        Of each channel over the training images, as shares of 255.
+    """
+
+    channels: tuple[str, ...]
+    px: int
+    um_per_px: float
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+
+
+class CellGenerator(nn.Module):
+    """Makes images from conditions.
+
+    Parameters
+    ----------
+    config
+        Task, path, network, solver, guidance.
+    space
+        What the images are.
+    widths
+        Features of each condition by name, in the order of ``config.told``.
+    """
+
+    channel_mean: Tensor
+    channel_sd: Tensor
+
+    def __init__(self, config: GeneratorConfig, space: ImageSpace, widths: Mapping[str, int]) -> None:
+        super().__init__()
+        self.config, self.space, self.widths = config, space, dict(widths)
+        self.path = make_path(config.path)
+        self.condition = ConditionEncoder(widths, config.network.width)
+        self.network = NETWORKS[config.network.kind](config.network, len(space.channels), space.px)
+        for name, values in (("channel_mean", space.mean), ("channel_sd", space.sd)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters lie."""
+        return self.channel_mean.device
+
+    def scale(self, images: UInt8[Tensor, "rows channels y x"]) -> Float[Tensor, "rows channels y x"]:
+        """Turn intensities 0…255 into standard deviations from the mean of the channel."""
+        return (images.to(self.channel_mean.dtype) / 255 - self.channel_mean) / self.channel_sd
+
+    def unscale(self, images: Float[Tensor, "rows channels y x"]) -> UInt8[Tensor, "rows channels y x"]:
+        """Undo :meth:`scale`, rounded and kept within 0…255."""
+        return ((images.float() * self.channel_sd + self.channel_mean) * 255).round().clamp(0, 255).to(torch.uint8)
+
+    def forward(
+        self,
+        x_t: Float[Tensor, "rows channels y x"],
+        t: Float[Tensor, "rows"],
+        conditions: Mapping[str, Tensor],
+        told: Mapping[str, Bool[Tensor, "rows"]],
+    ) -> Float[Tensor, "rows channels y x"]:
+        """Return what the network predicts; `path` turns it into a velocity or an image."""
+        result: Tensor = self.network(x_t, self.condition(t, conditions, told))
+        return result
+
+    @torch.no_grad()
+    def sample(
+        self,
+        x_0: Float[Tensor, "rows channels y x"],
+        conditions: Mapping[str, Tensor],
+        told: Mapping[str, Bool[Tensor, "rows"]],
+        *,
+        solver: SolverSettings | None = None,
+        guidance: float | None = None,
+        start: float | None = None,
+        stop: float = 1.0,
+    ) -> Solution:
+        """Walk from x_0 to an image.
+
+        Parameters
+        ----------
+        x_0
+            Noise, or scaled images of source cells.
+        conditions, told
+            What is known, and of which rows.
+        solver, guidance
+            Of the config where None.
+        start, stop
+            Times to walk between; the path's whole length by default.
+
+        Returns
+        -------
+        Scaled images (see :meth:`unscale`), and the evaluations each took; with guidance each is two passes of the network.
+        """
+        unaware = {name: torch.zeros_like(value) for name, value in told.items()}
+
+        def velocity(x: Tensor, t: Tensor, rows: Tensor, tell: bool) -> Tensor:
+            whole = len(rows) == len(x_0)
+            given = conditions if whole else {name: value[rows] for name, value in conditions.items()}
+            known = told if tell else unaware
+            known = known if whole else {name: value[rows] for name, value in known.items()}
+            return self.path.velocity(self(x, t, given, known), x, t)
+
+        scale = self.config.guidance if guidance is None else guidance
+        return solve(
+            guided(velocity, scale),
+            x_0,
+            solver or self.config.solver,
+            start=self.path.start if start is None else start,
+            stop=stop,
+        )
+
+    @torch.no_grad()
+    def walk(
+        self,
+        x_0: Float[Tensor, "rows channels y x"],
+        conditions: Mapping[str, Tensor],
+        told: Mapping[str, Bool[Tensor, "rows"]],
+        times: Sequence[float],
+        *,
+        guidance: float | None = None,
+        solver: SolverSettings | None = None,
+    ) -> list[Float[Tensor, "rows channels y x"]]:
+        """Return the points of the path at ascending times, the first of which is where it begins."""
+        points = [x_0]
+        for now, then in pairwise(times):
+            part = self.sample(points[-1], conditions, told, start=now, stop=then, guidance=guidance, solver=solver)
+            points.append(part.x)
+        return points

@@ -1,0 +1,163 @@
+"""What a generator is trained to do: follow the path, and what else is asked of the images it means on the way."""
+# ruff: noqa: F722, F821 - shapes in jaxtyping annotations are not Python expressions
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spatia.errors import SettingsError
+from spatia.generation.batch import GenerationBatch
+from spatia.generation.condition import drop_conditions
+from spatia.generation.coupling import Coupled, Ends, couple
+from spatia.generation.discriminator import PatchCritic
+from spatia.generation.generator import CellGenerator
+from spatia.generation.noise import NOISE, TIME, draw_times, gaussian
+from spatia.generation.proxy import MorphologyProxy
+from spatia.generation.settings import STRICT, DropSettings
+from spatia.models.losses import Term, masked_term
+from spatia.nn.gradient_reversal import reverse_gradient
+
+LATE: Final = 0.4  # images that the network means before this time are blurs of many cells: nothing is asked of them
+
+
+class GeneratorWeights(BaseModel):
+    """Weight of each term of the loss; 0 leaves a term out. All are means over rows of values of about 1."""
+
+    model_config = STRICT
+
+    flow: float = Field(1.0, ge=0, description="the path: error of velocity, or of what is predicted in a diffusion")
+    contrastive: float = Field(0.05, ge=0, description="away from the path of another row (same scale as flow)")
+    morphology: float = Field(0.05, ge=0, description="measured features of the image, read by a validated proxy")
+    adversarial: float = Field(0.0, ge=0, description="patches cannot be told from real ones")
+
+
+@dataclass(frozen=True)
+class Walked:
+    """A batch on its way: times, points, and what the network said."""
+
+    x_1: Float[Tensor, "rows channels y x"]
+    t: Float[Tensor, "rows"]
+    x_t: Float[Tensor, "rows channels y x"]
+    output: Float[Tensor, "rows channels y x"]
+    coupled: Coupled
+
+
+class GeneratorObjective(nn.Module):
+    r"""Losses of a batch.
+
+    .. math:: L = L_\mathrm{flow}^w - \rho\,L_\mathrm{flow}(\text{path of another row}) + \lambda\,L_\mathrm{morphology}
+              + \alpha\,L_\mathrm{adversarial}
+
+    Parameters
+    ----------
+    generator
+        Trained in place.
+    weights
+        A term of weight 0 is not computed.
+    drop
+        Which conditions are hidden, row by row.
+    seed
+        Every random choice is a hash of it, the epoch and the row.
+    proxy
+        Trained before; needed where morphology has a weight.
+    mean_weight
+        Mean of confidence^γ over the training pairs.
+
+    Raises
+    ------
+    SettingsError
+        If weights contradict each other.
+    """
+
+    def __init__(
+        self,
+        generator: CellGenerator,
+        weights: GeneratorWeights,
+        drop: DropSettings,
+        seed: int,
+        *,
+        proxy: MorphologyProxy | None = None,
+        mean_weight: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if weights.contrastive >= max(weights.flow, 1e-12) and weights.contrastive > 0:
+            raise SettingsError(
+                f"weights.contrastive={weights.contrastive:g} is not below weights.flow={weights.flow:g}: being far from other "
+                "paths would be worth more than being near one's own, and the loss has no least value."
+            )
+        if weights.morphology and proxy is None:
+            raise SettingsError("weights.morphology is above 0, but there is no proxy that reads morphology.")
+        self.generator, self.weights, self.drop, self.seed = generator, weights, drop, seed
+        self.proxy = proxy if weights.morphology else None
+        self.critic = PatchCritic(len(generator.space.channels)) if weights.adversarial else None
+        self.mean_weight = mean_weight
+
+    def forward(self, batch: GenerationBatch, epoch: int) -> dict[str, Term]:
+        """Return the terms by name."""
+        walked, weights = self.walk(batch, epoch), self.weights
+        present = batch.channels_present[:, :, None, None]
+        row_weight = walked.coupled.weight
+        terms: dict[str, Term] = {}
+        if weights.flow:
+            terms["flow"] = masked_term(
+                self._error(walked, walked.x_1, present) * row_weight, torch.ones_like(row_weight)
+            )
+        if weights.contrastive and len(batch) > 1:
+            # the path from the same source to the target of another row; minus, as it is to be far
+            other = self._error(walked, walked.x_1.roll(1, 0), present & present.roll(1, 0))
+            terms["contrastive"] = masked_term(-other * row_weight, torch.ones_like(other))
+        image = self.generator.path.image(walked.output, walked.x_t, walked.t)
+        late = walked.t >= LATE
+        if self.proxy is not None:
+            terms["morphology"] = self._morphology(batch, image, late)
+        if self.critic is not None:
+            terms["adversarial"] = self._adversarial(image, walked.x_1, late & batch.channels_present.all(dim=1))
+        return terms
+
+    def walk(self, batch: GenerationBatch, epoch: int) -> Walked:
+        """Put every row somewhere on its path and ask the network."""
+        generator, config = self.generator, self.generator.config
+        present = batch.channels_present[:, :, None, None]
+        x_1 = generator.scale(batch.target) * present
+        noise = gaussian(batch.key, x_1.shape[1:], self.seed, epoch, NOISE)
+        source = None if batch.source is None else generator.scale(batch.source)
+        coupled = couple(
+            config.coupled,
+            Ends(
+                noise=noise,
+                source=source,
+                confidence=batch.confidence,
+                gamma=config.gamma,
+                mean_weight=self.mean_weight,
+            ),
+        )
+        t = draw_times(batch.key, config.path, self.seed, epoch, TIME)
+        x_t = generator.path.point(coupled.x_0, x_1, t) * present
+        told = drop_conditions(batch.known, batch.key, self.drop, self.seed, epoch)
+        return Walked(x_1, t, x_t, generator(x_t, t, batch.conditions, told), coupled)
+
+    def _error(self, walked: Walked, x_1: Tensor, present: Tensor) -> Float[Tensor, "rows"]:
+        """Mean over the pixels of the channels that are there."""
+        error = self.generator.path.error(walked.output, walked.coupled.x_0, x_1, walked.x_t, walked.t)
+        pixels = present.expand_as(error).to(error.dtype)
+        return (error * pixels).flatten(1).sum(dim=1) / pixels.flatten(1).sum(dim=1).clamp(min=1)
+
+    def _morphology(self, batch: GenerationBatch, image: Tensor, late: Tensor) -> Term:
+        assert self.proxy is not None
+        if batch.morphology is None or batch.morphology_measured is None:
+            raise SettingsError("weights.morphology is above 0, but the corpus has no measured morphology.")
+        error = (self.proxy(image) - self.proxy.standardise(batch.morphology)).square()
+        counted = batch.morphology_measured & self.proxy.accepted & (late & batch.channels_present.all(dim=1))[:, None]
+        return masked_term(error, counted)
+
+    def _adversarial(self, image: Tensor, real: Tensor, counted: Tensor) -> Term:
+        """The critic learns to tell, and what it is shown learns against it: one loss, a gradient turned round."""
+        assert self.critic is not None
+        drawn, true = self.critic(reverse_gradient(image)), self.critic(real)
+        loss = (F.softplus(drawn) + F.softplus(-true)).flatten(1).mean(dim=1) / 2
+        return masked_term(loss, counted)

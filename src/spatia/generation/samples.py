@@ -1,0 +1,76 @@
+"""Images to look at while a generator learns."""
+# ruff: noqa: F722 - shapes in jaxtyping annotations are not Python expressions
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from spatia.errors import SettingsError
+from spatia.generation.batch import GenerationBatch
+from spatia.generation.generator import CellGenerator
+from spatia.generation.noise import GENERATE, gaussian
+
+SMALL_PX = 16  # images are compared at this size: sharpness must not decide which cell is nearest
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Some cells: where they came from, what was generated, what is real, and what is most like it among the training cells.
+
+    Attributes
+    ----------
+    channels
+        Names.
+    source
+        None where images come from noise and no source cell is known.
+    generated, real, nearest
+        Intensities 0…255.
+    """
+
+    channels: tuple[str, ...]
+    source: UInt8[Tensor, "rows channels y x"] | None
+    generated: UInt8[Tensor, "rows channels y x"]
+    real: UInt8[Tensor, "rows channels y x"]
+    nearest: UInt8[Tensor, "rows channels y x"]
+
+
+def begin_at(generator: CellGenerator, keys: Tensor, source: Tensor | None, seed: int, draw: int = 0) -> Tensor:
+    """Return where paths begin.
+
+    Parameters
+    ----------
+    keys
+        (rows,): noise is a function of (seed, draw, key).
+    source
+        Images of the source cells, 0…255, where the generator begins at cells.
+    """
+    if generator.config.coupled == "noise":
+        shape = (len(generator.space.channels), generator.space.px, generator.space.px)
+        return gaussian(keys, shape, seed, draw, GENERATE)
+    if source is None:
+        raise SettingsError("The paths of this generator begin at cells: give source cells.")
+    return generator.scale(source)
+
+
+def draw_samples(
+    generator: CellGenerator, batch: GenerationBatch, training: UInt8[Tensor, "cells channels y x"], seed: int
+) -> Samples:
+    """Generate the rows of a batch and set the nearest of some training images beside them."""
+    solution = generator.sample(begin_at(generator, batch.key, batch.source, seed), batch.conditions, batch.known)
+    generated = generator.unscale(solution.x)
+    small, pool = _small(generated), _small(training)
+    nearest = torch.cdist(small, pool).argmin(dim=1)
+    return Samples(
+        generator.space.channels,
+        None if batch.source is None else batch.source.cpu(),
+        generated.cpu(),
+        batch.target.cpu(),
+        training[nearest].cpu(),
+    )
+
+
+def _small(images: UInt8[Tensor, "rows channels y x"]) -> Float[Tensor, "rows pixels"]:
+    return F.adaptive_avg_pool2d(images.float(), min(SMALL_PX, images.shape[-1])).flatten(1)

@@ -1,0 +1,176 @@
+"""What a generator is made of, as strict settings; combinations that make no sense are refused with the reason."""
+
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from spatia.errors import SettingsError
+from spatia.nn.token_merging import MOST
+
+STRICT: Final = ConfigDict(extra="forbid", frozen=True)
+
+# What a generator may be told, by name. `control` has seen the source's image; nothing has seen the target's.
+OF_EXPRESSION: Final = ("genes", "niche", "tissue")
+OF_NICHE: Final = (*OF_EXPRESSION, "composition")
+OF_TRANSITION: Final = ("control", "niche", "tissue", "transition", "delta_genes", "delta_morphology")
+CONDITIONS: Final = tuple(dict.fromkeys((*OF_NICHE, *OF_TRANSITION)))
+
+Coupling = Literal["noise", "control", "ot", "ot-confidence"]
+Task = Literal["expression-to-image", "transition"]
+
+
+class PathSettings(BaseModel):
+    """How source and target are joined, and what the network predicts on the way."""
+
+    model_config = STRICT
+
+    kind: Literal["linear", "diffusion"] = Field(
+        "linear", description="straight flow, or variance-preserving diffusion"
+    )
+    prediction: Literal["image", "velocity", "noise"] | None = Field(
+        None, description="what the network gives; None: image on a straight path, velocity in a diffusion"
+    )
+    time: Literal["uniform", "logit-normal"] = Field("logit-normal", description="how t is drawn in training")
+    time_mean: float = Field(0.0, description="logit-normal: centre of logit(t); below 0: nearer the source")
+    time_sd: float = Field(1.0, gt=0, description="logit-normal: spread of logit(t)")
+
+    @model_validator(mode="after")
+    def _predicts_what_there_is(self) -> "PathSettings":
+        if self.kind == "linear" and self.prediction == "noise":
+            raise SettingsError(
+                "path.prediction=noise with path.kind=linear: a straight path may begin at an image, which is no noise. "
+                "Take prediction=velocity or image, or kind=diffusion."
+            )
+        if self.kind == "diffusion" and self.prediction == "image":
+            raise SettingsError("path.prediction=image with path.kind=diffusion: take velocity or noise.")
+        return self
+
+    @property
+    def predicted(self) -> str:
+        """What the network predicts."""
+        return self.prediction or {"linear": "image", "diffusion": "velocity"}[self.kind]
+
+
+class NetworkSettings(BaseModel):
+    """The network that predicts; sizes of both kinds."""
+
+    model_config = STRICT
+
+    kind: Literal["transformer", "unet"] = "transformer"
+    width: int = Field(
+        128, ge=16, multiple_of=8, description="features of a token, or of the coarsest level of a U-Net"
+    )
+    layers: int = Field(4, ge=1, description="transformer layers; of a U-Net, convolutions a level")
+    heads: int = Field(4, ge=1)
+    ratio: float = Field(3.0, gt=0, description="hidden width of a feed-forward layer, in widths")
+    patch_px: int = Field(8, ge=2, description="side of a token, pixels")
+    stem: int = Field(12, ge=4, description="features of a pixel before patches are cut and after they are joined")
+    levels: int = Field(4, ge=2, le=6, description="U-Net: resolutions, each half of the one before")
+    merge: float | tuple[float, ...] = Field(
+        0.0, description="share of the tokens merged away: for all layers, or for each; at most 0.75"
+    )
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "NetworkSettings":
+        if self.width % self.heads:
+            raise SettingsError(f"network.width {self.width} is not a multiple of network.heads {self.heads}.")
+        if any(not 0 <= ratio <= MOST for ratio in self.merge_of_layers):
+            raise SettingsError(
+                f"network.merge {self.merge}: expected shares from 0 to {MOST:g}: a token of four stays."
+            )
+        if len(self.merge_of_layers) != self.layers:
+            raise SettingsError(
+                f"network.merge names {len(self.merge_of_layers)} layers, network.layers {self.layers}."
+            )
+        if self.kind == "unet" and any(self.merge_of_layers):
+            raise SettingsError(f"network.merge {self.merge} with network.kind=unet: a U-Net has no tokens to merge.")
+        return self
+
+    @property
+    def merge_of_layers(self) -> tuple[float, ...]:
+        """The share of each layer."""
+        return self.merge if isinstance(self.merge, tuple) else (self.merge,) * self.layers
+
+
+class SolverSettings(BaseModel):
+    """How the path is walked when an image is made."""
+
+    model_config = STRICT
+
+    kind: Literal["euler", "midpoint", "heun", "adaptive"] = "heun"
+    evaluations: int = Field(20, ge=1, le=1000, description="of the network, for one image; adaptive: the most")
+    tolerance: float = Field(0.02, gt=0, description="adaptive: error of a step, in standard deviations of the image")
+
+
+class DropSettings(BaseModel):
+    """Which conditions are hidden from the network in training, row by row."""
+
+    model_config = STRICT
+
+    each: float = Field(0.1, ge=0, lt=1, description="share of rows that lack a condition, for each by itself")
+    all: float = Field(
+        0.1, ge=0, lt=1, description="share of rows that lack every condition: what guidance compares with"
+    )
+
+
+class GeneratorConfig(BaseModel):
+    """Everything that decides what a generator computes; stored with its weights."""
+
+    model_config = STRICT
+
+    task: Task = "expression-to-image"
+    level: Literal["cell", "niche"] = "cell"
+    coupling: Coupling | None = Field(
+        None,
+        description="where a path begins: noise, control, ot, ot-confidence; None: noise, of a transition ot-confidence",
+    )
+    gamma: float = Field(1.0, ge=0, description="ot-confidence: weight of a pair is confidence^gamma, scaled to mean 1")
+    conditions: tuple[str, ...] | None = Field(
+        None, description="what the network is told; None: all that the task has"
+    )
+    path: PathSettings = PathSettings()
+    network: NetworkSettings = NetworkSettings()
+    solver: SolverSettings = SolverSettings()
+    guidance: float = Field(1.0, ge=0, description="1: as conditioned; above: further from the unconditioned image")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "GeneratorConfig":
+        pairs = self.task == "transition"
+        if not pairs and self.coupled != "noise":
+            raise SettingsError(
+                f"coupling={self.coupling} with task=expression-to-image: there is no source cell to begin at. Give --pairs, or "
+                "take coupling=noise."
+            )
+        if self.path.kind == "diffusion" and self.coupled != "noise":
+            raise SettingsError(
+                f"path.kind=diffusion with coupling={self.coupled}: a diffusion begins at Gaussian noise. Take coupling=noise, "
+                "or path.kind=linear."
+            )
+        if pairs and self.level != "cell":
+            raise SettingsError(f"level={self.level} with task=transition: pairs are pairs of cells. Take level=cell.")
+        if unknown := [name for name in self.told if name not in self.may_be_told]:
+            raise SettingsError(
+                f"conditions: {', '.join(unknown)} is not known to task={self.task} at level={self.level}. "
+                f"There are: {', '.join(self.may_be_told)}."
+            )
+        return self
+
+    @property
+    def coupled(self) -> str:
+        """Where a path begins."""
+        if self.coupling is None:
+            begins_at_cells = self.task == "transition" and self.path.kind == "linear"
+            return "ot-confidence" if begins_at_cells else "noise"
+        return self.coupling
+
+    @property
+    def may_be_told(self) -> tuple[str, ...]:
+        """Every condition that the task has."""
+        if self.task == "transition":
+            return OF_TRANSITION
+        return OF_NICHE if self.level == "niche" else OF_EXPRESSION
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Conditions of the network, in a fixed order."""
+        return self.may_be_told if self.conditions is None else tuple(dict.fromkeys(self.conditions))

@@ -1,0 +1,144 @@
+"""What a generator is told of cells, from the representation model: computed without any image."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spatia.corpus.corpus import Corpus
+from spatia.data.batch import CellBatch, NicheBatch
+from spatia.generation.batch import GenerationBatch
+from spatia.inference.blocks import SectionEmbedder
+from spatia.inference.session import embedded
+from spatia.models.spatia import Spatia
+from spatia.nn.hashing import row_keys
+
+# generator's name of a condition -> model's name of the embedding
+EMBEDDINGS: Final = {"genes": "cell", "niche": "niche", "tissue": "tissue"}
+SEEN: Final = ("genes",)  # the target's image, and those of its neighbours, are never shown to the model
+
+
+class CellConditions:
+    """Embeddings of every cell of a corpus as block files: of its genes, its niche, its tissue.
+
+    Use :func:`cell_conditions`. The model sees genes only, so no image of a target can reach the generator, not even by way of the
+    niche.
+    """
+
+    def __init__(self, sections: Sequence[SectionEmbedder]) -> None:
+        self._sections = sections
+
+    def read(self, section: Tensor, row: Tensor) -> dict[str, Tensor]:
+        """Return the embeddings of cells, by condition, each (rows, width)."""
+        out: dict[str, NDArray[np.float32]] = {}
+        rows, sections = row.cpu().numpy(), section.cpu().numpy()
+        for number in np.unique(sections).tolist():
+            at = np.flatnonzero(sections == number)
+            values = self._sections[number].read(rows[at])
+            for name, level in EMBEDDINGS.items():
+                if name not in out:
+                    out[name] = np.empty((len(rows), values[level].shape[1]), np.float32)
+                out[name][at] = values[level]
+        return {name: torch.from_numpy(values) for name, values in out.items()}
+
+    def of_cells(self, batch: CellBatch) -> GenerationBatch:
+        """Turn cells with their images into what a generator learns from."""
+        assert batch.images is not None
+        conditions = self.read(batch.section, batch.row)
+        return GenerationBatch(
+            section=batch.section,
+            row=batch.row,
+            key=row_keys(batch.section, batch.row),
+            target=batch.images,
+            channels_present=batch.channels_present,
+            conditions=conditions,
+            known=everywhere(conditions, len(batch)),
+            morphology=batch.morphology,
+            morphology_measured=batch.morphology_measured,
+        )
+
+    def of_niches(self, batch: NicheBatch) -> GenerationBatch:
+        """Turn niches into what a generator learns from.
+
+        The expression of a niche is the mean of its cells' embeddings, and its composition their spread and number: sums of
+        counts would look like one cell of great depth to a model of cells.
+        """
+        assert batch.images is not None
+        of_member = {
+            name: values[batch.member_cell] for name, values in self.read(batch.cells.section, batch.cells.row).items()
+        }
+        conditions = pool_niches(of_member, batch.member_niche, batch.n_members)
+        return GenerationBatch(
+            section=batch.section,
+            row=batch.row,
+            key=row_keys(batch.section, batch.row),
+            target=batch.images,
+            channels_present=batch.channels_present,
+            conditions=conditions,
+            known=dict.fromkeys(conditions, batch.n_members > 0),
+        )
+
+
+def pool_niches(of_member: dict[str, Tensor], niche: Tensor, n_members: Tensor) -> dict[str, Tensor]:
+    """Return conditions of niches from the embeddings of their members.
+
+    Parameters
+    ----------
+    of_member
+        (members, width) by condition.
+    niche
+        Niche of each member.
+    n_members
+        Members of each niche.
+
+    Examples
+    --------
+    >>> pooled = pool_niches({"genes": torch.tensor([[1.0], [3.0]])}, torch.tensor([0, 0]), torch.tensor([2]))
+    >>> pooled["genes"].tolist(), [round(value, 2) for value in pooled["composition"][0].tolist()]
+    ([[2.0]], [1.0, 1.1])
+    """
+    n = n_members.clamp(min=1).float()[:, None]
+
+    def mean(values: Tensor) -> Tensor:
+        return values.new_zeros(len(n_members), values.shape[1]).index_add(0, niche, values) / n
+
+    pooled = {name: mean(values) for name, values in of_member.items()}
+    spread = (mean(of_member["genes"].square()) - pooled["genes"].square()).clamp(min=0).sqrt()
+    return {**pooled, "composition": torch.cat([spread, n_members.float().log1p()[:, None]], dim=1)}
+
+
+def everywhere(conditions: dict[str, Tensor], rows: int) -> dict[str, Tensor]:
+    """Say that every row has every condition."""
+    return {name: torch.ones(rows, dtype=torch.bool) for name in conditions}
+
+
+@contextmanager
+def cell_conditions(
+    corpus: Corpus,
+    model: Spatia | Path,
+    *,
+    sections: Sequence[str] | None = None,
+    scratch: Path | None = None,
+    device: str = "auto",
+    min_coverage: float = 0.5,
+) -> Iterator[CellConditions]:
+    """Embed every cell of a corpus from genes alone, and hand over what reads the embeddings.
+
+    Parameters
+    ----------
+    corpus, model
+        Of the same levels.
+    sections
+        Names of sections; all by default. They are counted in this order.
+    scratch
+        Folder for the embeddings, continued after a kill; None: a temporary one.
+    """
+    with embedded(
+        corpus, model, use=SEEN, sections=sections, scratch=scratch, device=device, min_coverage=min_coverage
+    ) as session:
+        yield CellConditions(session.sections)

@@ -1,0 +1,295 @@
+"""A trained generator as an object: load it once, draw cells with it."""
+# ruff: noqa: F722, F821 - shapes in jaxtyping annotations are not Python expressions
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Int64, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spatia.config import make_settings
+from spatia.data.batch import CellBatch
+from spatia.data.vocabulary import Vocabulary
+from spatia.errors import ModelError, SettingsError
+from spatia.generation.checkpoint import MODEL_FOLDER, load_generator
+from spatia.generation.generator import CellGenerator, ImageSpace
+from spatia.generation.samples import begin_at
+from spatia.generation.settings import GeneratorConfig, SolverSettings
+from spatia.generation.transformer import DiffusionTransformer
+from spatia.inference.session import choose_device
+from spatia.models.checkpoint import load_model
+from spatia.models.spatia import Spatia
+
+AT_ONCE: Final = 64  # images in the network at the same time
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Cells to draw.
+
+    Attributes
+    ----------
+    key
+        One integer a cell: the noise is a function of it.
+    conditions, known
+        What is known of them, by name, and of which.
+    source
+        Images of the source cells, 0…255; None where paths begin at noise.
+    """
+
+    key: Int64[Tensor, "rows"]
+    conditions: Mapping[str, Tensor]
+    known: Mapping[str, Bool[Tensor, "rows"]]
+    source: UInt8[Tensor, "rows channels y x"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    def part(self, start: int, stop: int, device: torch.device) -> "Asked":
+        """Return some rows, on a device."""
+        return Asked(
+            self.key[start:stop].to(device),
+            {name: value[start:stop].to(device) for name, value in self.conditions.items()},
+            {name: value[start:stop].to(device) for name, value in self.known.items()},
+            None if self.source is None else self.source[start:stop].to(device),
+        )
+
+
+@dataclass(frozen=True)
+class GeneratedImages:
+    """Images of some cells.
+
+    Attributes
+    ----------
+    images
+        (cells, draws, channels, y, x) uint8, intensities as in the training corpus.
+    channels, um_per_px
+        What they are.
+    evaluations
+        Of the network for each image, the most of any; with guidance each is two passes.
+    synthetic
+        Always True: they are drawn, not measured.
+    """
+
+    images: NDArray[np.uint8]
+    channels: tuple[str, ...]
+    um_per_px: float
+    evaluations: int
+    synthetic: bool = True
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How images are made: what of the generator's settings is overruled.
+
+    Attributes
+    ----------
+    draws
+        Images of each cell.
+    seed
+        Equal seeds draw equal images, in any batch.
+    solver, guidance
+        Those of the generator where None.
+    drop
+        Conditions to withhold.
+    """
+
+    draws: int = 1
+    seed: int = 0
+    solver: SolverSettings | None = None
+    guidance: float | None = None
+    drop: tuple[str, ...] = ()
+
+
+class Generator:
+    """A trained generator; use :meth:`load`.
+
+    Attributes
+    ----------
+    network
+        The module, in evaluation mode.
+    model
+        The representation model whose embeddings it is told.
+    generator_id
+        Digest of its description.
+    facts
+        What it was trained on.
+
+    Examples
+    --------
+    >>> Generator.load("nowhere")
+    Traceback (most recent call last):
+    ...
+    spatia.errors.ModelError: nowhere/generator.json: no such file. Expected a generator folder as `spatia train-generator` writes it.
+    """
+
+    def __init__(
+        self, folder: Path, network: CellGenerator, model: Spatia, generator_id: str, facts: dict[str, Any]
+    ) -> None:
+        self.folder, self.network, self.model = folder, network, model
+        self.generator_id, self.facts = generator_id, facts
+
+    @classmethod
+    def load(cls, folder: str | Path, *, device: str = "auto") -> "Generator":
+        """Read a generator folder.
+
+        Raises
+        ------
+        ModelError
+            If a file is missing, damaged, or of another format version.
+        """
+        on = choose_device(device)
+        saved = load_generator(folder, on)
+        model = load_model(Path(folder) / MODEL_FOLDER, on)
+        return cls(Path(folder), saved.generator, model, saved.generator_id, saved.facts)
+
+    @property
+    def config(self) -> GeneratorConfig:
+        """Task, path, network, solver, guidance."""
+        return self.network.config
+
+    @property
+    def space(self) -> ImageSpace:
+        """What its images are: channels, size, pixel size."""
+        return self.network.space
+
+    def set_merging(self, ratio: float | tuple[float, ...]) -> None:
+        """Merge another share of the tokens than in training: faster, and coarser.
+
+        Raises
+        ------
+        SettingsError
+            If the network has no tokens, or the share is out of range.
+        """
+        values = {**self.config.network.model_dump(), "merge": ratio}
+        make_settings(type(self.config.network), values, where="merge")
+        if not isinstance(self.network.network, DiffusionTransformer):
+            raise SettingsError("merge: a U-Net has no tokens to merge.")
+        self.network.network.set_merging(ratio)
+
+    def generate(
+        self, expression: ad.AnnData | pd.DataFrame, *, draws: int = 1, seed: int = 0, **options: Any
+    ) -> GeneratedImages:
+        """Draw the cells that belong to expression profiles.
+
+        Parameters
+        ----------
+        expression
+            Raw counts, cells × genes; genes by the ``gene_id`` of the corpus (columns of a frame, ``var_names`` of an AnnData). A gene
+            that is not there counts as not measured.
+        draws
+            Images of each profile, which show how much the profile leaves open.
+        seed
+            Equal seeds draw equal images.
+        options
+            Further fields of :class:`Drawing`.
+
+        Raises
+        ------
+        ModelError
+            If no gene is known to the model.
+        SettingsError
+            If the generator makes transitions or niches, or counts are not counts.
+        """
+        if self.config.task != "expression-to-image" or self.config.level != "cell":
+            raise SettingsError(
+                f"{self.folder}: this generator makes {self.config.task} at level {self.config.level}; expression alone is not what "
+                "it is told."
+            )
+        batch = self._cells(expression)
+        with torch.inference_mode():
+            genes = self.model.encode_cells(batch.to(self.model.device), use=("genes",)).cell.cpu()
+        conditions = {"genes": genes} if "genes" in self.config.told else {}
+        known = {name: torch.ones(len(genes), dtype=torch.bool) for name in conditions}
+        return self.draw(Asked(torch.arange(len(genes)), conditions, known), Drawing(draws, seed, **options))
+
+    def draw(self, asked: Asked, how: Drawing | None = None) -> GeneratedImages:
+        """Draw images of cells of which conditions are known; what is not given is absent."""
+        how = how or Drawing()
+        if how.draws < 1:
+            raise SettingsError(f"draws={how.draws}: expected at least 1.")
+        asked = self._without(asked, how.drop)
+        parts = [self._draw(asked, how, draw) for draw in range(how.draws)]
+        return GeneratedImages(
+            np.stack([images for images, _ in parts], axis=1),
+            self.space.channels,
+            self.space.um_per_px,
+            max(evaluations for _, evaluations in parts),
+        )
+
+    def walk(self, asked: Asked, times: Sequence[float], how: Drawing | None = None) -> NDArray[np.uint8]:
+        """Return the points of the paths at some times, (cells, times, channels, y, x) uint8: how one image becomes another."""
+        how = how or Drawing()
+        ascending = [0.0, *times] if times[0] > 0 else list(times)
+        if ascending != sorted(ascending) or not 0 <= ascending[0] <= ascending[-1] <= 1:
+            raise SettingsError(f"times={list(times)}: expected ascending times from 0 to 1.")
+        asked = self._without(asked, how.drop).part(0, len(asked), self.network.device)
+        x_0 = begin_at(self.network, asked.key, asked.source, how.seed)
+        solver = how.solver or self.config.solver
+        each = replace_evaluations(solver, max(2, solver.evaluations // max(1, len(ascending) - 1)))
+        points = self.network.walk(x_0, asked.conditions, asked.known, ascending, guidance=how.guidance, solver=each)
+        shown = [self.network.unscale(point).cpu().numpy() for point in points]
+        return np.stack(shown[len(ascending) - len(times) :], axis=1)
+
+    def _draw(self, asked: Asked, how: Drawing, draw: int) -> tuple[NDArray[np.uint8], int]:
+        images, most = [], 0
+        for start in range(0, len(asked), AT_ONCE):
+            part = asked.part(start, start + AT_ONCE, self.network.device)
+            x_0 = begin_at(self.network, part.key, part.source, how.seed, draw)
+            solution = self.network.sample(x_0, part.conditions, part.known, solver=how.solver, guidance=how.guidance)
+            images.append(self.network.unscale(solution.x).cpu().numpy())
+            most = max(most, int(solution.evaluations.max()))
+        return np.concatenate(images), most
+
+    def _without(self, asked: Asked, drop: Collection[str]) -> Asked:
+        if unknown := sorted(set(drop) - set(self.config.told)):
+            raise SettingsError(
+                f"drop: {', '.join(unknown)} is no condition of this generator: {', '.join(self.config.told)}."
+            )
+        kept = {
+            name: value for name, value in asked.conditions.items() if name in self.config.told and name not in drop
+        }
+        return replace(asked, conditions=kept, known={name: asked.known[name] for name in kept})
+
+    def _cells(self, expression: ad.AnnData | pd.DataFrame) -> CellBatch:
+        table = expression.to_df() if isinstance(expression, ad.AnnData) else expression
+        vocabulary: Vocabulary = self.model.vocabulary
+        columns = vocabulary.gene_columns([str(name) for name in table.columns])
+        if not (columns >= 0).any():
+            raise ModelError(
+                f"expression: none of its {table.shape[1]:,} genes is known to the model. Genes go by gene_id, for example "
+                f"{vocabulary.genes[0]!r}."
+            )
+        values = table.to_numpy(np.float32)
+        if not np.isfinite(values).all() or (values < 0).any() or (values != np.round(values)).any():
+            raise SettingsError("expression: expected raw counts (whole numbers of at least 0), found other values.")
+        n = len(table)
+        counts = np.zeros((n, len(vocabulary.genes)), np.float32)
+        counts[:, columns[columns >= 0]] = values[:, columns >= 0]
+        measured = np.zeros((1, len(vocabulary.genes)), bool)
+        measured[0, columns[columns >= 0]] = True
+        return CellBatch(
+            section=torch.zeros(n, dtype=torch.int64),
+            row=torch.arange(n),
+            position_um=torch.zeros(n, 2),
+            um_per_px=self.space.um_per_px,
+            images=None,
+            channels_present=torch.zeros(n, len(vocabulary.channels), dtype=torch.bool),
+            image_share=torch.zeros(n),
+            masks=None,
+            mask_present=torch.zeros(n, dtype=torch.bool),
+            counts=torch.from_numpy(counts),
+            panel_measured=torch.from_numpy(measured),
+        )
+
+
+def replace_evaluations(solver: SolverSettings, evaluations: int) -> SolverSettings:
+    """Return the solver with another number of evaluations."""
+    return solver.model_copy(update={"evaluations": evaluations})

@@ -1,0 +1,59 @@
+"""Settings of `spatia train-generator`: those of the loop, of the generator, and of what it learns from."""
+
+from pydantic import BaseModel, Field, model_validator
+
+from spatia.errors import SettingsError
+from spatia.generation.objective import GeneratorWeights
+from spatia.generation.settings import STRICT, DropSettings, GeneratorConfig
+from spatia.training.settings import LoopSettings
+
+
+class GeneratorEpochs(BaseModel):
+    """Passes over the data of each stage; None: as many as `GeneratorPresentations` asks for."""
+
+    model_config = STRICT
+
+    proxy: int | None = Field(None, ge=0)
+    generator: int | None = Field(None, ge=0)
+
+
+class GeneratorPresentations(BaseModel):
+    """How many images each stage sees, counted anew in every epoch."""
+
+    model_config = STRICT
+
+    proxy: int = Field(12_000, ge=1)
+    generator: int = Field(40_000, ge=1)
+
+
+class GeneratorSettings(LoopSettings, GeneratorConfig):
+    """Everything that decides the training of a generator, beside corpus, model and pairs."""
+
+    ema_decay: float = Field(0.995, ge=0, lt=1, description="of the averaged weights that are validated and written")
+    weight_decay: float = Field(0.01, ge=0, description="not on norms, biases, embeddings and gates")
+
+    epochs: GeneratorEpochs = GeneratorEpochs()
+    presentations: GeneratorPresentations = GeneratorPresentations()
+    batch: int = Field(32, ge=2, description="images of a step on each process")
+    weights: GeneratorWeights = GeneratorWeights()
+    drop: DropSettings = DropSettings()
+    proxy_least_r2: float = Field(
+        0.5, gt=0, lt=1, description="a morphology feature counts if the proxy reads it this well on held-out cells"
+    )
+    sample_rows: int = Field(8, ge=0, description="images of each grid that is saved while training; 0: none")
+    sample_grids: int = Field(8, ge=1, description="grids to save, spread over the epochs")
+
+    @model_validator(mode="after")
+    def _learns_something(self) -> "GeneratorSettings":
+        if self.weights.flow == 0:
+            raise SettingsError("weights.flow=0: nothing would teach the generator the path. Give it a weight above 0.")
+        if self.weights.morphology and self.level != "cell":
+            raise SettingsError(
+                f"weights.morphology={self.weights.morphology:g} with level={self.level}: features are measured on cells. Set it to 0."
+            )
+        return self
+
+    @property
+    def generator(self) -> GeneratorConfig:
+        """What is stored with the generator."""
+        return GeneratorConfig.model_validate({name: getattr(self, name) for name in GeneratorConfig.model_fields})

@@ -1,0 +1,246 @@
+"""The stages of training a generator: the reader of morphology, where it is needed, then the generator."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, Final
+
+import torch
+from torch import Tensor, nn
+
+from spatia.errors import SettingsError
+from spatia.generation.batch import GenerationBatch
+from spatia.generation.generator import CellGenerator, ImageSpace
+from spatia.generation.objective import GeneratorObjective
+from spatia.generation.proxy import MorphologyProxy, ProxyObjective
+from spatia.generation.samples import Samples, draw_samples
+from spatia.log import logger
+from spatia.nn.hashing import hash_uniform
+from spatia.training.generator_data import GeneratorData, Shown, choose_shown, measure_conditions
+from spatia.training.generator_settings import GeneratorSettings
+from spatia.training.stage import Batches, Stage
+
+HELD_OUT: Final = 0.15  # of the training cells, for judging the proxy where no split has a validation part
+HELD_OUT_STREAM: Final = 106
+JUDGED_ROWS: Final = 4096
+TERMS: Final = ("flow", "contrastive", "morphology", "adversarial")
+
+ShowSamples = Callable[[Samples, int], None]  # what was drawn, after which epoch
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxyStage:
+    """Train the proxy on real images; in the end judge it on held-out cells, and stop where it reads nothing."""
+
+    data: GeneratorData
+    settings: GeneratorSettings
+    objective: ProxyObjective
+    epochs: int
+    name: str = "proxy"
+    weights: dict[str, float] = field(default_factory=lambda: {"proxy": 1.0})
+
+    @property
+    def module(self) -> nn.Module:
+        """The proxy's objective."""
+        return self.objective
+
+    def loader(self, rank: int, world_size: int) -> Batches:
+        """Open the training cells of one rank, without the held-out ones."""
+        inner = self.data.loader(self.settings.part, rank, world_size, shuffle=True)
+        return inner if self.data.has_validation else _Some(inner, self.settings.seed, held_out=False)
+
+    def validation(self, rank: int, world_size: int) -> Batches | None:
+        """Open the cells that the proxy is judged on."""
+        if self.data.has_validation:
+            return self.data.loader(self.settings.validation_part, rank, world_size, shuffle=False)
+        return _Some(
+            self.data.loader(self.settings.part, rank, world_size, shuffle=False), self.settings.seed, held_out=True
+        )
+
+    @torch.no_grad()
+    def ended(self) -> None:
+        """Judge the proxy.
+
+        Raises
+        ------
+        TrainingError
+            If it reads no feature well enough.
+        """
+        proxy = self.objective.proxy.eval()
+        predicted, morphology, measured = [], [], []
+        batches = self.validation(0, 1)
+        assert batches is not None
+        for batch in islice(batches, max(1, JUDGED_ROWS // self.settings.batch)):
+            predicted.append(self.objective.read(batch.to(proxy.r2.device)).cpu())
+            morphology.append(batch.morphology)
+            measured.append(batch.morphology_measured & batch.channels_present.all(dim=1)[:, None])
+        device = proxy.r2.device
+        values = [torch.cat(parts).to(device) for parts in (predicted, morphology, measured)]
+        proxy.judge(values[0], values[1], values[2], self.settings.proxy_least_r2)
+        logger.info("the morphology proxy reads %s (R² on %d held-out cells)", proxy.summary(), len(values[0]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorStage:
+    """Train the generator."""
+
+    data: GeneratorData
+    settings: GeneratorSettings
+    objective: GeneratorObjective
+    epochs: int
+    shown: Shown | None
+    show: ShowSamples | None
+    name: str = "generator"
+    weights: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def module(self) -> nn.Module:
+        """The objective; a proxy in it stands still."""
+        self.objective.requires_grad_(True)
+        if self.objective.proxy is not None:
+            self.objective.proxy.requires_grad_(False)
+        return self.objective
+
+    def loader(self, rank: int, world_size: int) -> Batches:
+        """Open the training rows of one rank."""
+        return self.data.loader(self.settings.part, rank, world_size, shuffle=True)
+
+    def validation(self, rank: int, world_size: int) -> Batches | None:
+        """Open the validation rows of one rank."""
+        if not self.data.has_validation:
+            return None
+        return self.data.loader(self.settings.validation_part, rank, world_size, shuffle=False)
+
+    def epoch_ended(self, epoch: int) -> None:
+        """Draw what the generator makes by now."""
+        every = max(1, math.ceil(self.epochs / self.settings.sample_grids))
+        if self.show is None or self.shown is None or (epoch % every and epoch != self.epochs):
+            return
+        generator = self.objective.generator
+        batch = self.shown.batch.to(generator.device)
+        self.show(draw_samples(generator, batch, self.shown.training.to(generator.device), self.settings.seed), epoch)
+
+
+class _Some:
+    """The batches of a loader without the held-out rows, or only these."""
+
+    def __init__(self, inner: Batches, seed: int, *, held_out: bool) -> None:
+        self._inner, self._seed, self._held_out = inner, seed, held_out
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+    def __iter__(self) -> Any:
+        for batch in self._inner:
+            held = hash_uniform(batch.key, 1, self._seed, HELD_OUT_STREAM)[:, 0] < HELD_OUT
+            kept = (held == self._held_out).nonzero()[:, 0]
+            # a training step needs a row, so of a batch that is held out altogether one is trained on
+            yield (
+                batch
+                if len(kept) == len(batch)
+                else batch.take(kept if len(kept) or self._held_out else torch.zeros(1, dtype=torch.int64))
+            )
+
+    def set_epoch(self, epoch: int) -> None:
+        self._inner.set_epoch(epoch)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._inner.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._inner.load_state_dict(state)
+
+
+def make_generator_stages(
+    data: GeneratorData,
+    settings: GeneratorSettings,
+    space: ImageSpace,
+    features: tuple[str, ...],
+    *,
+    mean_weight: float = 1.0,
+    show: ShowSamples | None = None,
+) -> list[Stage]:
+    """Make the stages that train a generator.
+
+    Parameters
+    ----------
+    data
+        Of cells, niches or pairs.
+    space
+        What its images are.
+    features
+        Measured morphology, by name, in the order of the batches.
+    mean_weight
+        Mean of confidence^γ over the training pairs.
+    show
+        Takes what was drawn after an epoch.
+    """
+    config = settings.generator
+    measured = measure_conditions(data, settings)
+    if absent := [name for name in config.told if name not in measured]:
+        raise SettingsError(f"conditions: {', '.join(absent)} cannot be computed from this corpus and model.")
+    torch.manual_seed(settings.seed)
+    generator = CellGenerator(config, space, {name: measured[name].shape[1] for name in config.told})
+    for name in config.told:
+        if name != "transition":  # which is one of several, not a measurement
+            generator.condition.measure(name, measured[name])
+    n_rows = data.n_rows
+    stages: list[Stage] = []
+    proxy = None
+    if settings.weights.morphology:
+        proxy = _make_proxy(data, settings, space, features)
+        stages.append(
+            ProxyStage(
+                data=data,
+                settings=settings,
+                objective=ProxyObjective(proxy, space.mean, space.sd),
+                epochs=_epochs(settings.epochs.proxy, settings.presentations.proxy, n_rows),
+            )
+        )
+    objective = GeneratorObjective(
+        generator, settings.weights, settings.drop, settings.seed, proxy=proxy, mean_weight=mean_weight
+    )
+    weights = settings.weights.model_dump()
+    stages.append(
+        GeneratorStage(
+            data=data,
+            settings=settings,
+            objective=objective,
+            epochs=_epochs(settings.epochs.generator, settings.presentations.generator, n_rows),
+            shown=choose_shown(data, settings) if settings.sample_rows and show is not None else None,
+            show=show,
+            weights={name: weights[name] for name in TERMS},
+        )
+    )
+    return stages
+
+
+def _make_proxy(
+    data: GeneratorData, settings: GeneratorSettings, space: ImageSpace, features: tuple[str, ...]
+) -> MorphologyProxy:
+    if not features:
+        raise SettingsError(
+            "weights.morphology is above 0, but the corpus has no measured morphology (no outlines). Set weights.morphology=0."
+        )
+    proxy = MorphologyProxy(len(space.channels), features)
+    batches: list[GenerationBatch] = list(
+        islice(data.loader(settings.part, 0, 1, shuffle=True), max(1, JUDGED_ROWS // settings.batch))
+    )
+    values = torch.cat([batch.morphology for batch in batches if batch.morphology is not None])
+    there = torch.cat([batch.morphology_measured for batch in batches if batch.morphology_measured is not None])
+    mean, sd = _moments(values.double(), there)
+    proxy.feature_mean.copy_(mean)
+    proxy.feature_sd.copy_(sd)
+    return proxy
+
+
+def _moments(values: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+    n = there.sum(dim=0).clamp(min=1)
+    mean = torch.where(there, values, 0).sum(dim=0) / n
+    sd = (torch.where(there, values - mean, 0).square().sum(dim=0) / n).sqrt()
+    return mean, torch.where(sd > 1e-9, sd, 1.0)
+
+
+def _epochs(epochs: int | None, presentations: int, n_rows: int) -> int:
+    return epochs if epochs is not None else max(1, math.ceil(presentations / n_rows))

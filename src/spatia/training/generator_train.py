@@ -1,0 +1,135 @@
+"""Train a generator on a corpus: from settings to a generator folder, with the engine of `spatia train`."""
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from shutil import copytree
+from typing import Any, Final
+
+from spatia.corpus.corpus import Corpus
+from spatia.generation.checkpoint import MODEL_FOLDER, save_generator
+from spatia.generation.generator import ImageSpace
+from spatia.generation.samples import Samples
+from spatia.inference.conditions import CellConditions, cell_conditions
+from spatia.models.checkpoint import load_model, model_id
+from spatia.models.levels import check_levels
+from spatia.models.spatia import Spatia
+from spatia.training.generator_data import CorpusData, GeneratorData
+from spatia.training.generator_settings import GeneratorSettings
+from spatia.training.generator_stages import make_generator_stages
+from spatia.training.loop import DrawCurves
+from spatia.training.run_folder import RunFolder
+from spatia.training.stage import Stage
+from spatia.training.train import run_training
+
+SAMPLES_FOLDER: Final = "samples"
+CONDITIONS_FOLDER: Final = ".conditions"
+
+DrawSamples = Callable[[Samples, Path], None]  # what was generated, the PNG to write
+
+
+def train_generator(
+    corpus: Corpus | str | Path,
+    out: str | Path,
+    model: str | Path,
+    settings: GeneratorSettings | None = None,
+    resume: bool = False,
+    *,
+    draw: DrawCurves | None = None,
+    draw_samples: DrawSamples | None = None,
+) -> Path:
+    """Train a generator and write its folder.
+
+    Parameters
+    ----------
+    corpus
+        What to train on, of the levels of the model.
+    out
+        Generator folder to make (``docs/generation.md`` says what is in it).
+    model
+        Folder of the trained model whose embeddings the generator is told; copied into the generator.
+    settings
+        The defaults where None.
+    resume
+        Go on with the run in the folder; begin where there is none.
+    draw, draw_samples
+        Draw ``curves.png`` and ``samples/``; the command line gives those of `spatia.plotting`.
+
+    Returns
+    -------
+    The generator folder.
+
+    Raises
+    ------
+    SettingsError, ModelError
+        If settings, corpus and model do not go together.
+    TrainingError
+        If a loss is not finite, the morphology proxy reads nothing, or the run in the folder had other settings.
+    KeyboardInterrupt
+        On Ctrl-C, after a checkpoint.
+    """
+    settings = settings or GeneratorSettings()
+    opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
+    network = load_model(model)
+    check_levels(opened.levels, network.config, corpus=opened.path)
+    with ExitStack() as stack:
+
+        def make_stages(folder: RunFolder) -> list[Stage]:
+            where = folder.path / CONDITIONS_FOLDER
+            device = "cpu" if settings.accelerator == "cpu" else "auto"
+            found = stack.enter_context(cell_conditions(opened, Path(model), scratch=where, device=device))
+            data = _data(opened, network, found, settings)
+            show = None if draw_samples is None else _shower(folder, draw_samples)
+            space = _space(opened, network, settings)
+            return make_generator_stages(data, settings, space, network.vocabulary.features, show=show)
+
+        def write(stages: Sequence[Stage], folder: RunFolder) -> None:
+            _write(stages, folder, opened, Path(model))
+
+        inputs = {"model": model_id(model)}
+        return run_training([opened], out, settings, make_stages, write, resume=resume, inputs=inputs, draw=draw)
+
+
+def _data(corpus: Corpus, network: Spatia, conditions: CellConditions, settings: GeneratorSettings) -> GeneratorData:
+    return CorpusData(corpus, network.vocabulary, conditions, settings)
+
+
+def _space(corpus: Corpus, network: Spatia, settings: GeneratorSettings) -> ImageSpace:
+    level, encoder = corpus.levels[settings.level], network.image_encoder
+    return ImageSpace(
+        channels=network.vocabulary.channels,
+        px=level.px,
+        um_per_px=level.um_per_px,
+        mean=tuple(encoder.channel_mean.tolist()),
+        sd=tuple(encoder.channel_sd.tolist()),
+    )
+
+
+def _shower(folder: RunFolder, draw: DrawSamples) -> Callable[[Samples, int], None]:
+    def show(samples: Samples, epoch: int) -> None:
+        place = folder.path / SAMPLES_FOLDER
+        place.mkdir(exist_ok=True)
+        draw(samples, place / f"epoch_{epoch:04d}.png")
+
+    return show
+
+
+def _write(stages: Sequence[Stage], folder: RunFolder, corpus: Corpus, model: Path) -> None:
+    objective: Any = stages[-1].module
+    copytree(model, folder.path / MODEL_FOLDER, dirs_exist_ok=True, ignore=_only_the_model)
+    facts: dict[str, Any] = {name: folder.facts[name] for name in ("corpora", "seed", "stages", "inputs")}
+    facts["weights"] = objective.weights.model_dump()
+    if objective.proxy is not None:
+        proxy = objective.proxy
+        facts["proxy_r2"] = {
+            name: round(value, 4)
+            for name, value in zip(proxy.features, proxy.r2.tolist(), strict=True)
+            if not math.isnan(value)
+        }
+    facts["n_cells"] = corpus.n_cells
+    save_generator(folder.path, objective.generator, facts)
+
+
+def _only_the_model(_: str, names: list[str]) -> set[str]:
+    return {name for name in names if name not in ("model.json", "model.safetensors")}
