@@ -204,7 +204,7 @@ def pair_transition(
                     part,
                 )
             continue
-        found = _pair_part(cells, measured, train, own, scope, settings, transition.name, part)
+        found = pair_part(cells, measured, train, own, scope, settings, transition.name, part)
         if part == PARTS[0] and not (found.problem >= 0).any():
             raise PairingError(
                 f"Transition {transition.name!r}: no training source shares its {scope} with a target. Use a wider scope."
@@ -217,7 +217,7 @@ def part_of_split(cells: Cells, part: str) -> bool:
     return bool((cells.obs[PART] == part).any())
 
 
-def _pair_part(
+def pair_part(
     cells: Cells,
     measured: Measured,
     train: Members,
@@ -227,6 +227,13 @@ def _pair_part(
     name: str,
     part: str,
 ) -> Paired:
+    """Pair one part of one transition, group by group.
+
+    Parameters
+    ----------
+    train, own
+        Cells of the training part, which decide the space; cells to pair.
+    """
     points = place(cells, measured, train, own, settings.cost, name=name)
     arrays = empty_rows(len(own.source), settings.top_k)
     problem = np.full(len(own.source), -1, np.int64)

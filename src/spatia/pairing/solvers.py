@@ -15,6 +15,7 @@ Scetbon, Cuturi & Peyré, *Low-rank Sinkhorn factorization* (2021); Fatras et al
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,7 @@ from spatia.pairing.plans import Convergence, Floats, Plan, Problem, Rows, costs
 from spatia.pairing.settings import SolverSettings
 
 _SCALING = 4.0  # ε falls by this factor from stage to stage
+_LARGEST_EXPONENT = 200.0  # cost over ε of the first stage
 _CHECK_EVERY = 10  # POT measures its error every tenth iteration
 _LOW_RANK_STEPS = 100  # mirror steps that POT takes, whatever the settings
 _EXACT_ITERATIONS = 10_000_000
@@ -102,84 +104,92 @@ def _sinkhorn(C: Floats, settings: SolverSettings) -> _Solved:
     a, b = np.full(n, 1 / n), np.full(m, 1 / m)
     f, g, iterations = np.zeros(n), np.zeros(m), 0
     P = np.full_like(C, 1 / (n * m))
-    for stage in _stages(settings.epsilon):
+    for stage in _stages(settings.epsilon, float(C.max())):
         last = stage == settings.epsilon
         # errors of POT are 2-norms of one marginal; ours are half 1-norms of both, at most √m / 2 times as large
         goal = (settings.tolerance if last else max(settings.tolerance, 1e-2)) / max(1.0, np.sqrt(max(n, m)) / 2)
         left = settings.max_iterations - iterations
         if left <= 0:
             break
-        P, log = ot.sinkhorn(
-            a,
-            b,
-            C - f[:, None] - g[None],
-            stage,
-            method="sinkhorn",
-            numItermax=left,
-            stopThr=goal,
-            log=True,
-            warn=False,
-        )
-        iterations += _CHECK_EVERY * max(len(log["err"]) - 1, 0) + 1
-        with np.errstate(divide="ignore", invalid="ignore"):
-            step = stage * np.log(log["u"]), stage * np.log(log["v"])
-        if not (np.isfinite(step[0]).all() and np.isfinite(step[1]).all()):
+        with _numbers_are_judged_here():
+            P, log = ot.sinkhorn(
+                a,
+                b,
+                C - f[:, None] - g[None],
+                stage,
+                method="sinkhorn",
+                numItermax=left,
+                stopThr=goal,
+                log=True,
+                warn=False,
+            )
+            iterations += _CHECK_EVERY * max(len(log["err"]) - 1, 0) + 1
+            f, g = f + stage * np.log(log["u"]), g + stage * np.log(log["v"])
+        if not (np.isfinite(f).all() and np.isfinite(g).all()):
             return np.full_like(C, np.nan), iterations, (np.nan, np.nan)
-        f, g = f + step[0], g + step[1]
     return P, iterations, marginal_errors(P)
 
 
-def _stages(epsilon: float) -> Iterator[float]:
-    """Yield falling ε, from about the median cost down to the wanted one.
+def _stages(epsilon: float, largest_cost: float) -> Iterator[float]:
+    """Yield falling ε down to the wanted one, from where no kernel underflows and the first plan is nearly flat.
 
     Examples
     --------
-    >>> [round(stage, 3) for stage in _stages(0.05)]
+    >>> [round(stage, 3) for stage in _stages(0.05, 3.0)]
     [0.8, 0.2, 0.05]
     """
-    count = max(0, int(np.ceil(np.log(0.5 / epsilon) / np.log(_SCALING))))
+    first = max(0.5, largest_cost / _LARGEST_EXPONENT)
+    count = max(0, int(np.ceil(np.log(first / epsilon) / np.log(_SCALING))))
     for step in range(count, -1, -1):
         yield epsilon * _SCALING**step
+
+
+@contextmanager
+def _numbers_are_judged_here() -> Iterator[None]:
+    """Keep POT's warnings of numerical trouble quiet: the plan's own marginals are measured, and a wrong one is an error."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _unbalanced(C: Floats, settings: SolverSettings) -> _Solved:
     r"""Solve with marginals at a penalty; the optimum is where :math:`P 1 = \mu\, e^{-f / \rho}`, which is what is measured.
 
-    POT stops when the largest scaling moves little, which may be long before the small ones stand: then it goes on from there.
+    Taking potentials off the cost moves them into the marginals, :math:`\mu\, e^{-f / \rho}`. POT stops when the largest scaling
+    moves little, which may be long before the small ones stand: then it goes on from there with a smaller goal.
     """
     n, m = C.shape
     a, b = np.full(n, 1 / n), np.full(m, 1 / m)
-    warm, iterations, error = (np.zeros(n), np.zeros(m)), 0, (np.inf, np.inf)
+    f, g, iterations, error = np.zeros(n), np.zeros(m), 0, (np.inf, np.inf)
     P = np.full_like(C, np.nan)
-    for goal in (1e-6, 1e-8, 1e-10, 1e-12, 1e-14):
-        left = settings.max_iterations - iterations
-        if left <= 0:
-            break
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # POT warns of numerical trouble; what is raised goes by the error measured here
-            P, log = ot.unbalanced.sinkhorn_unbalanced(
-                a,
-                b,
-                C,
-                settings.epsilon,
-                settings.mass_penalty,
-                method="sinkhorn",
-                reg_type="kl",
-                c=np.outer(a, b),
-                warmstart=warm,
-                numItermax=left,
-                stopThr=goal,
-                log=True,
+    for stage in _stages(settings.epsilon, float(C.max())):
+        for goal in (1e-6, 1e-8, 1e-10, 1e-12, 1e-14) if stage == settings.epsilon else (1e-3,):
+            left = settings.max_iterations - iterations
+            if left <= 0:
+                return P, iterations, error
+            with _numbers_are_judged_here():
+                P, log = ot.unbalanced.sinkhorn_unbalanced(
+                    a * np.exp(-f / settings.mass_penalty),
+                    b * np.exp(-g / settings.mass_penalty),
+                    C - f[:, None] - g[None],
+                    stage,
+                    settings.mass_penalty,
+                    method="sinkhorn",
+                    reg_type="kl",
+                    c=np.outer(a, b),
+                    numItermax=left,
+                    stopThr=goal,
+                    log=True,
+                )
+                f, g = f + stage * log["logu"], g + stage * log["logv"]
+                wanted = a * np.exp(-f / settings.mass_penalty), b * np.exp(-g / settings.mass_penalty)
+            iterations += max(len(log["err"]), 1)
+            error = (
+                float(np.abs(P.sum(axis=1) - wanted[0]).sum() / 2),
+                float(np.abs(P.sum(axis=0) - wanted[1]).sum() / 2),
             )
-        iterations += len(log["err"])
-        warm = log["logu"], log["logv"]
-        power = settings.epsilon / settings.mass_penalty
-        wanted = a * np.exp(-power * warm[0]), b * np.exp(-power * warm[1])
-        error = (float(np.abs(P.sum(axis=1) - wanted[0]).sum() / 2), float(np.abs(P.sum(axis=0) - wanted[1]).sum() / 2))
-        if max(error) <= settings.tolerance:
-            break
+            if stage == settings.epsilon and max(error) <= settings.tolerance:
+                return P, iterations, error
     return P, iterations, error
 
 
