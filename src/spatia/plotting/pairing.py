@@ -44,7 +44,7 @@ def _draw_scores(ax: Axes, curves: Mapping[str, Reliability], colours: list[str]
         ax.text(curve.ranking + 0.01, row - 0.2, f"ranking {curve.ranking:.3f}", va="center", fontsize=8)
     ax.axvline(0.5, color=FAINT, lw=0.9, zorder=0)
     label_ticks(ax, "y", list(curves)[::-1], color=INK)
-    ax.set(xlim=(0, 1.15), xlabel="calibration error (0 is best), ranking (1 is best, 0.5 by chance)")
+    ax.set(xlim=(0, 1.15), xlabel="error (0 is best), ranking (1 is best)")
     title(ax, "Calibration and ranking")
 
 
