@@ -20,7 +20,7 @@ from spatia.io.border import SlideInfo, slide_info
 from spatia.io.check import CheckSettings, check_open_slide
 from spatia.io.check_forecast import Forecast
 from spatia.io.findings import Report
-from spatia.io.memory import give_back, lean_memory
+from spatia.io.memory import give_back, large_blocks_returned, lean_memory
 from spatia.io.read import read_slide
 from spatia.io.source import Source
 from spatia.log import logger
@@ -132,7 +132,8 @@ def _build_one(source: Source, out: Path, settings: BuildSettings, scheduler: Sc
 def _build_checked(
     source: Source, out: Path, settings: BuildSettings, scheduler: Scheduler, force: bool
 ) -> SectionResult:
-    slide = read_slide(source)
+    with large_blocks_returned():
+        slide = read_slide(source)
     give_back()
     info = slide_info(slide)
     place = out / "sections" / source.sample
@@ -140,7 +141,8 @@ def _build_checked(
     if _stands(place, fingerprint):
         register_sections(out, settings)  # a kill may have come between placing the section and listing it
         return SectionResult(source.sample, "unchanged", n_cells=read_json(place / SECTION_FILE)["n_cells"])
-    report = check_open_slide(slide, source, settings=CheckSettings(forecast=Forecast(output=out)))
+    with large_blocks_returned():
+        report = check_open_slide(slide, source, settings=CheckSettings(forecast=Forecast(output=out)))
     report = report.forced() if force else report
     _refuse(source, report)
     give_back()

@@ -38,13 +38,14 @@ from spatia.corpus.outlines import spill_vertices
 from spatia.corpus.plan import SectionPlan, lay_out, save_layout, sort_by_tissue
 from spatia.corpus.scheduling import Scheduler
 from spatia.corpus.settings import BuildSettings
-from spatia.corpus.slides import close, keep_open, opened
+from spatia.corpus.slides import close, keep_open, let_go_of_table, opened
 from spatia.corpus.spill import Spill
 from spatia.corpus.store import (
     array_in,
     create_rows,
     create_store,
     finish_store,
+    read_frame,
     subgroup,
     write_element,
     write_frame_columns,
@@ -53,11 +54,12 @@ from spatia.corpus.store import (
 from spatia.errors import SlideError
 from spatia.io.border import SlideInfo, slide_info, slide_outlines, slide_pyramid, slide_table
 from spatia.io.lazy import compute_here
-from spatia.io.memory import give_back
+from spatia.io.memory import give_back, large_blocks_returned
 from spatia.io.source import Source
 from spatia.log import logger
 
 GENE = "gene"
+ANNOTATION = "annotation.zarr"  # scratch: obs of the cells in disk order, var of the genes
 SPREAD_FEATURES = (
     2  # the first two columns of a block's scratch features: share of the crop on the image, has an outline
 )
@@ -112,12 +114,16 @@ def build_section(
         plan = _plan(slide, source, settings, folder)
         tiles = [(decode_canvas_tile, (plan, tile)) for tile in plan.canvas.tiles] if plan.canvas is not None else []
         plan.canvas_folder.mkdir(exist_ok=True)
-        # the tables are one long task, begun first: they are read while the other cores decode
-        tables, *_ = scheduler.run(f"{source.sample}: decoding", [(prepare_tables, (plan,)), *tiles], "tiles")
-        intensity = _intensity(plan)
+        with large_blocks_returned():
+            # the tables are one long task, begun first: they are read while the other cores decode
+            tables, *_ = scheduler.run(f"{source.sample}: decoding", [(prepare_tables, (plan,)), *tiles], "tiles")
+            intensity = _intensity(plan)
+        let_go_of_table(source)  # where another process read the tables
         give_back()
         scheduler.run(f"{source.sample}: cutting", list(image_calls(plan)), "blocks")
-        _finish(plan, slide, tables)
+        give_back()
+        with large_blocks_returned():
+            _finish(plan, tables)
         return _facts(plan, slide_info(slide), tables, intensity)
     finally:
         close(source)
@@ -184,9 +190,20 @@ def prepare_tables(plan: SectionPlan) -> Tables:
     done = plan.scratch / "tables.json"
     if done.exists():
         return Tables(**json.loads(done.read_text()))
+    found = _sort_tables(plan)
+    let_go_of_table(plan.source)
+    give_back()
+    _create_stores(plan)
+    write_counts(plan, found.depth)
+    write_text(done, json.dumps(found.__dict__))
+    return found
+
+
+def _sort_tables(plan: SectionPlan) -> Tables:
+    """Bring all that is known of the cells into disk order, in the scratch folder: the table is not needed after this."""
     for name in ("counts", keys.CELL_OUTLINES, keys.NUCLEUS_OUTLINES):
         shutil.rmtree(plan.scratch / name, ignore_errors=True)
-    slide = opened(plan.source)
+    slide = opened(plan.source, table=True)
     table = slide_table(slide)
     position = np.asarray(table.obsm[keys.SPATIAL], np.float64)
     tissues, tissue_row, bounds = sort_by_tissue(position, plan.settings, plan.anchor_um)
@@ -198,18 +215,19 @@ def prepare_tables(plan: SectionPlan) -> Tables:
     np.save(plan.scratch / "totals.npy", totals[layout.order])
     if plan.outlines == "labels":
         np.save(plan.scratch / "label.npy", table.obs[keys.LABEL].to_numpy()[layout.order])
+    annotation = zarr.create_group(plan.scratch / ANNOTATION, zarr_format=3, overwrite=True)
+    write_element(annotation, "obs", table.obs.iloc[layout.order])
+    write_element(annotation, "var", table.var.iloc[_gene_columns(table, plan.source)])
     unknown = _spill_outlines(plan, slide, table.obs_names, layout.order)
-    _create_stores(plan)
-    write_counts(plan, depth)
-    found = Tables(depth, unknown, len(layout.niche_tissue), len(layout.tissue_centre_um))
-    write_text(done, json.dumps(found.__dict__))
-    return found
+    return Tables(depth, unknown, len(layout.niche_tissue), len(layout.tissue_centre_um))
 
 
 def _spill_outlines(plan: SectionPlan, slide: SpatialData, cell_ids: pd.Index, order: NDArray[np.int64]) -> int:
     row = np.empty(len(order), np.int64)
     row[order] = np.arange(len(order))
-    cell_row = pd.Series(row, index=cell_ids)
+    cell_row = pd.Series(
+        row, index=pd.Index(cell_ids.to_numpy())
+    )  # an index of its own: its look-up table goes with it
     unknown = 0
     for name in (keys.CELL_OUTLINES, keys.NUCLEUS_OUTLINES):
         vertices = slide_outlines(slide, name)
@@ -256,13 +274,13 @@ def _intensity(plan: SectionPlan) -> dict[str, IntensityMap]:
     return maps
 
 
-def _finish(plan: SectionPlan, slide: SpatialData, tables: Tables) -> None:
+def _finish(plan: SectionPlan, tables: Tables) -> None:
     """Write the annotation of all three levels; the arrays are there."""
-    table = slide_table(slide)
+    annotation = zarr.open_group(plan.scratch / ANNOTATION, mode="r")
     stores = {level: zarr.open_group(plan.store / name, mode="r+") for level, name in keys.STORES.items()}
     features = _Features(plan)
-    obs = _cell_obs(plan, table, features)
-    var = table.var.iloc[_gene_columns(table, plan.source)].copy()
+    obs = _cell_obs(plan, read_frame(annotation, "obs"), features)
+    var = read_frame(annotation, "var")
     var.index = pd.Index(var[keys.GENE_ID].astype(str), name=None)
     write_element(stores["cell"], "obs", obs)
     write_element(subgroup(stores["cell"], "obsm"), keys.SPATIAL, np.asarray(plan.array("position_um")))
@@ -289,12 +307,11 @@ class _Features:
         return np.concatenate([np.array(np.load(file, mmap_mode="r")[number]) for file in self.files])
 
 
-def _cell_obs(plan: SectionPlan, table: ad.AnnData, features: _Features) -> pd.DataFrame:
-    order = np.asarray(plan.array("order"))
-    obs = table.obs.iloc[order].copy()
-    obs = obs.drop(columns=[name for name in ("region", "instance_id") if name in obs])
+def _cell_obs(plan: SectionPlan, obs: pd.DataFrame, features: _Features) -> pd.DataFrame:
+    for name in {"region", "instance_id"} & set(obs):
+        del obs[name]
     source = plan.source
-    obs = obs.rename(columns={name: f"{name}_original" for name in OWN_COLUMNS if name in obs})
+    obs = obs.rename(columns={name: f"{name}_original" for name in OWN_COLUMNS if name in obs}, copy=False)
     for name in ("sample", "donor", "tissue_type", "disease", "organism"):
         value = getattr(source, "tissue" if name == "tissue_type" else name)
         if value is not None:

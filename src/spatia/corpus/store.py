@@ -180,6 +180,12 @@ def write_element(group: zarr.Group, name: str, element: Any) -> None:
         ad.io.write_elem(group, name, element)
 
 
+def read_frame(group: zarr.Group, name: str) -> pd.DataFrame:
+    """Read a data frame written by `write_element`."""
+    frame: pd.DataFrame = ad.io.read_elem(group[name])
+    return frame
+
+
 def subgroup(group: zarr.Group, name: str) -> zarr.Group:
     """Return a group inside a group (zarr's own indexing may also give an array, which type checkers must assume)."""
     inside = group[name]

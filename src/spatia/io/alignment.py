@@ -37,7 +37,7 @@ class AlignmentSettings:
     """
 
     grid_um: float = 1.0
-    max_px: int = 2_250_000
+    max_px: int = 1_440_000
     search_um: float = 90.0
 
 

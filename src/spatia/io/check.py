@@ -140,12 +140,11 @@ def _check_space(slide: SpatialData, source: Source, settings: CheckSettings) ->
         if "bin_um" in slide_info(slide).details:  # bins tile the tissue: no stain lies beside them
             return [*findings, _bins_finding()]
         stain = hold_stain(pyramid, settings.alignment.grid_um)
-        with ThreadPoolExecutor(2) as pool:
-            drift = pool.submit(drift_findings, stain, position, usable, settings.alignment)
-            findings += alignment_findings(
-                stain, position, rows=window, surveys=surveys, diameter_um=usable, settings=settings.alignment
-            )
-            findings += drift.result()
+        findings += alignment_findings(
+            stain, position, rows=window, surveys=surveys, diameter_um=usable, settings=settings.alignment
+        )
+        # not beside the other, although that is a second faster: both hold a dozen arrays of a whole window
+        findings += drift_findings(stain, position, usable, settings.alignment)
     return findings
 
 

@@ -14,7 +14,10 @@ from functools import cache
 
 import pyarrow as pa
 
-_ARENA_MAX = -8  # M_ARENA_MAX of glibc's malloc.h
+# names of settings in glibc's malloc.h
+_ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = -8, -3, -1
+_LARGE_BYTES = 2**20
+_LARGEST_REUSED_BYTES = 32 * 2**20  # where glibc's own sliding threshold ends
 
 
 def give_back() -> None:
@@ -24,6 +27,28 @@ def give_back() -> None:
     glibc = _glibc()
     if glibc is not None:
         glibc.malloc_trim(0)
+
+
+@contextmanager
+def large_blocks_returned() -> Iterator[None]:
+    """Within, every block above 1 MiB goes back to the system when it is freed (glibc only).
+
+    For stages that hold a few large arrays for a short time, as reading tables. Cutting crops, which asks for such arrays a
+    thousand times over, would take twice as long: there blocks are reused, as glibc does by itself after a while.
+    """
+    _place_large_blocks(_LARGE_BYTES)
+    try:
+        yield
+    finally:
+        _place_large_blocks(_LARGEST_REUSED_BYTES)
+
+
+def _place_large_blocks(larger_than_bytes: int) -> None:
+    glibc = _glibc()
+    if glibc is not None:
+        glibc.mallopt(_MMAP_THRESHOLD, larger_than_bytes)
+        # setting one of the two stops glibc from sliding both; the other would stay at 128 kB and trim all the time
+        glibc.mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_REUSED_BYTES)
 
 
 @contextmanager

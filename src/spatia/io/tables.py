@@ -51,7 +51,7 @@ def _read_parquet(path: Path, id_column: str) -> pd.DataFrame:
     ]
     for name in text:
         table = table.set_column(table.column_names.index(name), name, table[name].dictionary_encode())
-    return table.to_pandas()
+    return table.to_pandas(split_blocks=True, self_destruct=True)  # column by column, each freed once it is copied
 
 
 def make_table(
@@ -71,8 +71,7 @@ def make_table(
             f"{source.where}: {int(lost.sum()):,} of {len(lost):,} cells have no position; first: "
             f"{matrix.cell_ids[int(np.argmax(lost))]!r}. Expected finite x and y in µm for every cell."
         )
-    obs = obs.copy()
-    obs.index = pd.Index(matrix.cell_ids, dtype=str)
+    obs = obs.set_axis(pd.Index(matrix.cell_ids, dtype=str), axis=0, copy=False)  # AnnData copies the frame
     table = ad.AnnData(X=matrix.counts, obs=obs, var=features.var)
     table.obsm[keys.SPATIAL] = centroids
     return table

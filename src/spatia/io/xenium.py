@@ -13,6 +13,7 @@ from typing import Any
 
 import anndata as ad
 import dask.dataframe as dd
+import numpy as np
 from spatialdata import SpatialData
 
 from spatia import keys
@@ -109,7 +110,9 @@ def _cells(folder: Path, source: Source, labels: CellLabels | None) -> _Cells:
     features = describe_features(
         matrix.symbols, matrix_path, ids=matrix.ids, types=matrix.types, panel=read_panel(panel) if panel else None
     )
-    table = make_table(source, matrix, features, obs.drop(columns=_CENTROIDS), obs[_CENTROIDS])
+    centroids = obs[_CENTROIDS].to_numpy(np.float64)
+    obs = obs.drop(columns=_CENTROIDS)
+    table = make_table(source, matrix, features, obs, centroids)
     return _Cells(table, (matrix_path, cells_path, *([panel] if panel else [])), features.notices)
 
 
