@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from spatia.corpus.verify import verify
     from spatia.data.loader import cell_loader, niche_loader, tissue_loader
     from spatia.inference.embed import embed
+    from spatia.inference.generate import generate as generate_cells
+    from spatia.inference.generator import Generator
     from spatia.inference.model import Model
     from spatia.io.check import check_slide
     from spatia.io.read import read_slide
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from spatia.tasks.predict_expression import impute_genes as impute
     from spatia.tasks.predict_expression import predict_from_image as predict_expression
     from spatia.tasks.retrieve import retrieve
+    from spatia.training.generator_train import train_generator
     from spatia.training.train import train
     from spatia.version import __version__
 
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 # spatia.simulate sets the attribute `simulate` to the package, hence `simulate_slides`.
 _DEFINED_IN = {
     "Corpus": ("spatia.corpus.corpus", "Corpus"),
+    "Generator": ("spatia.inference.generator", "Generator"),
     "Model": ("spatia.inference.model", "Model"),
     "Source": ("spatia.io.source", "Source"),
     "__version__": ("spatia.version", "__version__"),
@@ -45,6 +49,7 @@ _DEFINED_IN = {
     "cluster": ("spatia.tasks.on_cells", "cluster_cells"),
     "domains": ("spatia.tasks.on_cells", "find_domains"),
     "embed": ("spatia.inference.embed", "embed"),
+    "generate_cells": ("spatia.inference.generate", "generate"),
     "impute": ("spatia.tasks.predict_expression", "impute_genes"),
     "niche_loader": ("spatia.data.loader", "niche_loader"),
     "pair": ("spatia.pairing.pair", "pair"),
@@ -56,12 +61,14 @@ _DEFINED_IN = {
     "simulate_slides": ("spatia.simulate.slide", "simulate"),
     "tissue_loader": ("spatia.data.loader", "tissue_loader"),
     "train": ("spatia.training.train", "train"),
+    "train_generator": ("spatia.training.generator_train", "train_generator"),
     "verify": ("spatia.corpus.verify", "verify"),
     "write_report": ("spatia.report.render", "write_report"),
 }
 
 __all__ = [
     "Corpus",
+    "Generator",
     "Model",
     "Source",
     "__version__",
@@ -72,6 +79,7 @@ __all__ = [
     "cluster",
     "domains",
     "embed",
+    "generate_cells",
     "impute",
     "niche_loader",
     "pair",
@@ -83,6 +91,7 @@ __all__ = [
     "simulate_slides",
     "tissue_loader",
     "train",
+    "train_generator",
     "verify",
     "write_report",
 ]

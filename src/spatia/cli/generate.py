@@ -13,6 +13,11 @@ def generate(
         Path, typer.Option("--generator", "-g", help="Generator folder, as `spatia train-generator` writes it.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="out.zarr: an AnnData, marked as synthetic.")],
+    transition: Annotated[
+        str | None, typer.Option(help="Transition of state to make; default with --pairs: all.")
+    ] = None,
+    pairs: Annotated[Path | None, typer.Option(help="Pairs: draw the source cells of --part (default: test).")] = None,
+    cells: Annotated[Path | None, typer.Option(help="Text file with a cell id per line: only these.")] = None,
     draws: Annotated[int, typer.Option(help="Images of each cell: how much is left open.")] = 1,
     split: Annotated[str | None, typer.Option(help="Split of the corpus.")] = None,
     part: Annotated[str | None, typer.Option(help="Part of the split to draw, for example test.")] = None,
@@ -31,7 +36,7 @@ def generate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
-    """Draw cells from their expression and surroundings. A killed run goes on with the same command."""
+    """Draw cells from their expression and surroundings, or after a change of state. A killed run goes on with the same command."""
     import json
 
     from spatia.config import make_settings
@@ -47,9 +52,10 @@ def generate(
     given = {"kind": solver, "evaluations": evaluations}
     changed = {name: value for name, value in given.items() if value is not None}
     steps = make_settings(SolverSettings, {**maker.config.solver.model_dump(), **changed}, where="spatia generate")
+    ids = None if cells is None else cells.read_text(encoding="utf-8").split()
     path = run(
         opened, maker, out, draws=draws, seed=seed, sections=section, split=split, part=part, limit=limit,
-        device=device, solver=steps, guidance=guidance, drop=tuple(drop or ()),
+        transition=transition, pairs=pairs, cells=ids, device=device, solver=steps, guidance=guidance, drop=tuple(drop or ()),
     )  # fmt: skip
     import anndata
 

@@ -11,6 +11,9 @@ def train_generator(
     *,
     model: Annotated[Path, typer.Option("--model", "-m", help="Model folder, as `spatia train` writes it.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Generator folder to make.")],
+    pairs: Annotated[
+        Path | None, typer.Option(help="Pairs, as `spatia pair` writes them: learn transitions of state.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
     set_: Annotated[
         list[str] | None,
@@ -27,7 +30,7 @@ def train_generator(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print run.json of the finished run.")] = False,
 ) -> None:
-    """Train what draws cells from their expression. A killed run goes on with --resume."""
+    """Train what draws cells from their expression, or (with pairs) after a change of state. A killed run goes on with --resume."""
     from json import dumps
 
     from spatia.corpus.corpus import Corpus
@@ -46,7 +49,7 @@ def train_generator(
     from spatia.training.generator_settings import GeneratorSettings
     from spatia.training.generator_train import train_generator as run
 
-    given = {"split": split, "part": part, "seed": seed}
+    given = {"split": split, "part": part, "seed": seed, "task": None if pairs is None else "transition"}
     settings = read_settings_of(
         GeneratorSettings,
         "spatia train-generator",
@@ -55,6 +58,6 @@ def train_generator(
         {name: value for name, value in given.items() if value is not None},
         base=before["settings"] if before else None,
     )
-    folder = run(opened, out, model, settings, resume, draw=plot_curves, draw_samples=plot_samples)
+    folder = run(opened, out, model, settings, resume, pairs=pairs, draw=plot_curves, draw_samples=plot_samples)
     if world()[0] == 0:
         typer.echo(dumps(read_run(folder)) if json else str(folder))

@@ -4,7 +4,6 @@
 from dataclasses import dataclass
 from typing import Final
 
-import torch
 from jaxtyping import Float
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
@@ -103,14 +102,14 @@ class GeneratorObjective(nn.Module):
         present = batch.channels_present[:, :, None, None]
         row_weight = walked.coupled.weight
         terms: dict[str, Term] = {}
+        seen = batch.channels_present.any(dim=1)
+        counted = seen if bool(seen.any()) else ~seen  # without any image: an error of 0, rather than no loss at all
         if weights.flow:
-            terms["flow"] = masked_term(
-                self._error(walked, walked.x_1, present) * row_weight, torch.ones_like(row_weight)
-            )
+            terms["flow"] = masked_term(self._error(walked, walked.x_1, present) * row_weight, counted)
         if weights.contrastive and len(batch) > 1:
             # the path from the same source to the target of another row; minus, as it is to be far
             other = self._error(walked, walked.x_1.roll(1, 0), present & present.roll(1, 0))
-            terms["contrastive"] = masked_term(-other * row_weight, torch.ones_like(other))
+            terms["contrastive"] = masked_term(-other * row_weight, counted)
         image = self.generator.path.image(walked.output, walked.x_t, walked.t)
         late = walked.t >= LATE
         if self.proxy is not None:

@@ -1,7 +1,8 @@
 """What a generator is told of cells, from the representation model: computed without any image."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from spatia.corpus.corpus import Corpus
 from spatia.data.batch import CellBatch, NicheBatch
+from spatia.data.loader import RowReader
 from spatia.generation.batch import GenerationBatch
 from spatia.inference.blocks import SectionEmbedder
 from spatia.inference.session import embedded
@@ -82,6 +84,75 @@ class CellConditions:
             conditions=conditions,
             known=dict.fromkeys(conditions, batch.n_members > 0),
         )
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Source cells as a generator is told of them.
+
+    Attributes
+    ----------
+    images
+        Intensities 0…255 over the model's channels.
+    control
+        Embedding of each by the model, from its own image and genes.
+    has_image
+        Which of them have one.
+    """
+
+    images: Tensor
+    control: Tensor
+    has_image: Tensor
+
+
+class SourceReader:
+    """Reads source cells with their images: a source may be seen, its target may not.
+
+    Parameters
+    ----------
+    corpus, model
+        Where the cells are, and what embeds them.
+    sections
+        Names of sections; counted in this order.
+    """
+
+    def __init__(self, corpus: Corpus, model: Spatia, sections: Sequence[str] | None = None) -> None:
+        self._model = model
+        self._cells = RowReader([corpus], "cell", vocabulary=model.vocabulary, sections=sections)
+        self.sources = self._cells.sources
+
+    @torch.inference_mode()
+    def __call__(self, section: int, rows: NDArray[np.int64]) -> Sources:
+        """Return cells of one section, in the order given."""
+        batch: CellBatch = self._cells(section, rows)
+        assert batch.images is not None
+        control = self._model.encode_cells(batch.to(self._model.device)).cell.cpu()
+        return Sources(batch.images, control, batch.image_present)
+
+
+def transition_conditions(
+    names: Sequence[str], number: Tensor, deltas: Mapping[str, NDArray[np.float32]]
+) -> dict[str, Tensor]:
+    """Return which transition each row makes, as one of several, and what changes with it.
+
+    Parameters
+    ----------
+    names
+        Of all transitions that the generator knows.
+    number
+        (rows,) index of each row's.
+    deltas
+        ``delta_genes`` and ``delta_morphology``: (transitions, width).
+
+    Examples
+    --------
+    >>> deltas = {"delta_genes": np.float32([[1, 2], [3, 4]])}
+    >>> found = transition_conditions(["a", "b"], torch.tensor([1]), deltas)
+    >>> found["transition"].tolist(), found["delta_genes"].tolist()
+    ([[0.0, 1.0]], [[3.0, 4.0]])
+    """
+    rows = {name: torch.from_numpy(np.asarray(values, np.float32))[number] for name, values in deltas.items()}
+    return {"transition": torch.eye(len(names))[number], **rows}
 
 
 def pool_niches(of_member: dict[str, Tensor], niche: Tensor, n_members: Tensor) -> dict[str, Tensor]:

@@ -5,7 +5,8 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from spatia import keys
 from spatia.corpus.corpus import Corpus
@@ -21,11 +23,18 @@ from spatia.corpus.settings import StorageSettings
 from spatia.corpus.store import array_in, create_rows, create_store, finish_store, subgroup, write_element, write_uns
 from spatia.data.loader import RowReader
 from spatia.errors import SettingsError
-from spatia.inference.conditions import CellConditions, cell_conditions, everywhere
+from spatia.inference.conditions import (
+    CellConditions,
+    SourceReader,
+    cell_conditions,
+    everywhere,
+    transition_conditions,
+)
 from spatia.inference.generator import AT_ONCE, Asked, Drawing, Generator
 from spatia.log import duration, logger, progress
 from spatia.models.levels import check_levels
 from spatia.nn.hashing import row_keys
+from spatia.pairing.pairs import Pairs, read_pairs
 from spatia.version import __version__
 
 SHARD_BYTES: Final = 32 * 2**20  # of images that are in memory at once
@@ -51,6 +60,23 @@ class Wanted:
     def __len__(self) -> int:
         return len(self.row)
 
+    def take(self, rows: NDArray[np.int64] | slice) -> "Wanted":
+        """Return some rows."""
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        return Wanted(self.sample[rows], self.section[rows], self.row[rows], self.cell_id[rows], columns)
+
+    def with_columns(self, **columns: NDArray[Any]) -> "Wanted":
+        """Return the rows with further columns."""
+        return replace(self, columns={**self.columns, **columns})
+
+    def at_most(self, limit: int | None) -> "Wanted":
+        """Return at most so many rows, spread evenly."""
+        if limit is None or limit >= len(self):
+            return self
+        if limit < 1:
+            raise SettingsError(f"limit={limit}: expected at least 1.")
+        return self.take(np.linspace(0, len(self) - 1, limit).round().astype(np.int64))
+
 
 def generate(
     corpus: Corpus | str | Path,
@@ -63,10 +89,13 @@ def generate(
     split: str | None = None,
     part: str | None = None,
     limit: int | None = None,
+    transition: str | None = None,
+    pairs: str | Path | None = None,
+    cells: Sequence[str] | None = None,
     device: str = "auto",
     **drawing: Any,
 ) -> Path:
-    """Draw an image (or several) for every cell of a corpus from its expression and surroundings.
+    """Draw an image (or several) for cells of a corpus: from expression and surroundings, or after a transition.
 
     Parameters
     ----------
@@ -82,6 +111,12 @@ def generate(
         Only the cells (or whole niches) of a part of a split.
     limit
         At most so many cells, spread evenly.
+    transition
+        Name of a transition that the generator knows; None with ``pairs``: all of these.
+    pairs
+        Folder of pairs: the sources of ``part`` (by default ``test``) are drawn, and their likeliest partner is noted.
+    cells
+        Ids of cells to draw.
     device
         ``"auto"``: a GPU where there is one.
 
@@ -101,38 +136,145 @@ def generate(
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     maker = generator if isinstance(generator, Generator) else Generator.load(generator, device=device)
     how = Drawing(draws, seed, **drawing)
-    if maker.config.task != "expression-to-image":
-        raise SettingsError(f"{maker.folder}: this generator makes transitions. Name one with --transition.")
     check_levels(opened.levels, maker.model.config, corpus=opened.path)
     names = list(opened.sections) if sections is None else [opened.section(name).sample for name in sections]
-    wanted = choose_rows(opened, maker, names, split=split, part=part, limit=limit)
-    with cell_conditions(opened, maker.model, sections=names, device=device) as conditions:
-        asker = _Asker(opened, maker, conditions, names)
+    if pairs is not None:
+        wanted = rows_of_pairs(maker, names, read_pairs(pairs, opened), transition, part or "test")
+    else:
+        wanted = choose_rows(opened, maker, names, split=split, part=part, cells=cells)
+        wanted = _with_transition(wanted, maker, transition)
+    wanted = wanted.at_most(limit)
+    with asking(opened, maker, names, device=device) as asker:
         return write_images(path, maker, wanted, how, asker, opened)
 
 
-class _Asker:
-    """Gives the conditions of some wanted rows."""
+@contextmanager
+def asking(corpus: Corpus, maker: Generator, names: Sequence[str], *, device: str = "auto") -> Iterator["Asker"]:
+    """Yield what gives the conditions of rows; the cells of the sections are embedded for it."""
+    with cell_conditions(corpus, maker.model, sections=names, device=device) as conditions:
+        yield Asker(corpus, maker, conditions, names)
+
+
+@contextmanager
+def ask_for_cells(
+    corpus: Corpus | str | Path, maker: Generator, cells: Sequence[str], transition: str | None
+) -> Iterator[Asked]:
+    """Yield what is known of named cells."""
+    opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
+    check_levels(opened.levels, maker.model.config, corpus=opened.path)
+    wanted = _with_transition(choose_rows(opened, maker, list(opened.sections), cells=cells), maker, transition)
+    names = list(dict.fromkeys(wanted.sample.tolist()))  # only these sections are embedded
+    numbers = np.array([names.index(name) for name in wanted.sample], np.int64)
+    with asking(opened, maker, names, device=str(maker.network.device)) as asker:
+        yield asker(replace(wanted, section=numbers))
+
+
+def _with_transition(wanted: Wanted, maker: Generator, transition: str | None) -> Wanted:
+    if maker.config.task == "expression-to-image":
+        if transition is not None:
+            raise SettingsError(
+                f"transition={transition!r}: {maker.folder} draws cells from expression, it makes no transitions."
+            )
+        return wanted
+    names = maker.transitions
+    if transition not in names:
+        raise SettingsError(
+            f"transition={transition!r}: {maker.folder} knows {', '.join(names)}. Name one, or give pairs."
+        )
+    return wanted.with_columns(transition=np.full(len(wanted), transition, object))
+
+
+class Asker:
+    """Gives what is known of wanted rows; use :func:`asking`."""
 
     def __init__(self, corpus: Corpus, maker: Generator, conditions: CellConditions, names: Sequence[str]) -> None:
-        self._conditions = conditions
-        self._niches = None
+        self._maker, self._conditions = maker, conditions
+        self._number = {sample: number for number, sample in enumerate(corpus.sections)}
+        self._niches = self._sources = None
         if maker.config.level == "niche":
             self._niches = RowReader([corpus], "niche", vocabulary=maker.model.vocabulary, sections=names, read=())
+        if maker.config.task == "transition":
+            self._sources = SourceReader(corpus, maker.model, names)
 
-    def __call__(self, section: NDArray[np.int64], row: NDArray[np.int64]) -> Asked:
-        if self._niches is None:
-            sections, rows = torch.from_numpy(section), torch.from_numpy(row)
-            conditions = self._conditions.read(sections, rows)
-            return Asked(row_keys(sections, rows), conditions, everywhere(conditions, len(rows)))
-        parts = []
-        for number in dict.fromkeys(section.tolist()):
-            parts.append(self._conditions.of_niches(self._niches(number, row[section == number])))
+    def __call__(self, wanted: Wanted) -> Asked:
+        """Return the conditions of rows, in their order."""
+        if self._sources is not None:
+            return self._transitions(wanted, self._sources)
+        if self._niches is not None:
+            return self._of_niches(wanted, self._niches)
+        sections, rows = torch.from_numpy(wanted.section), torch.from_numpy(wanted.row)
+        conditions = self._conditions.read(sections, rows)
+        return Asked(self._keys(wanted), conditions, everywhere(conditions, len(rows)))
+
+    def _keys(self, wanted: Wanted) -> Tensor:
+        """Return what the noise of each row is a function of: its place in the corpus, whatever else is drawn."""
+        section = torch.tensor([self._number[str(name)] for name in wanted.sample], dtype=torch.int64)
+        return row_keys(section, torch.from_numpy(wanted.row))
+
+    def _of_niches(self, wanted: Wanted, niches: RowReader) -> Asked:
+        parts = [
+            self._conditions.of_niches(niches(number, wanted.row[wanted.section == number]))
+            for number in dict.fromkeys(wanted.section.tolist())
+        ]
         return Asked(
-            torch.cat([part.key for part in parts]),
+            self._keys(wanted),
             {name: torch.cat([part.conditions[name] for part in parts]) for name in parts[0].conditions},
             {name: torch.cat([part.known[name] for part in parts]) for name in parts[0].known},
         )
+
+    def _transitions(self, wanted: Wanted, sources: SourceReader) -> Asked:
+        section, row = torch.from_numpy(wanted.section), torch.from_numpy(wanted.row)
+        names = self._maker.transitions
+        number = torch.tensor([names.index(str(name)) for name in wanted.columns["transition"]])
+        read = {n: sources(n, wanted.row[wanted.section == n]) for n in dict.fromkeys(wanted.section.tolist())}
+        space, width = self._maker.space, self._maker.model.config.cell_width
+        images = torch.zeros(len(wanted), len(space.channels), space.px, space.px, dtype=torch.uint8)
+        control = torch.zeros(len(wanted), width)
+        for n, found in read.items():
+            images[section == n], control[section == n] = found.images, found.control
+            if not bool(found.has_image.all()):
+                missing = wanted.cell_id[wanted.section == n][~found.has_image.numpy()][0]
+                raise SettingsError(
+                    f"Source cell {missing!r} has no image, so there is nothing to begin at. Leave it out."
+                )
+        around = self._conditions.read(section, row)
+        deltas = self._maker.deltas
+        conditions = {
+            "control": control,
+            "niche": around["niche"],
+            "tissue": around["tissue"],
+            **transition_conditions(names, number, deltas),
+        }
+        key = self._keys(wanted) * len(names) + number
+        return Asked(key, conditions, everywhere(conditions, len(wanted)), images)
+
+
+def rows_of_pairs(maker: Generator, names: Sequence[str], pairs: Pairs, transition: str | None, part: str) -> Wanted:
+    """Return the source cells of pairs, each with its transition and its likeliest partner."""
+    if maker.config.task != "transition":
+        raise SettingsError(f"pairs: {maker.folder} draws cells from expression, it makes no transitions.")
+    chosen = pairs.transitions if transition is None else (transition,)
+    if unknown := [name for name in chosen if name not in maker.transitions]:
+        raise SettingsError(f"transition {unknown[0]!r}: {maker.folder} knows {', '.join(maker.transitions)}.")
+    found = [pairs.of(name, part) for name in chosen]
+    number = {name: n for n, name in enumerate(names)}
+    sample = np.concatenate([one.source_sample for one in found]).astype(object)
+    columns = {
+        "transition": np.concatenate([np.full(len(one), one.transition, object) for one in found]),
+        "target_cell_id": np.concatenate([one.target[:, 0] for one in found]).astype(object),
+    }
+    kept = np.array([name in number for name in sample], bool)
+    if not kept.any():
+        raise SettingsError(
+            f"{pairs.path}: no pair in part {part!r} of {', '.join(chosen)}. Parts: train, validation, test."
+        )
+    return Wanted(
+        sample[kept],
+        np.array([number[name] for name in sample[kept]], np.int64),
+        np.concatenate([one.source_row for one in found])[kept],
+        np.concatenate([one.source for one in found]).astype(object)[kept],
+        {name: values[kept] for name, values in columns.items()},
+    )
 
 
 def choose_rows(
@@ -142,7 +284,7 @@ def choose_rows(
     *,
     split: str | None = None,
     part: str | None = None,
-    limit: int | None = None,
+    cells: Sequence[str] | None = None,
 ) -> Wanted:
     """Return the cells or niches to draw, section by section, in the order of the corpus."""
     from spatia.data.sources import open_sources
@@ -163,23 +305,23 @@ def choose_rows(
         raise SettingsError(
             f"{corpus.path}: no {level} is selected (split {split!r}, part {part!r}, sections {list(names)})."
         )
-    if limit is not None and limit < len(wanted):
-        if limit < 1:
-            raise SettingsError(f"limit={limit}: expected at least 1.")
-        at = np.linspace(0, len(wanted) - 1, limit).round().astype(int)
-        wanted = Wanted(wanted.sample[at], wanted.section[at], wanted.row[at], wanted.cell_id[at], {})
+    if cells is not None:
+        chosen = np.isin(wanted.cell_id.astype(str), np.asarray(list(cells), str))
+        if absent := sorted(set(map(str, cells)) - set(map(str, wanted.cell_id[chosen]))):
+            raise SettingsError(f"{corpus.path}: {len(absent)} of the cells are not there, first {absent[0]!r}.")
+        wanted = wanted.take(np.flatnonzero(chosen))
     return wanted
 
 
 def write_images(
-    path: Path, maker: Generator, wanted: Wanted, how: Drawing, asker: Any, corpus: Corpus, **facts: Any
+    path: Path, maker: Generator, wanted: Wanted, how: Drawing, asker: Asker, corpus: Corpus, **facts: Any
 ) -> Path:
     """Draw and write, shard by shard, so that a killed run goes on behind the last whole shard.
 
     Parameters
     ----------
     asker
-        Gives what is known of rows: ``asker(section, row) -> Asked``.
+        Gives what is known of rows: ``asker(wanted) -> Asked``.
     facts
         Further entries of ``uns["spatia"]``.
     """
@@ -208,7 +350,7 @@ def write_images(
     with progress("generating", n, "images", done=done) as advance:
         for start in range(done // how.draws, len(wanted), cells_a_block):
             stop = min(start + cells_a_block, len(wanted))
-            drawn = maker.draw(asker(wanted.section[start:stop], wanted.row[start:stop]), how)
+            drawn = maker.draw(asker(wanted.take(slice(start, stop))), how)
             first = start * how.draws
             array[first : first + (stop - start) * how.draws] = drawn.images.reshape(-1, *shape[1:])
             evaluations = max(evaluations, drawn.evaluations)
@@ -253,10 +395,10 @@ def _request(maker: Generator, wanted: Wanted, how: Drawing, corpus: Corpus) -> 
     return digest.hexdigest()
 
 
-def _estimate(maker: Generator, asker: Any, wanted: Wanted, how: Drawing, n_left: int) -> None:
+def _estimate(maker: Generator, asker: Asker, wanted: Wanted, how: Drawing, n_left: int) -> None:
     """Time one evaluation of the network, and say how long it all will take."""
     some = min(AT_ONCE, len(wanted))
-    asked = asker(wanted.section[:some], wanted.row[:some])
+    asked = asker(wanted.take(slice(0, some)))
     one = Drawing(1, how.seed, maker.config.solver.model_copy(update={"kind": "euler", "evaluations": 1}), how.guidance)
     maker.draw(asked, one)  # allocates and chooses kernels
     began = time.perf_counter()

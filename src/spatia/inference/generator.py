@@ -1,7 +1,8 @@
 """A trained generator as an object: load it once, draw cells with it."""
 # ruff: noqa: F722, F821 - shapes in jaxtyping annotations are not Python expressions
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spatia.config import make_settings
+from spatia.corpus.corpus import Corpus
 from spatia.data.batch import CellBatch
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import ModelError, SettingsError
@@ -159,6 +161,68 @@ class Generator:
     def space(self) -> ImageSpace:
         """What its images are: channels, size, pixel size."""
         return self.network.space
+
+    @property
+    def transitions(self) -> tuple[str, ...]:
+        """Names of the transitions it makes; none where it draws cells from expression."""
+        return tuple(self.facts.get("transitions", {}).get("names", ()))
+
+    @property
+    def deltas(self) -> dict[str, NDArray[np.float32]]:
+        """Δg and Δm of the transitions, (transitions, width), from training pairs."""
+        stored = self.facts.get("transitions", {})
+        return {
+            name: np.array(stored[name], np.float32) for name in ("delta_genes", "delta_morphology") if name in stored
+        }
+
+    def transition(
+        self,
+        cells: Sequence[str],
+        transition: str,
+        *,
+        corpus: Corpus | str | Path,
+        draws: int = 1,
+        seed: int = 0,
+        **options: Any,
+    ) -> GeneratedImages:
+        """Draw how cells would look after a transition of state.
+
+        Parameters
+        ----------
+        cells
+            Their ids in the corpus.
+        transition
+            One of :attr:`transitions`.
+        draws, seed, options
+            Fields of :class:`Drawing`. Draws differ only where paths begin at noise.
+
+        Returns
+        -------
+        Images in the order of the corpus.
+        """
+        with self._asked(cells, transition, corpus) as asked:
+            return self.draw(asked, Drawing(draws, seed, **options))
+
+    def interpolate(
+        self,
+        cells: Sequence[str],
+        transition: str | None = None,
+        *,
+        corpus: Corpus | str | Path,
+        times: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+        seed: int = 0,
+        **options: Any,
+    ) -> NDArray[np.uint8]:
+        """Return the points on the way from source (or noise) to image, (cells, times, channels, y, x)."""
+        with self._asked(cells, transition, corpus) as asked:
+            return self.walk(asked, times, Drawing(1, seed, **options))
+
+    @contextmanager
+    def _asked(self, cells: Sequence[str], transition: str | None, corpus: Corpus | str | Path) -> Iterator[Asked]:
+        from spatia.inference.generate import ask_for_cells
+
+        with ask_for_cells(corpus, self, cells, transition) as asked:
+            yield asked
 
     def set_merging(self, ratio: float | tuple[float, ...]) -> None:
         """Merge another share of the tokens than in training: faster, and coarser.

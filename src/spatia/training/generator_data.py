@@ -63,6 +63,20 @@ class Mapped:
         self._loader.load_state_dict(state)
 
 
+def with_images(corpus: Corpus) -> list[str]:
+    """Return the names of the sections that have an image: of the others nothing can be learnt.
+
+    Raises
+    ------
+    SettingsError
+        If there is none.
+    """
+    names = [sample for sample, section in corpus.sections.items() if section.entry.channels]
+    if not names:
+        raise SettingsError(f"{corpus.path}: no section has an image, so there is nothing to learn to draw.")
+    return names
+
+
 @dataclass(frozen=True)
 class CorpusData:
     """Cells or niches of a corpus."""
@@ -82,6 +96,7 @@ class CorpusData:
             "vocabulary": self.vocabulary,
             "split": settings.split,
             "part": part if settings.split is not None else None,
+            "sections": with_images(self.corpus),
             "rank": rank,
             "world_size": world_size,
             "seed": settings.seed,
@@ -109,7 +124,9 @@ class CorpusData:
 
         settings = self.settings
         part = settings.part if settings.split is not None else None
-        sources = open_sources([self.corpus], self.vocabulary, split=settings.split, part=part)
+        sources = open_sources(
+            [self.corpus], self.vocabulary, split=settings.split, part=part, sections=with_images(self.corpus)
+        )
         n = sum(
             int((ranges[:, 1] - ranges[:, 0]).sum()) for ranges in (source.rows(settings.level) for source in sources)
         )

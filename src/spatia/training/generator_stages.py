@@ -179,7 +179,10 @@ def make_generator_stages(
     config = settings.generator
     measured = measure_conditions(data, settings)
     if absent := [name for name in config.told if name not in measured]:
-        raise SettingsError(f"conditions: {', '.join(absent)} cannot be computed from this corpus and model.")
+        if settings.conditions is not None:
+            raise SettingsError(f"conditions: {', '.join(absent)} cannot be computed from this corpus and model.")
+        logger.warning("conditions: %s cannot be computed from this corpus and is left out", ", ".join(absent))
+        config = config.model_copy(update={"conditions": tuple(name for name in config.told if name in measured)})
     torch.manual_seed(settings.seed)
     generator = CellGenerator(config, space, {name: measured[name].shape[1] for name in config.told})
     for name in config.told:

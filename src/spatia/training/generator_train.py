@@ -5,17 +5,22 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from shutil import copytree
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from spatia.corpus.corpus import Corpus
+from spatia.corpus.files import sha256
+from spatia.errors import SettingsError
 from spatia.generation.checkpoint import MODEL_FOLDER, save_generator
 from spatia.generation.generator import ImageSpace
 from spatia.generation.samples import Samples
-from spatia.inference.conditions import CellConditions, cell_conditions
+from spatia.inference.conditions import cell_conditions
 from spatia.models.checkpoint import load_model, model_id
 from spatia.models.levels import check_levels
 from spatia.models.spatia import Spatia
-from spatia.training.generator_data import CorpusData, GeneratorData
+from spatia.pairing.pairs import FACTS_FILE, Pairs, read_pairs
+from spatia.training.generator_data import CorpusData, GeneratorData, with_images
+from spatia.training.generator_pairs import PairData, transition_facts
 from spatia.training.generator_settings import GeneratorSettings
 from spatia.training.generator_stages import make_generator_stages
 from spatia.training.loop import DrawCurves
@@ -36,6 +41,7 @@ def train_generator(
     settings: GeneratorSettings | None = None,
     resume: bool = False,
     *,
+    pairs: str | Path | None = None,
     draw: DrawCurves | None = None,
     draw_samples: DrawSamples | None = None,
 ) -> Path:
@@ -53,6 +59,8 @@ def train_generator(
         The defaults where None.
     resume
         Go on with the run in the folder; begin where there is none.
+    pairs
+        Folder of pairs, as `spatia pair` writes it, for ``task=transition``.
     draw, draw_samples
         Draw ``curves.png`` and ``samples/``; the command line gives those of `spatia.plotting`.
 
@@ -73,26 +81,51 @@ def train_generator(
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     network = load_model(model)
     check_levels(opened.levels, network.config, corpus=opened.path)
+    paired = _read_pairs(pairs, opened, settings)
     with ExitStack() as stack:
+        pair_data: list[PairData] = []
 
         def make_stages(folder: RunFolder) -> list[Stage]:
             where = folder.path / CONDITIONS_FOLDER
             device = "cpu" if settings.accelerator == "cpu" else "auto"
-            found = stack.enter_context(cell_conditions(opened, Path(model), scratch=where, device=device))
-            data = _data(opened, network, found, settings)
+            names = list(opened.sections) if paired is not None else with_images(opened)
+            found = stack.enter_context(
+                cell_conditions(opened, Path(model), sections=names, scratch=where, device=device)
+            )
+            data: GeneratorData = CorpusData(opened, network.vocabulary, found, settings)
+            mean_weight = 1.0
+            if paired is not None:
+                scratch = stack.enter_context(TemporaryDirectory(prefix="spatia-pairs-"))
+                data = PairData(opened, network, found, paired, settings, Path(scratch))
+                pair_data.append(data)
+                mean_weight = data.mean_weight
             show = None if draw_samples is None else _shower(folder, draw_samples)
-            space = _space(opened, network, settings)
-            return make_generator_stages(data, settings, space, network.vocabulary.features, show=show)
+            return make_generator_stages(
+                data,
+                settings,
+                _space(opened, network, settings),
+                network.vocabulary.features,
+                mean_weight=mean_weight,
+                show=show,
+            )
 
         def write(stages: Sequence[Stage], folder: RunFolder) -> None:
-            _write(stages, folder, opened, Path(model))
+            more = {} if paired is None else {"transitions": transition_facts(pair_data[0], paired)}
+            _write(stages, folder, opened, Path(model), more)
 
         inputs = {"model": model_id(model)}
+        if paired is not None:
+            inputs["pairs"] = sha256(paired.path / FACTS_FILE)
         return run_training([opened], out, settings, make_stages, write, resume=resume, inputs=inputs, draw=draw)
 
 
-def _data(corpus: Corpus, network: Spatia, conditions: CellConditions, settings: GeneratorSettings) -> GeneratorData:
-    return CorpusData(corpus, network.vocabulary, conditions, settings)
+def _read_pairs(pairs: str | Path | None, corpus: Corpus, settings: GeneratorSettings) -> Pairs | None:
+    if (settings.task == "transition") != (pairs is not None):
+        raise SettingsError(
+            f"task={settings.task} {'without' if pairs is None else 'with'} pairs: a transition is learnt from pairs of cells, and "
+            "an image from expression without them."
+        )
+    return None if pairs is None else read_pairs(pairs, corpus)
 
 
 def _space(corpus: Corpus, network: Spatia, settings: GeneratorSettings) -> ImageSpace:
@@ -115,7 +148,7 @@ def _shower(folder: RunFolder, draw: DrawSamples) -> Callable[[Samples, int], No
     return show
 
 
-def _write(stages: Sequence[Stage], folder: RunFolder, corpus: Corpus, model: Path) -> None:
+def _write(stages: Sequence[Stage], folder: RunFolder, corpus: Corpus, model: Path, more: dict[str, Any]) -> None:
     objective: Any = stages[-1].module
     copytree(model, folder.path / MODEL_FOLDER, dirs_exist_ok=True, ignore=_only_the_model)
     facts: dict[str, Any] = {name: folder.facts[name] for name in ("corpora", "seed", "stages", "inputs")}
@@ -127,7 +160,7 @@ def _write(stages: Sequence[Stage], folder: RunFolder, corpus: Corpus, model: Pa
             for name, value in zip(proxy.features, proxy.r2.tolist(), strict=True)
             if not math.isnan(value)
         }
-    facts["n_cells"] = corpus.n_cells
+    facts |= {"n_cells": corpus.n_cells, **more}
     save_generator(folder.path, objective.generator, facts)
 
 

@@ -1,0 +1,199 @@
+"""The tables of `docs/generation.md`: token merging, quality by evaluations, and images a second.
+
+    python benchmarks/generation_speed.py merging                                   time and memory of random networks
+    python benchmarks/generation_speed.py merging --generator GEN --corpus CORPUS   and what it does to images (at GEN's size)
+    python benchmarks/generation_speed.py evaluations --generator GEN --corpus CORPUS [--split block --part test]
+    python benchmarks/generation_speed.py images --generator GEN --corpus CORPUS
+
+Times are seconds of processor (`time.process_time`) on one thread, the least of some repetitions, so that other work on the machine counts
+little. The distance is the squared Fréchet distance of 16 principal components of the crops, components of the real ones; "real" is
+that of one half of the real crops to the other, which no generator can be asked to beat.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from spatia.corpus.corpus import Corpus
+from spatia.generation.generator import CellGenerator, ImageSpace
+from spatia.generation.settings import GeneratorConfig, SolverSettings
+from spatia.inference.generate import asking, choose_rows
+from spatia.inference.generator import Asked, Drawing, Generator
+from spatia.metrics.frechet import frechet_distance
+
+SIZES = (64, 128, 256)
+RATIOS = (0.0, 0.25, 0.5, 0.75)
+EVALUATIONS = (4, 6, 10, 20, 50, 100, 200)
+COMPONENTS = 16
+N_CHANNELS = 4
+
+
+def seconds(work: Callable[[], object], repeats: int) -> float:
+    """Return the least processor time of some runs, after one to warm up."""
+    work()
+    took = []
+    for _ in range(repeats):
+        began = time.process_time()
+        work()
+        took.append(time.process_time() - began)
+    return min(took)
+
+
+class Distance:
+    """Distance of drawn images to real ones, on principal components of the real ones."""
+
+    def __init__(self, real: NDArray[np.uint8]) -> None:
+        flat = _flat(real)
+        self._mean = flat.mean(axis=0)
+        _, spread, directions = np.linalg.svd(flat - self._mean, full_matrices=False)
+        k = min(COMPONENTS, len(real) // 8)
+        self._directions = directions[:k].T / (spread[0] / np.sqrt(len(real)))
+        self._real = self._project(real)
+        self.floor = frechet_distance(self._real[::2], self._real[1::2])
+
+    def __call__(self, drawn: NDArray[np.uint8]) -> float:
+        return frechet_distance(self._project(drawn), self._real)
+
+    def _project(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+        return (_flat(images) - self._mean) @ self._directions
+
+
+def _flat(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    pooled = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(images).float() / 255, min(32, images.shape[-1]))
+    return pooled.flatten(1).double().numpy()
+
+
+def real_and_asked(args: argparse.Namespace) -> tuple[Generator, NDArray[np.uint8], Asked]:
+    """Return the generator, real crops of some cells and what is known of them."""
+    maker, corpus = Generator.load(args.generator, device="cpu"), Corpus.open(args.corpus)
+    wanted = choose_rows(corpus, maker, list(corpus.sections), split=args.split, part=args.part).at_most(args.images)
+    with asking(corpus, maker, list(corpus.sections), device="cpu") as asker:
+        asked = asker(wanted)
+    crops = [
+        corpus.section(str(sample)).cells.read("obsm/single_cell_images", int(row), int(row) + 1)[0]
+        for sample, row in zip(wanted.sample, wanted.row, strict=True)
+    ]
+    return maker, np.stack(crops), asked
+
+
+def merging(args: argparse.Namespace) -> None:
+    """Time one evaluation, and one step of training, at each share; memory in a process of its own."""
+    print("| px | tokens | merged | evaluation, s | faster | training step, s | faster | peak memory, MB |")
+    print("|---|---|---|---|---|---|---|---|")
+    for px in args.sizes:
+        base: tuple[float, float] | None = None
+        for ratio in RATIOS:
+            network, inputs = random_network(px, args.rows)
+            network.network.set_merging(ratio)
+            with torch.no_grad():
+                forward = seconds(lambda n=network, i=inputs: n(*i), args.repeats)
+            step = seconds(lambda n=network, i=inputs: n(*i).square().mean().backward(), args.repeats)
+            base = base or (forward, step)
+            memory = memory_of(px, ratio, args.rows)
+            print(
+                f"| {px} | {(px // 8) ** 2} | {ratio:.0%} | {forward:.3f} | {base[0] / forward:.2f} × | {step:.3f} "
+                f"| {base[1] / step:.2f} × | {memory:.0f} |",
+                flush=True,
+            )
+    if args.generator is not None:
+        maker, real, asked = real_and_asked(args)
+        distance = Distance(real)
+        print(f"\n{maker.space.px} px, {len(real)} images; real to real (halves): {distance.floor:.4f}\n")
+        print("| merged | distance | seconds of processor |\n|---|---|---|")
+        for ratio in RATIOS:
+            maker.set_merging(ratio)
+            began = time.process_time()
+            drawn = maker.draw(asked).images[:, 0]
+            print(f"| {ratio:.0%} | {distance(drawn):.4f} | {time.process_time() - began:.1f} |", flush=True)
+
+
+def random_network(px: int, rows: int) -> tuple[CellGenerator, tuple[object, ...]]:
+    """Return a network of the default sizes, awake, and inputs for it."""
+    space = ImageSpace(tuple("abcd"[:N_CHANNELS]), px, 0.425, (0.2,) * N_CHANNELS, (0.2,) * N_CHANNELS)
+    torch.manual_seed(0)
+    network = CellGenerator(GeneratorConfig(conditions=("genes",)), space, {"genes": 64})
+    x, t = torch.randn(rows, N_CHANNELS, px, px), torch.rand(rows)
+    return network, (x, t, {"genes": torch.randn(rows, 64)}, {"genes": torch.ones(rows, dtype=torch.bool)})
+
+
+def memory_of(px: int, ratio: float, rows: int) -> float:
+    """Return the peak memory of a training step above that of the process before it, MB."""
+    command = [sys.executable, __file__, "memory", "--sizes", str(px), "--ratio", str(ratio), "--rows", str(rows)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def memory(args: argparse.Namespace) -> None:
+    """Print the peak memory of one training step."""
+    network, inputs = random_network(args.sizes[0], args.rows)
+    network.network.set_merging(args.ratio)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    network(*inputs).square().mean().backward()
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def evaluations(args: argparse.Namespace) -> None:
+    """Distance by solver and number of evaluations."""
+    maker, real, asked = real_and_asked(args)
+    distance = Distance(real)
+    print(f"{len(real)} images, guidance 1; real to real (halves): {distance.floor:.4f}\n")
+    kinds = ("euler", "midpoint", "heun", "adaptive")
+    print("| evaluations | " + " | ".join(kinds) + " |\n|---|" + "---|" * len(kinds))
+    for number in args.evaluations:
+        found = []
+        for kind in kinds:
+            how = Drawing(1, 0, SolverSettings(kind=kind, evaluations=number))
+            drawn = maker.draw(asked, how)
+            used = "" if drawn.evaluations == number else f" ({drawn.evaluations})"
+            found.append(f"{distance(drawn.images[:, 0]):.4f}{used}")
+        print(f"| {number} | " + " | ".join(found) + " |", flush=True)
+
+
+def images(args: argparse.Namespace) -> None:
+    """Images a second: the default solver beside 200 midpoint steps with guidance, through the same network."""
+    maker, real, asked = real_and_asked(args)
+    distance = Distance(real)
+    print(f"{len(real)} images; real to real (halves): {distance.floor:.4f}\n")
+    print("| how | evaluations | images a second of processor | faster | distance |\n|---|---|---|---|---|")
+    slow = Drawing(1, 0, SolverSettings(kind="midpoint", evaluations=400), guidance=1.5)
+    base = None
+    for name, how in (("200 midpoint steps, guidance 1.5", slow), ("default", Drawing())):
+        began = time.process_time()
+        drawn = maker.draw(asked, how)
+        rate = len(real) / (time.process_time() - began)
+        base = base or rate
+        print(
+            f"| {name} | {drawn.evaluations} | {rate:.2f} | {rate / base:.1f} × | {distance(drawn.images[:, 0]):.4f} |",
+            flush=True,
+        )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["merging", "evaluations", "images", "memory"])
+    parser.add_argument("--generator", type=Path)
+    parser.add_argument("--corpus", type=Path)
+    parser.add_argument("--split")
+    parser.add_argument("--part")
+    parser.add_argument("--images", type=int, default=256)
+    parser.add_argument("--rows", type=int, default=8, help="images of one evaluation")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--evaluations", type=int, nargs="+", default=EVALUATIONS)
+    parser.add_argument("--ratio", type=float, default=0.0)
+    args = parser.parse_args(arguments)
+    if args.what in ("evaluations", "images") and (args.generator is None or args.corpus is None):
+        parser.error(f"{args.what} needs --generator and --corpus")
+    torch.set_num_threads(1)
+    {"merging": merging, "evaluations": evaluations, "images": images, "memory": memory}[args.what](args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,358 @@
+"""`spatia train-generator` and `spatia generate` on a tiny corpus: learn, draw, resume, and what they promise."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import zarr
+from safetensors.numpy import load_file
+from tests.unit.conftest import TinySection, write_corpus, write_manifest
+from tests.unit.model_setup import SMALL, wake
+
+from spatia import Corpus, Generator, generate_cells, train_generator
+from spatia.data.vocabulary import Vocabulary
+from spatia.errors import CorpusError, SettingsError, SlideError, TrainingError
+from spatia.generation.samples import Samples
+from spatia.inference.conditions import cell_conditions
+from spatia.io.read import read_slide
+from spatia.io.source import Source
+from spatia.models.checkpoint import save_model
+from spatia.models.spatia import Spatia
+from spatia.pairing.pairs import FACTS_FILE, PAIRS_FILE, SIGNATURES_FILE, read_pairs, write_pairs
+from spatia.training.generator_settings import GeneratorSettings
+from spatia.training.settings import read_settings_of
+from spatia.training.statistics import measure_statistics
+
+SECTIONS = (
+    TinySection("left", 1, ("EPCAM", "CD3E", "ACTB"), ("DAPI", "boundary"), n_windows=5),
+    TinySection("bare", 3, ("CD3E", "EPCAM"), (), n_windows=2),
+)
+TINY = [
+    "accelerator=cpu",
+    "epochs.generator=2",
+    "batch=16",
+    "log_every=1",
+    "weights.morphology=0",
+    "network.width=16",
+    "network.layers=2",
+    "network.heads=2",
+    "network.patch_px=2",
+    "network.stem=4",
+    "network.merge=0.25",
+    "solver.evaluations=5",
+    "sample_rows=3",
+]
+VARYING = {"rows_per_s", "memory_bytes"}
+
+
+def settings(*more: str) -> GeneratorSettings:
+    return read_settings_of(GeneratorSettings, "spatia train-generator", overrides=[*TINY, *more])
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("tiny") / "corpus", SECTIONS)
+
+
+@pytest.fixture(scope="module")
+def model(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "model"
+    corpus = Corpus.open(tiny)
+    vocabulary = Vocabulary.of([corpus])
+    torch.manual_seed(0)
+    network = Spatia(SMALL, vocabulary, measure_statistics([corpus], vocabulary, SMALL))
+    wake(network)
+    save_model(folder, network, {"seed": 0})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tiny: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "generator"
+    drawn: list[tuple[Samples, Path]] = []
+
+    def draw(samples: Samples, path: Path) -> None:
+        drawn.append((samples, path))
+
+    train_generator(tiny, out, model, settings(), draw_samples=draw)
+    assert [path.name for _, path in drawn] == ["epoch_0001.png", "epoch_0002.png"]
+    samples = drawn[-1][0]
+    assert samples.generated.shape == samples.real.shape == samples.nearest.shape == (3, 2, 8, 8)
+    assert samples.source is None
+    return out
+
+
+def test_a_generator_folder_has_what_it_needs(trained: Path) -> None:
+    names = {path.name for path in trained.iterdir()}
+    assert names == {"generator.json", "generator.safetensors", "model", "run.json", "log.jsonl", "samples"}
+    run = json.loads((trained / "run.json").read_text())
+    assert run["status"] == "finished"
+    assert run["settings"]["network"]["merge"] == 0.25
+    lines = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if line["kind"] == "step"]
+    assert set(steps[-1]["terms"]) == {"flow", "contrastive", "morphology", "adversarial"}
+    assert steps[-1]["terms"]["morphology"] is None
+
+
+def test_generate_writes_a_marked_store(tiny: Path, trained: Path, tmp_path: Path) -> None:
+    out = generate_cells(tiny, trained, tmp_path / "out.zarr", draws=2, seed=3, limit=5)
+    table = ad.read_zarr(out)
+    assert table.obsm["single_cell_images"].shape == (10, 2, 8, 8)
+    assert table.obsm["single_cell_images"].dtype == np.uint8
+    assert list(table.obs["draw"]) == [0, 1] * 5
+    assert bool(table.obs["synthetic"].all())
+    assert {"cell_id", "sample"} <= set(table.obs)
+    facts = table.uns["spatia"]
+    assert bool(facts["synthetic"])
+    assert facts["task"] == "expression-to-image"
+    assert list(facts["channels"]) == ["DAPI", "boundary"]
+    assert int(facts["evaluations"]) == 5
+    assert {"generator", "version", "seed", "um_per_px", "solver", "guidance", "model"} <= set(facts)
+    first, second = table.obsm["single_cell_images"][0], table.obsm["single_cell_images"][1]
+    assert not np.array_equal(first, second)  # draws differ
+    assert not list(tmp_path.glob(".*"))
+
+
+def images(tiny: Path, generator: Path | Generator, out: Path, **more: Any) -> np.ndarray:
+    return np.asarray(ad.read_zarr(generate_cells(tiny, generator, out, **more)).obsm["single_cell_images"])
+
+
+def test_images_do_not_depend_on_what_else_is_drawn(tiny: Path, trained: Path, tmp_path: Path) -> None:
+    everything = ad.read_zarr(generate_cells(tiny, trained, tmp_path / "all.zarr", seed=1))
+    again = images(tiny, trained, tmp_path / "again.zarr", seed=1)
+    assert np.array_equal(everything.obsm["single_cell_images"], again)
+    ids = ["left-4", "left-17"]
+    some = images(tiny, trained, tmp_path / "some.zarr", seed=1, cells=ids)
+    rows = everything.obs["cell_id"].isin(ids).to_numpy()
+    assert np.array_equal(some, everything.obsm["single_cell_images"][rows])
+    bare = images(tiny, trained, tmp_path / "bare.zarr", seed=1, sections=["bare"])
+    rows = (everything.obs["sample"] == "bare").to_numpy()
+    assert np.array_equal(bare, everything.obsm["single_cell_images"][rows])
+    assert not np.array_equal(images(tiny, trained, tmp_path / "other.zarr", seed=2), again)
+
+
+def test_a_killed_generate_goes_on(tiny: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from spatia.inference import generate as module
+
+    monkeypatch.setattr(module, "SHARD_BYTES", 64 * 128)  # shards of 64 images
+    whole = images(tiny, trained, tmp_path / "whole.zarr", draws=4)
+    assert len(whole) > 128
+    maker, calls = Generator.load(trained, device="cpu"), 0
+    draw = maker.draw
+
+    class KilledError(BaseException):
+        pass
+
+    def dying(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 4:  # two for the estimate, one block, then
+            raise KilledError
+        return draw(*args)
+
+    monkeypatch.setattr(maker, "draw", dying)
+    with pytest.raises(KilledError):
+        generate_cells(tiny, maker, tmp_path / "out.zarr", draws=4)
+    assert not (tmp_path / "out.zarr").exists()
+    record = json.loads((tmp_path / ".out.zarr.part" / "spatia_progress.json").read_text())
+    assert record["done"] == 64
+    assert np.array_equal(images(tiny, trained, tmp_path / "out.zarr", draws=4), whole)
+
+
+def test_the_target_image_cannot_reach_the_generator(tiny: Path, model: Path, trained: Path, tmp_path: Path) -> None:
+    """Paint over every image of the corpus: conditions and generated images stay what they were."""
+    painted = tmp_path / "painted"
+    shutil.copytree(tiny, painted)
+    for store, name in (("cells", "single_cell_images"), ("niches", "images"), ("tissues", "images")):
+        array = zarr.open_array(painted / f"sections/left/{store}.zarr/obsm/{name}", mode="r+")
+        array[:] = 255 - array[:]
+    masks = zarr.open_array(painted / "sections/left/cells.zarr/obsm/single_cell_mask", mode="r+")
+    masks[:] = 0
+    write_manifest(painted / "sections/left")
+    rows = torch.arange(20)
+    read = []
+    for path in (tiny, painted):
+        with cell_conditions(Corpus.open(path), model, device="cpu") as conditions:
+            read.append(conditions.read(torch.zeros(20, dtype=torch.int64), rows))
+    assert set(read[0]) == {"genes", "niche", "tissue"}
+    for name in read[0]:
+        assert torch.equal(read[0][name], read[1][name])
+    before = images(tiny, trained, tmp_path / "a.zarr", limit=6)
+    assert np.array_equal(images(painted, trained, tmp_path / "b.zarr", limit=6), before)
+
+
+def test_generated_images_never_enter_a_corpus(tiny: Path, trained: Path, tmp_path: Path) -> None:
+    out = generate_cells(tiny, trained, tmp_path / "out.zarr", limit=2)
+    with pytest.raises(CorpusError, match="holds generated images"):
+        Corpus.open(out)
+    with pytest.raises(SlideError, match="may not enter a corpus"):
+        read_slide(Source("s", out))
+    with pytest.raises(SlideError, match="may not enter a corpus"):
+        read_slide(Source("s", counts=out))
+
+
+def test_from_python(tiny: Path, trained: Path) -> None:
+    generator = Generator.load(trained, device="cpu")
+    wake(generator.network)  # a few steps on a few cells: what it is told hardly shows yet
+    counts = pd.DataFrame({"EPCAM": [3, 0], "CD3E": [0, 5], "other": [1, 1]}, index=["a", "b"])
+    drawn = generator.generate(counts, draws=3, seed=1)
+    assert drawn.images.shape == (2, 3, 2, 8, 8)
+    assert drawn.synthetic
+    alone = generator.generate(ad.AnnData(counts.iloc[:1].astype(np.float32)), draws=3, seed=1)
+    assert np.array_equal(alone.images[0], drawn.images[0])
+    dropped = generator.generate(counts, seed=1, drop=("genes",))
+    assert not np.array_equal(dropped.images[:, 0], drawn.images[:, 0])
+    steps = generator.interpolate(["left-3"], corpus=tiny, times=(0.0, 0.5, 1.0))
+    assert steps.shape == (1, 3, 2, 8, 8)
+    with pytest.raises(SettingsError, match="expected raw counts"):
+        generator.generate(counts + 0.5)
+    with pytest.raises(SettingsError, match="drop: control is no condition of this generator: genes, niche, tissue"):
+        generator.generate(counts, drop=("control",))
+    with pytest.raises(SettingsError, match="it makes no transitions"):
+        generator.transition(["left-3"], "a", corpus=tiny)
+
+
+def test_niches_are_drawn_by_the_same_generator(tiny: Path, model: Path, tmp_path: Path) -> None:
+    out = train_generator(tiny, tmp_path / "niches", model, settings("level=niche", "epochs.generator=1"))
+    generator = Generator.load(out, device="cpu")
+    assert generator.config.told == ("genes", "niche", "tissue", "composition")
+    drawn = images(tiny, generator, tmp_path / "out.zarr", limit=4)
+    assert drawn.shape == (4, 2, 8, 8)
+
+
+def test_what_makes_no_sense_is_refused(tiny: Path, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"unknown setting 'network.widht', did you mean 'width'"):
+        settings("network.widht=3")
+    with pytest.raises(SettingsError, match=r"coupling=ot with task=expression-to-image"):
+        settings("coupling=ot")
+    with pytest.raises(SettingsError, match=r"weights.flow=0: nothing would teach"):
+        settings("weights.flow=0")
+    with pytest.raises(SettingsError, match="no measured morphology"):
+        train_generator(tiny, tmp_path / "a", model, settings("weights.morphology=0.1"))
+    with pytest.raises(SettingsError, match=r"task=transition without pairs"):
+        train_generator(tiny, tmp_path / "b", model, settings("task=transition"))
+
+
+# --- kill and resume
+
+
+def losses(out: Path) -> list[dict[str, object]]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in VARYING} for line in lines]
+
+
+def test_killed_and_resumed_is_the_unbroken_run(tiny: Path, model: Path, trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "generator"
+    killing = (
+        "import sys; from tests.integration.toy_training import kill_after; from pathlib import Path\n"
+        "from tests.integration.test_generate import settings; from spatia import train_generator\n"
+        "kill_after(3); train_generator(sys.argv[1], sys.argv[2], sys.argv[3], settings('checkpoint_every_steps=2'))"
+    )
+    command = [sys.executable, "-c", killing, str(tiny), str(out), str(model)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    killed = subprocess.run(
+        command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    train_generator(tiny, out, model, settings("checkpoint_every_steps=2"), resume=True)
+    assert losses(out) == losses(trained)
+    expected, found = load_file(trained / "generator.safetensors"), load_file(out / "generator.safetensors")
+    assert {name: value.tobytes() for name, value in found.items()} == {
+        name: value.tobytes() for name, value in expected.items()
+    }
+    assert not (out / ".conditions").exists()
+    with pytest.raises(TrainingError, match=r"network.width was 16, is 32"):
+        train_generator(tiny, out, model, settings("network.width=32"), resume=True)
+
+
+# --- transitions
+
+
+@pytest.fixture(scope="module")
+def pairs(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pairs of the first cells with those half the section on, two partners each; every part has some."""
+    corpus, rows = Corpus.open(tiny), []
+    n = corpus.section("left").entry.n_cells
+    usable = [row for row in range(n) if row % 7]  # the others have no image
+    half = len(usable) // 2
+    for k in range(half):
+        for rank, probability in enumerate((0.7, 0.3)):
+            source, target = usable[k], usable[half + (k + rank) % half]
+            rows.append(
+                {
+                    "transition": ("grow", "shrink")[k % 2],
+                    "group": "",
+                    "part": ("train", "train", "test")[k % 3],
+                    "problem": 0,
+                    "source": f"left-{source}",
+                    "source_sample": "left",
+                    "source_row": source,
+                    "rank": rank,
+                    "target": f"left-{target}",
+                    "target_sample": "left",
+                    "target_row": target,
+                    "probability": probability,
+                    "confidence": 0.2 + 0.5 * (k % 2),
+                    "entropy": 0.5,
+                    "mass": 1.0,
+                    "cost": 1.0,
+                    "n_targets": half,
+                    "calibrated": np.nan,
+                }
+            )
+    signature = {"source_mean": 0.0, "target_mean": 0.0, "source_sd": 1.0, "n_pairs": 3}
+    signatures = [
+        {"transition": name, "kind": "gene", "name": gene, "delta": delta, **signature}
+        for name, delta in (("grow", 1.0), ("shrink", -1.0))
+        for gene in ("EPCAM", "CD3E")
+    ]
+    folder = tmp_path_factory.mktemp("pairs") / "pairs"
+    facts = {
+        "corpus_id": corpus.corpus_id,
+        "transitions": [{"name": "grow"}, {"name": "shrink"}],
+        "settings": {},
+        "problems": [],
+    }
+    write_pairs(folder, pd.DataFrame(rows), pd.DataFrame(signatures), facts)
+    assert {FACTS_FILE, PAIRS_FILE, SIGNATURES_FILE} == {path.name for path in folder.iterdir()}
+    return folder
+
+
+@pytest.mark.parametrize("coupling", ["noise", "control", "ot", "ot-confidence"])
+def test_transitions_from_pairs(tiny: Path, model: Path, pairs: Path, coupling: str, tmp_path: Path) -> None:
+    more = ("task=transition", f"coupling={coupling}", "epochs.generator=1")
+    shown: list[Samples] = []
+    folder = train_generator(
+        tiny, tmp_path / "g", model, settings(*more), pairs=pairs, draw_samples=lambda samples, _: shown.append(samples)
+    )
+    assert shown[0].source is not None
+    generator = Generator.load(folder, device="cpu")
+    assert generator.transitions == ("grow", "shrink")
+    table = ad.read_zarr(generate_cells(tiny, generator, tmp_path / "out.zarr", pairs=pairs))
+    expected = read_pairs(pairs).of("grow", "test")
+    own = table.obs[table.obs["transition"] == "grow"]
+    assert list(own["cell_id"]) == list(expected.source)
+    assert list(own["target_cell_id"]) == list(expected.target[:, 0])
+    assert str(table.uns["spatia"]["task"]) == "transition"
+    cells = [str(expected.source[0])]
+    grown = generator.transition(cells, "grow", corpus=tiny)
+    assert np.array_equal(grown.images[0, 0], table.obsm["single_cell_images"][0])
+    steps = generator.interpolate(cells, "grow", corpus=tiny, times=(0.0, 1.0))
+    if coupling != "noise":  # the way begins at the cell itself
+        row = int(expected.source_row[0])
+        section = Corpus.open(tiny).section("left")
+        assert (
+            np.abs(steps[0, 0].astype(int) - section.cells.read("obsm/single_cell_images", row, row + 1)[0]).max() <= 1
+        )
+    with pytest.raises(SettingsError, match=r"transition='melt': .* knows grow, shrink"):
+        generator.transition(cells, "melt", corpus=tiny)
