@@ -97,7 +97,7 @@ def merging(args: argparse.Namespace) -> None:
                 forward = seconds(lambda n=network, i=inputs: n(*i), args.repeats)
             step = seconds(lambda n=network, i=inputs: n(*i).square().mean().backward(), args.repeats)
             base = base or (forward, step)
-            memory = memory_of(px, ratio, args.rows)
+            memory = float("nan") if args.no_memory else memory_of(px, ratio, args.rows)
             print(
                 f"| {px} | {(px // 8) ** 2} | {ratio:.0%} | {forward:.3f} | {base[0] / forward:.2f} × | {step:.3f} "
                 f"| {base[1] / step:.2f} × | {memory:.0f} |",
@@ -187,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--evaluations", type=int, nargs="+", default=EVALUATIONS)
+    parser.add_argument("--no-memory", action="store_true", help="leave out the memory: a process for each line")
     parser.add_argument("--ratio", type=float, default=0.0)
     args = parser.parse_args(arguments)
     if args.what in ("evaluations", "images") and (args.generator is None or args.corpus is None):
