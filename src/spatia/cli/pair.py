@@ -37,6 +37,8 @@ def pair(
     json: options.Json = False,
 ) -> None:
     """Pair cells before and after a transition of state."""
+    from json import dumps
+
     from spatia.log import progress_by_name
     from spatia.pairing.pair import pair as run
     from spatia.pairing.pair import pair_settings
@@ -53,7 +55,7 @@ def pair(
         from spatia.plotting.pairing import plot_pairs
 
         plot_pairs(pairs, figure)
-    options.finish(_content(pairs.facts, out), _line(pairs.facts, out), json=json)
+    typer.echo(dumps(_content(pairs.facts, out), ensure_ascii=False) if json else _line(pairs.facts, out))
 
 
 def _set(values: dict[str, Any], given: list[str]) -> None:
