@@ -89,6 +89,7 @@ def make_slide(seed: int, n_cells: int, counts_per_cell: float = 180.0) -> Slide
         measures=np.ones((1, len(names)), bool),
         morphology=np.zeros((n_cells, 0)),
         genes=names,
+        symbols=names,
         features=(),
         depth=depth,
     )

@@ -65,8 +65,8 @@ class Measured:
         (sections, genes) which section measures which gene.
     morphology
         (k, features), NaN where a feature was not measured.
-    genes, features
-        Names of the columns.
+    genes, symbols, features
+        Names of the columns; genes by id, and their symbols.
     """
 
     rows: NDArray[np.int64]
@@ -75,6 +75,7 @@ class Measured:
     measures: NDArray[np.bool_]
     morphology: Floats
     genes: tuple[str, ...]
+    symbols: tuple[str, ...]
     features: tuple[str, ...]
     depth: float
 
@@ -218,7 +219,15 @@ def measure(cells: Cells, rows: NDArray[np.int64]) -> Measured:
         raise PairingError("No training cell among the sources and targets has a molecule; nothing to pair by.")
     depth = float(np.median(total[train & (total > 0)]))
     return Measured(
-        rows, of_cell[rows], normalised(counts, depth), measures, np.concatenate(tables), genes, features, depth
+        rows=rows,
+        section=of_cell[rows],
+        expression=normalised(counts, depth),
+        measures=measures,
+        morphology=np.concatenate(tables),
+        genes=genes,
+        symbols=tuple(corpus.genes["symbol"].fillna("").astype(str)),
+        features=features,
+        depth=depth,
     )
 
 

@@ -17,7 +17,7 @@ from spatia.pairing.space import Members
 
 GENE = "gene"
 FEATURE = "morphology"
-COLUMNS = ("transition", "kind", "name", "delta", "source_mean", "target_mean", "source_sd", "n_pairs")
+COLUMNS = ("transition", "kind", "name", "symbol", "delta", "source_mean", "target_mean", "source_sd", "n_pairs")
 
 
 def pair_weights(rows: Rows, n_targets: int) -> sp.csr_matrix:
@@ -39,8 +39,10 @@ def signature(transition: str, measured: Measured, train: Members, weights: sp.c
     """
     source, target = measured.place(train.source), measured.place(train.target)
     tables = [
-        _table(transition, GENE, measured.genes, _gene_sums(measured, source, target, weights)),
-        _table(transition, FEATURE, measured.features, _feature_sums(measured, source, target, weights)),
+        _table(transition, GENE, measured.genes, measured.symbols, _gene_sums(measured, source, target, weights)),
+        _table(
+            transition, FEATURE, measured.features, measured.features, _feature_sums(measured, source, target, weights)
+        ),
     ]
     return pd.concat(tables, ignore_index=True)
 
@@ -82,10 +84,10 @@ def _feature_sums(measured: Measured, source: NDArray, target: NDArray, weights:
     )
 
 
-def _table(transition: str, kind: str, names: tuple[str, ...], sums: Floats) -> pd.DataFrame:
+def _table(transition: str, kind: str, names: tuple[str, ...], symbols: tuple[str, ...], sums: Floats) -> pd.DataFrame:
     total = np.where(sums[0] > 0, sums[0], np.nan)
     before, after = sums[1] / total, sums[2] / total
     sd = np.sqrt(np.maximum(sums[3] / total - before**2, 0))
-    values = (transition, kind, list(names), after - before, before, after, sd, sums[4].astype(np.int64))
+    values = (transition, kind, list(names), list(symbols), after - before, before, after, sd, sums[4].astype(np.int64))
     table = pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
     return table[table["n_pairs"] > 0]

@@ -78,5 +78,6 @@ def _draw_changes(ax: Axes, signature: pd.DataFrame, what: str) -> None:
     top = change.loc[change.abs().sort_values(ascending=False, kind="stable").index[:_N_NAMES]].iloc[::-1]
     ax.barh(np.arange(len(top)), top, color=np.where(top > 0, OURS, OTHER).tolist(), height=0.7)
     ax.axvline(0, color=INK, lw=0.8)
-    label_ticks(ax, "y", [str(name) for name in top.index], color=INK)
+    symbols = [symbol or name for name, symbol in varies.loc[top.index, "symbol"].items()]
+    label_ticks(ax, "y", symbols, color=INK)
     ax.set(xlabel="Δ / SD of the sources")

@@ -15,7 +15,9 @@ def measured(expression: np.ndarray, morphology: np.ndarray, section: np.ndarray
     n = len(expression)
     genes = tuple(f"g{i}" for i in range(expression.shape[1]))
     features = tuple(f"f{i}" for i in range(morphology.shape[1]))
-    return Measured(np.arange(n), section, sp.csr_matrix(expression), measures, morphology, genes, features, 100.0)
+    return Measured(
+        np.arange(n), section, sp.csr_matrix(expression), measures, morphology, genes, genes, features, 100.0
+    )
 
 
 def test_the_mean_difference_over_pairs() -> None:
