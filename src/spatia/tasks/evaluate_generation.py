@@ -4,6 +4,7 @@ The parts: ``generated_cells`` reads and joins, ``extractors`` makes features, `
 ``generation_group`` scores, ``counterfactual_error`` knows the truth of simulated slides. Here they are put together.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,7 @@ import anndata as ad
 import numpy as np
 
 from spatia.corpus.corpus import Corpus
+from spatia.tasks.counterfactual_error import CounterfactualScores, counterfactual_scores
 from spatia.tasks.generated_cells import GeneratedCells
 from spatia.tasks.generation_group import MEASURED, GroupScorer
 from spatia.tasks.generation_reference import LEAST_CELLS, EvaluationSettings, Prepared, Reference
@@ -34,6 +36,8 @@ class Evaluation:
         Name -> description.
     features
         Names of the measured features.
+    counterfactual
+        Against the true counterfactual of each cell, on simulated slides.
     agreement
         Correlation of a measured feature with the corpus' own, from masks, over real cells.
     warnings
@@ -46,6 +50,7 @@ class Evaluation:
     shuffled: tuple[GroupScores, ...]
     extractors: dict[str, str]
     features: tuple[str, ...]
+    counterfactual: tuple[CounterfactualScores, ...]
     agreement: dict[str, float]
     warnings: tuple[str, ...]
     facts: dict[str, Any] = field(default_factory=dict)
@@ -57,6 +62,7 @@ class Evaluation:
             "extractors": self.extractors,
             "groups": [group.to_json(self.features) for group in self.groups],
             "shuffled": [group.to_json(self.features) for group in self.shuffled],
+            "counterfactual": [one.to_json() for one in self.counterfactual],
             "agreement_with_masks": self.agreement,
             "warnings": list(self.warnings),
         }
@@ -68,6 +74,8 @@ def evaluate_generation(
     settings: EvaluationSettings | None = None,
     *,
     shuffled: ad.AnnData | str | Path | None = None,
+    slides: Mapping[str, Path] | None = None,
+    simulated: Mapping[str, str] | None = None,
     **sources: Any,
 ) -> Evaluation:
     """Score a store of generated images.
@@ -82,6 +90,9 @@ def evaluate_generation(
         As :class:`Reference` takes them (model, inception, labels, device); of no use beside one.
     shuffled
         A store generated for the same cells with shuffled conditions: its scores stand beside.
+    slides, simulated
+        Section -> simulated slide, and transition of the store -> transition of the simulator: as
+        :func:`spatia.tasks.counterfactual_error.counterfactual_scores` takes them.
 
     Raises
     ------
@@ -97,12 +108,14 @@ def evaluate_generation(
     prepared = reference.prepare(cells)
     groups = _score_groups(reference, prepared, cells)
     beside = () if others is None else _score_groups(reference, prepared, others)
+    truth = counterfactual_scores(reference, cells, slides or {}, simulated, shuffled=others) if simulated else ()
     space = prepared.spaces[MEASURED]
     return Evaluation(
         groups,
         beside,
         {one.name: one.extractor.description for one in prepared.spaces.values()},
         space.extractor.features,
+        truth,
         _agreement(reference, prepared, cells),
         tuple(reference.warnings),
         {
@@ -128,8 +141,9 @@ def _score_groups(reference: Reference, prepared: Prepared, cells: GeneratedCell
 
 def _agreement(reference: Reference, prepared: Prepared, cells: GeneratedCells) -> dict[str, float]:
     """Correlate the features measured without a mask with the corpus' own of the same name, over real cells."""
-    table, space = reference.index.morphology(prepared.training), prepared.spaces[MEASURED]
-    values = reference.real_features(space, prepared.training, cells.channels)
+    training, space = prepared.training, prepared.spaces[MEASURED]
+    table = reference.once(("masks", training.tobytes()), lambda: reference.index.morphology(training))
+    values = reference.real_features(space, training, cells.channels)
     found = {}
     for column, name in enumerate(space.extractor.features):
         other = table[name].to_numpy(np.float64) if name in table else np.full(len(values), np.nan)

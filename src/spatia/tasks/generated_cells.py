@@ -146,6 +146,11 @@ class CellIndex:
             start += len(names)
         return cls(corpus, np.concatenate(samples), np.concatenate(ids), starts)
 
+    def locate(self, samples: Names, cell_ids: Names) -> NDArray[np.int64]:
+        """Return the rows of named cells, -1 for those that are not in the corpus."""
+        index = pd.MultiIndex.from_arrays([self.samples, self.cell_ids])
+        return index.get_indexer(pd.MultiIndex.from_arrays([samples, cell_ids])).astype(np.int64)
+
     def find(self, samples: Names, cell_ids: Names, where: str) -> NDArray[np.int64]:
         """Return the rows of named cells.
 
@@ -154,8 +159,7 @@ class CellIndex:
         SettingsError
             If one is not in the corpus.
         """
-        index = pd.MultiIndex.from_arrays([self.samples, self.cell_ids])
-        rows = index.get_indexer(pd.MultiIndex.from_arrays([samples, cell_ids]))
+        rows = self.locate(samples, cell_ids)
         if (rows < 0).any():
             first = int(np.flatnonzero(rows < 0)[0])
             raise SettingsError(
@@ -163,7 +167,7 @@ class CellIndex:
                 f"{samples[first]!r}, cell_id {cell_ids[first]!r}. Expected cells of that corpus, e.g. {self.samples[0]!r}, "
                 f"{self.cell_ids[0]!r}."
             )
-        return rows.astype(np.int64)
+        return rows
 
     def part(self, split: str, part: str) -> NDArray[np.int64]:
         """Return the rows of one part of a split."""
@@ -171,12 +175,13 @@ class CellIndex:
         rows = [np.arange(a, b) + start for sample, start in self.starts.items() for a, b in table.ranges(part, sample)]
         return np.concatenate([np.zeros(0, np.int64), *rows])
 
-    def with_image(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return those of some rows that have a crop."""
+    def with_image(self, rows: NDArray[np.int64], channels: Sequence[str] = ()) -> NDArray[np.int64]:
+        """Return those of some rows that have a crop with these channels, ascending."""
         kept = [np.zeros(0, np.int64)]
         for sample, start, mine in self._by_section(rows):
-            cells = self.corpus.section(sample).cells
-            if not cells.has(f"obsm/{keys.CELL_IMAGES}"):
+            section = self.corpus.section(sample)
+            cells = section.cells
+            if not cells.has(f"obsm/{keys.CELL_IMAGES}") or set(channels) - set(section.entry.channels):
                 continue
             has = cells.column("has_image").to_numpy(bool) if cells.has("obs/has_image") else True
             kept.append(mine[np.broadcast_to(has, (self._size(sample),))[mine - start]])

@@ -12,7 +12,7 @@ from spatia.metrics.memorisation import Memorisation, memorisation
 from spatia.metrics.morphology_distance import mean_shift
 from spatia.metrics.own_cell import own_cell
 from spatia.tasks.generated_cells import TARGET, GeneratedCells, Images
-from spatia.tasks.generation_reference import LEAST_CELLS, Floats, Prepared, Reference, Rows
+from spatia.tasks.generation_reference import LEAST_CELLS, TARGET_STATE, Floats, Prepared, Reference, Rows
 from spatia.tasks.generation_scores import GroupScores, PairScores, SetScores, column_correlation, score_set
 from spatia.tasks.predictors import LogisticModel, fit_logistic
 
@@ -63,6 +63,7 @@ class GroupScorer:
         self.cells = cells.take(reference.sample(np.arange(len(cells)), reference.settings.max_cells))
         self.channels, self.spaces = cells.channels, prepared.spaces
         self.own = reference.find(self.cells)
+        self.labels = reference.labels_for(name if self.transition else None)
         self.target_label = self._find_target_label() if self.transition else None
         self.real = self._target_rows() if self.transition else np.unique(self.own)
         n_cells = len(np.unique(self.own))
@@ -101,8 +102,8 @@ class GroupScorer:
 
     def _beside(self) -> dict[str, _Side]:
         """Return real cells that are scored as if generated: what can be reached, and what standing still gives."""
-        training = self.prepared.training
-        labels = self.reference.labels
+        training = np.setdiff1d(self.prepared.training, self.real)  # they overlap only where there is no split
+        labels = self.labels
         if self.transition and labels is not None and self.target_label is not None:
             training = training[labels[training] == self.target_label]
         elif self.transition:
@@ -123,9 +124,11 @@ class GroupScorer:
 
     def _find_target_label(self) -> str | None:
         """Return the label of the state that the transition leads to; None where it is not known."""
-        labels = self.reference.labels
+        labels = self.labels
         if labels is None:
             return None
+        if (labels == TARGET_STATE).any():  # of pairs, which know
+            return TARGET_STATE
         if found := [label for label in labels[self._targets()] if label]:
             return _most_common(found)
         for arrow in ("→", "->"):
@@ -139,15 +142,16 @@ class GroupScorer:
 
     def _target_rows(self) -> Rows:
         """Return real cells of the target state: those of that label in the part, else the partners that are named."""
-        reference, part = self.reference, self.reference.part_rows(self.reference.settings.part)
-        if self.target_label is not None and reference.labels is not None:
-            rows = reference.index.with_image(np.flatnonzero(reference.labels == self.target_label))
+        reference = self.reference
+        part = reference.part_rows(self.reference.settings.part, self.channels)
+        if self.target_label is not None and self.labels is not None:
+            rows = reference.index.with_image(np.flatnonzero(self.labels == self.target_label), self.channels)
         else:
             rows = np.unique(self._targets())
         if not len(rows):
             raise SettingsError(
-                f"{self.cells.name}: {self.name}: no real cells of the target state are known. Give --states (an obs column, or a "
-                "table of labels), or generate from pairs, which name target cells."
+                f"{self.cells.name}: {self.name}: no real cells of the target state are known. Give --pairs, or --states (an obs "
+                "column, or a table of labels)."
             )
         return reference.sample(rows if part is None else np.intersect1d(rows, part), reference.settings.max_cells)
 
@@ -155,7 +159,7 @@ class GroupScorer:
 
     def _recognised(self, rows: dict[str, SetScores], sides: dict[str, _Side]) -> dict[str, SetScores]:
         """Add to each row the share that a classifier fitted on real training cells recognises as what it should be."""
-        labels = self.reference.labels
+        labels = self.labels
         if labels is None or (self.transition and self.target_label is None):
             return rows
         known = labels[self.prepared.training]
@@ -179,14 +183,19 @@ class GroupScorer:
         return {side: replace(row, state=states[side]) for side, row in rows.items()}
 
     def _classifier(self, key: str, training: Rows, labels: NDArray[np.object_]) -> LogisticModel:
-        index = self.reference.index
-        return fit_logistic(
-            self.reference.real_features(self.spaces[key], training, self.channels),
-            labels[training].astype(str),
-            positions_um=index.positions_um(training),
-            sections=index.samples[training].astype(str),
-            inverse_penalties=_INVERSE_PENALTIES,
-            seed=self.reference.settings.seed,
+        def fit() -> LogisticModel:
+            index = self.reference.index
+            return fit_logistic(
+                self.reference.real_features(self.spaces[key], training, self.channels),
+                labels[training].astype(str),
+                positions_um=index.positions_um(training),
+                sections=index.samples[training].astype(str),
+                inverse_penalties=_INVERSE_PENALTIES,
+                seed=self.reference.settings.seed,
+            )
+
+        return self.reference.once(
+            ("classifier", key, training.tobytes(), labels[training].astype(str).tobytes(), self.channels), fit
         )
 
     def _pairs(self) -> PairScores:
@@ -197,9 +206,9 @@ class GroupScorer:
         real = self._real_features(unique)
         found = {key: own_cell(made[key], real[key], own, drawn) for key in self.spaces}
         within: dict[str, Estimate] = {}
-        if reference.labels is not None and not self.transition:
+        if self.labels is not None and not self.transition:
             alone = np.char.add("\0", np.arange(len(unique)).astype(str))
-            groups = np.where(reference.labels[unique] == "", alone, reference.labels[unique].astype(str))
+            groups = np.where(self.labels[unique] == "", alone, self.labels[unique].astype(str))
             within = {key: own_cell(made[key], real[key], own, drawn, groups).recognised for key in self.spaces}
         pictures = reference.real_images(unique, self.channels)
         stranger = (own + 1 + reference.rng().integers(0, len(unique) - 1, len(own))) % len(unique)
@@ -217,15 +226,24 @@ class GroupScorer:
         )
 
     def _remembered(self) -> dict[str, Memorisation]:
-        training, drawn = self.prepared.training, self.generated.resamples
+        """Look for copies of training cells: by pixels among all of them, by features among those the spaces were fitted on."""
+        drawn, reference = self.generated.resamples, self.reference
+        training = np.setdiff1d(self.prepared.training, self.real)
         held_out, beside = (
-            pooled_pixels(self.reference.real_images(rows, self.channels)) for rows in (self.real, training)
+            self._pooled(rows) for rows in (self.real, np.setdiff1d(self.prepared.remembered, self.real))
         )
         found = {PIXELS: memorisation(pooled_pixels(self.cells.images), held_out, beside, drawn)}
-        features = self._real_features(training)
-        for key in self.spaces:
-            found[key] = memorisation(self.generated.features[key], self.truth[key], features[key], drawn)
+        for key, space in self.spaces.items():
+            features = reference.real_features(space, training, self.channels)
+            found[key] = memorisation(self.generated.features[key], self.truth[key], features, drawn)
         return found
+
+    def _pooled(self, rows: Rows) -> Floats:
+        def read() -> Floats:
+            blocks = [rows[start : start + 2048] for start in range(0, len(rows), 2048)]
+            return np.concatenate([pooled_pixels(self.reference.index.images(one, self.channels)) for one in blocks])
+
+        return self.reference.once(("pooled", rows.tobytes(), self.channels), read)
 
 
 def _most_common(labels: list[str]) -> str:

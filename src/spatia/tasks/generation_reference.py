@@ -1,8 +1,9 @@
 """The real cells that generated ones are compared with: which, in which features, with which labels."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from spatia.errors import SettingsError
 from spatia.log import logger
 from spatia.models.checkpoint import load_model
 from spatia.models.spatia import Spatia
+from spatia.pairing.pairs import read_pairs
 from spatia.tasks.cells import SAMPLE
 from spatia.tasks.extractors import (
     Extractor,
@@ -29,6 +31,8 @@ from spatia.tasks.generated_cells import TARGET, CellIndex, GeneratedCells, Imag
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 LEAST_CELLS = 20
+SOURCE_STATE, TARGET_STATE = "source state", "target state"
+T = TypeVar("T")
 
 
 class EvaluationSettings(BaseModel):
@@ -43,6 +47,7 @@ class EvaluationSettings(BaseModel):
     max_training: int = Field(
         4000, ge=LEAST_CELLS, description="most training cells for scales, classifier, memorisation"
     )
+    max_remembered: int = Field(20_000, ge=LEAST_CELLS, description="most training cells looked at for copies")
     resamples: int = Field(200, ge=0, description="bootstrap resamples; 0: no intervals")
     neighbours: int = Field(5, ge=1, description="k of precision, recall, density and coverage")
     seed: int = Field(0, ge=0)
@@ -57,20 +62,15 @@ class Prepared:
     ----------
     training
         Rows of real cells that no image was generated for.
+    remembered
+        All of them, or as many as are looked at for copies.
     spaces
         By the name of the extractor.
     """
 
     training: Rows
+    remembered: Rows
     spaces: dict[str, Space]
-
-
-@dataclass
-class _Cache:
-    """Features of real cells, each computed once."""
-
-    features: dict[tuple[str, bytes], Floats] = field(default_factory=dict)
-    images: dict[bytes, Images] = field(default_factory=dict)
 
 
 class Reference:
@@ -86,6 +86,8 @@ class Reference:
         Folder of a model whose image encoder was trained without the cells that are judged.
     inception
         Weights of Inception v3, a local .safetensors file.
+    pairs
+        Folder of ``spatia pair``: which cells are in the source and in the target state of each transition.
     labels
         Name of an obs column of the corpus with the state or type of each cell, or a table with ``cell_id``, ``label`` (and
         ``sample``).
@@ -106,6 +108,7 @@ class Reference:
         model: str | Path | None = None,
         inception: str | Path | None = None,
         labels: str | pd.DataFrame | None = None,
+        pairs: str | Path | None = None,
         device: str = "cpu",
     ) -> None:
         self.corpus = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
@@ -113,11 +116,11 @@ class Reference:
         self.index = CellIndex.of(self.corpus)
         self.warnings: list[str] = []
         self.labels = None if labels is None else self._read_labels(labels)
+        self.pairs = None if pairs is None else read_pairs(pairs, self.corpus)
         self.model, self._model_name = self._read_model(model, device)
         self._inception = None if inception is None else Path(inception)
         self._device = device
-        self._cache = _Cache()
-        self._spaces: dict[tuple[tuple[str, ...], bytes], dict[str, Space]] = {}
+        self._made: dict[Hashable, Any] = {}
 
     def _read_model(self, folder: str | Path | None, device: str) -> tuple[Spatia | None, str]:
         if folder is None:
@@ -139,15 +142,14 @@ class Reference:
             raise SettingsError(f"The table of labels has no column {', '.join(sorted(missing))}.")
         out = np.full(len(self.index.samples), "", object)
         table = labels.dropna(subset=["label"])
+        ids = table["cell_id"].astype(str).to_numpy(object)
         if SAMPLE in table:
-            rows = self.index.find(
-                table[SAMPLE].astype(str).to_numpy(object), table["cell_id"].astype(str).to_numpy(object), "labels"
-            )
+            rows = self.index.locate(table[SAMPLE].astype(str).to_numpy(object), ids)
         else:
             place = pd.Index(self.index.cell_ids)
             if not place.is_unique:
                 raise SettingsError("Cell ids repeat between sections: the table of labels needs a column 'sample'.")
-            rows = place.get_indexer(pd.Index(table["cell_id"].astype(str))).astype(np.int64)
+            rows = place.get_indexer(pd.Index(ids)).astype(np.int64)
         known = rows >= 0
         if not known.any():
             raise SettingsError(
@@ -155,6 +157,18 @@ class Reference:
             )
         out[rows[known]] = table["label"].astype(str).to_numpy(object)[known]
         return out
+
+    def labels_for(self, transition: str | None) -> NDArray[np.object_] | None:
+        """Return the label of every cell: for a transition of the pairs, which end of it the cell is at; else those given."""
+        if transition is None or self.pairs is None or transition not in self.pairs.transitions:
+            return self.labels
+        table = self.pairs.table[self.pairs.table["transition"] == transition]
+        found = np.full(len(self.index.samples), "", object)
+        for end, label in (("source", SOURCE_STATE), ("target", TARGET_STATE)):
+            named = table[table[end].astype(str) != ""]
+            samples, ids = (named[column].astype(str).to_numpy(object) for column in (f"{end}_sample", end))
+            found[self.index.find(samples, ids, str(self.pairs.path))] = label
+        return found
 
     def warn(self, message: str) -> None:
         """Log a warning and keep it with the results."""
@@ -172,26 +186,30 @@ class Reference:
             return rows
         return np.sort(self.rng().choice(rows, most, replace=False))
 
-    def part_rows(self, part: str) -> Rows | None:
-        """Return the cells of a part that have a crop; None without a split."""
+    def part_rows(self, part: str, channels: tuple[str, ...]) -> Rows | None:
+        """Return the cells of a part that have a crop with these channels; None without a split."""
         if self.settings.split is None:
             return None
-        return self.index.with_image(self.index.part(self.settings.split, part))
+        return self.index.with_image(self.index.part(self.settings.split, part), channels)
 
-    def real_images(self, rows: Rows, channels: Sequence[str]) -> Images:
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what ``make`` gave the first time it was asked for under ``key``: several stores share real cells."""
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
+
+    def real_images(self, rows: Rows, channels: tuple[str, ...]) -> Images:
         """Return crops of real cells, kept for the next time."""
-        key = rows.tobytes() + "\0".join(channels).encode()
-        if key not in self._cache.images:
-            self._cache.images[key] = self.index.images(rows, channels)
-        return self._cache.images[key]
+        return self.once(("images", rows.tobytes(), channels), lambda: self.index.images(rows, channels))
 
-    def real_features(self, space: Space, rows: Rows, channels: Sequence[str]) -> Floats:
-        """Return real cells in one space; each unique set of rows is extracted once."""
+    def real_features(self, space: Space, rows: Rows, channels: tuple[str, ...]) -> Floats:
+        """Return real cells in one space; each set of rows is extracted once."""
         unique, back = np.unique(rows, return_inverse=True)
-        key = (space.extractor.name, unique.tobytes() + "\0".join(channels).encode())
-        if key not in self._cache.features:
-            self._cache.features[key] = space.extractor.extract(self.real_images(unique, channels))
-        return space.apply(self._cache.features[key])[back]
+        return space.apply(self._extracted(space.extractor, unique, channels))[back]
+
+    def _extracted(self, extractor: Extractor, rows: Rows, channels: tuple[str, ...]) -> Floats:
+        key = ("features", extractor.name, rows.tobytes(), channels)
+        return self.once(key, lambda: extractor.extract(self.real_images(rows, channels)))
 
     def _extractors(self, cells: GeneratedCells) -> list[Extractor]:
         found = [morphology_extractor(cells.channels, cells.um_per_px)]
@@ -202,20 +220,27 @@ class Reference:
         return found
 
     def spaces(self, cells: GeneratedCells, training: Rows) -> dict[str, Space]:
-        """Return the extractors with the scale of the training cells."""
-        key = (cells.channels, training.tobytes())
-        if key not in self._spaces:
-            images = self.real_images(training, cells.channels)
-            found = {}
-            for extractor in self._extractors(cells):
-                features = extractor.extract(images)
-                self._cache.features[extractor.name, training.tobytes() + "\0".join(cells.channels).encode()] = features
-                found[extractor.name] = Space.fit(extractor, features)
-            self._spaces[key] = found
-        return self._spaces[key]
+        """Return the extractors with the scale of the training cells (ascending rows)."""
+
+        def fit() -> dict[str, Space]:
+            extractors = self._extractors(cells)
+            return {one.name: Space.fit(one, self._extracted(one, training, cells.channels)) for one in extractors}
+
+        return self.once(("spaces", training.tobytes(), cells.channels, cells.um_per_px), fit)
 
     def check_fit(self, cells: GeneratedCells) -> None:
         """Refuse images of another size or scale than the crops of the corpus."""
+        if (found := str(cells.facts.get("level", "cell"))) != "cell":
+            raise SettingsError(f"{cells.name}: images of the level {found!r}; expected generated cells.")
+        if cells.facts.get("corpus", self.corpus.corpus_id) != self.corpus.corpus_id:
+            self.warn(f"{cells.name}: was generated for another corpus, or for this one before it was built anew.")
+        for sample in dict.fromkeys(cells.obs[SAMPLE]):
+            own = self.corpus.sections[sample].entry.channels if sample in self.corpus.sections else cells.channels
+            if missing := [one for one in cells.channels if one not in own]:
+                raise SettingsError(
+                    f"{cells.name}: channel {missing[0]!r} is not in section {sample!r} of {self.corpus.path}, which has "
+                    f"{', '.join(own) or 'none'}."
+                )
         level = self.corpus.levels["cell"]
         px = cells.images.shape[-2:]
         if px != (level.px, level.px) or not np.isclose(cells.um_per_px, level.um_per_px, rtol=1e-3):
@@ -233,14 +258,14 @@ class Reference:
             If images were generated for cells outside the part, or there are too few training cells.
         """
         own = self.find(cells)
-        part = self.part_rows(self.settings.part)
+        part = self.part_rows(self.settings.part, cells.channels)
         if part is None:
             self.warn(
                 "No split was given: training cells are taken to be those that nothing was generated for, so nothing is said about "
                 "cells the generator was trained on."
             )
             targets = self.find(cells, TARGET) if TARGET in cells.obs else own
-            everything = self.index.with_image(np.arange(len(self.index.samples)))
+            everything = self.index.with_image(np.arange(len(self.index.samples)), cells.channels)
             training = np.setdiff1d(everything, np.concatenate([own, targets[targets >= 0]]))
         else:
             outside = np.setdiff1d(own, part)
@@ -252,20 +277,23 @@ class Reference:
                 if not self.settings.force:
                     raise SettingsError(f"{message} Generate for that part, or --force to go on with a warning.")
                 self.warn(message)
-            training = np.setdiff1d(self.part_rows(self.settings.train_part), own)  # type: ignore[arg-type]
+            training = np.setdiff1d(self.part_rows(self.settings.train_part, cells.channels), own)  # type: ignore[arg-type]
+        remembered = self.sample(training, self.settings.max_remembered)
         training = self.sample(training, self.settings.max_training)
         if len(training) < LEAST_CELLS:
             raise SettingsError(
                 f"{self.corpus.path}: {len(training)} real cells with an image to compare with beside those generated; at least "
                 f"{LEAST_CELLS} are needed."
             )
-        return Prepared(training, self.spaces(cells, training))
+        return Prepared(training, remembered, self.spaces(cells, training))
 
     def find(self, cells: GeneratedCells, column: str = "cell_id") -> Rows:
         """Return the rows of the cells named in a column; -1 where none is named."""
         ids, samples = cells.obs[column].to_numpy(object), cells.obs[SAMPLE].to_numpy(object)
-        named = ids != ""
-        rows = np.full(len(ids), -1, np.int64)
-        if named.any():
-            rows[named] = self.index.find(samples[named], ids[named], cells.name)
-        return rows
+        if column == TARGET:  # a partner may be in another section than its source
+            rows = self.index.locate(samples, ids)
+            anywhere = pd.Index(self.index.cell_ids)
+            if anywhere.is_unique:
+                rows = np.where(rows < 0, anywhere.get_indexer(pd.Index(ids)), rows).astype(np.int64)
+            return rows
+        return self.index.find(samples, ids, cells.name)

@@ -1,0 +1,212 @@
+"""Scores of generated cells on a tiny corpus: what must be perfect, what must be worse, and what is refused."""
+
+import json
+from pathlib import Path
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+from spatia.corpus.corpus import Corpus
+from spatia.errors import SettingsError, SpatiaError
+from spatia.tasks.evaluate_generation import Evaluation, evaluate_generation
+from spatia.tasks.extractors import saw_test_cells
+from spatia.tasks.generated_cells import CellIndex
+from spatia.tasks.generation_reference import EvaluationSettings, Reference
+from spatia.tasks.generation_table import evaluation_text
+
+pytestmark = pytest.mark.filterwarnings("ignore:Transforming to str index")
+CHANNELS = ("DAPI", "boundary")
+SETTINGS = EvaluationSettings(split="block", resamples=20)
+
+
+@pytest.fixture(scope="module")
+def corpus(tiny_corpus) -> Corpus:
+    return Corpus.open(tiny_corpus.path)
+
+
+@pytest.fixture(scope="module")
+def index(corpus: Corpus) -> CellIndex:
+    return CellIndex.of(corpus)
+
+
+@pytest.fixture(scope="module")
+def test_rows(index: CellIndex) -> np.ndarray:
+    return index.with_image(index.part("block", "test"), CHANNELS)
+
+
+@pytest.fixture(scope="module")
+def reference(corpus: Corpus) -> Reference:
+    return Reference(corpus, SETTINGS, labels="cell_type")
+
+
+def store(index: CellIndex, rows: np.ndarray, images: np.ndarray, **facts) -> ad.AnnData:
+    obs = pd.DataFrame({"cell_id": index.cell_ids[rows], "sample": index.samples[rows], "draw": 0})
+    transition = facts.pop("transition", None)
+    if transition is not None:
+        obs["transition"] = transition
+    obs.index = obs.index.astype(str)
+    table = ad.AnnData(obs=obs)
+    table.obsm["single_cell_images"] = images
+    level = index.corpus.levels["cell"]
+    table.uns["spatia"] = {
+        "synthetic": True,
+        "task": "expression-to-image" if transition is None else "transition",
+        "channels": list(CHANNELS),
+        "um_per_px": level.um_per_px,
+    } | facts
+    return table
+
+
+@pytest.fixture(scope="module")
+def real(index: CellIndex, test_rows: np.ndarray) -> np.ndarray:
+    return index.images(test_rows, CHANNELS)
+
+
+@pytest.fixture(scope="module")
+def perfect(index: CellIndex, test_rows: np.ndarray, real: np.ndarray, reference: Reference) -> Evaluation:
+    return evaluate_generation(store(index, test_rows, real), reference)
+
+
+def test_the_real_cells_themselves_are_perfect(perfect: Evaluation, test_rows: np.ndarray) -> None:
+    (group,) = perfect.groups
+    scores = group.rows["generated"]
+    space = scores.spaces["morphology"]
+    assert (scores.n, scores.n_real) == (len(test_rows), len(test_rows))
+    assert space.frechet.value == pytest.approx(0, abs=1e-6)
+    assert space.kid.value <= 0
+    assert space.manifold["precision"].value == space.manifold["coverage"].value == 1
+    assert scores.features.mean_wasserstein.value == pytest.approx(0, abs=1e-9)
+    assert group.pairs.error["morphology"].value == pytest.approx(0, abs=1e-6)
+    assert group.pairs.recognised["morphology"].value > 0.95
+    assert group.pairs.pixel_rmse.value == 0 < group.pairs.pixel_rmse_of_others.value
+    assert group.memorisation["pixels"].nearer.value == pytest.approx(0.5)
+
+
+def test_order_changes_nothing(
+    perfect: Evaluation, index: CellIndex, test_rows: np.ndarray, real: np.ndarray, reference: Reference
+) -> None:
+    shuffle = np.random.default_rng(0).permutation(len(test_rows))
+    again = evaluate_generation(store(index, test_rows[shuffle], real[shuffle]), reference)
+    for name, one in perfect.groups[0].rows.items():
+        other = again.groups[0].rows[name]
+        for side in ("frechet", "kid"):
+            left, right = (getattr(row.spaces["morphology"], side) for row in (one, other))
+            assert (left.value, left.low, left.high) == pytest.approx((right.value, right.low, right.high), abs=1e-8)
+
+
+def test_noise_and_wrong_cells_score_worse(
+    perfect: Evaluation, index: CellIndex, test_rows: np.ndarray, real: np.ndarray, reference: Reference
+) -> None:
+    noise = np.random.default_rng(0).normal(0, 60, real.shape)
+    noisy = np.clip(real + noise, 0, 255).astype(np.uint8)
+    wrong = np.roll(real, 11, axis=0)
+    one = evaluate_generation(store(index, test_rows, noisy), reference, shuffled=store(index, test_rows, wrong))
+    good, bad, shuffled = perfect.groups[0], one.groups[0], one.shuffled[0]
+    assert bad.rows["generated"].spaces["morphology"].frechet.low > 1
+    assert bad.rows["generated"].features.mean_wasserstein.low > 0.15
+    # the same cells in another order: no distance between sets sees it, the pairs do
+    assert shuffled.rows["generated"].spaces["morphology"].frechet.value == pytest.approx(0, abs=1e-6)
+    assert shuffled.pairs.error["morphology"].low > good.pairs.error["morphology"].value
+    assert shuffled.pairs.recognised["morphology"].value < 0.7
+
+
+def test_every_number_is_printed_with_n_interval_and_extractor(perfect: Evaluation) -> None:
+    content = json.loads(json.dumps(perfect.to_json(), allow_nan=False))
+    row = content["groups"][0]["rows"]["generated"]
+    for name in ("frechet", "kid", "precision", "recall", "density", "coverage"):
+        assert set(row["extractors"]["morphology"][name]) == {"value", "low", "high", "n_generated", "n_real"}
+    assert content["settings"]["split"] == "block"
+    text = evaluation_text(perfect)
+    assert "morphology: nucleus, stain and texture measured from the pixels, without a mask" in text
+    assert "real training cells" in text
+    assert "20 resamples" in text
+
+
+def test_a_transition_to_the_real_targets_has_the_real_shift(index: CellIndex, corpus: Corpus) -> None:
+    rows = index.with_image(np.arange(len(index.samples)), CHANNELS)
+    picture = index.images(rows, CHANNELS)[:, 0, 4, 4]
+    label = np.where(picture > np.median(picture), "bright", "dark")
+    table = pd.DataFrame({"sample": index.samples[rows], "cell_id": index.cell_ids[rows], "label": label})
+    reference = Reference(corpus, EvaluationSettings(resamples=20), labels=table)
+    dark, bright_rows = rows[label == "dark"][:30], rows[label == "bright"]
+    rng = np.random.default_rng(0)
+    drawn = index.images(rng.choice(bright_rows, len(dark)), CHANNELS)
+    one = evaluate_generation(store(index, dark, drawn, transition="dark→bright"), reference)
+    (group,) = one.groups
+    assert group.name == "dark→bright"
+    assert group.shift is not None
+    assert group.shift.correlation.value > 0.9
+    assert group.rows["generated"].state["morphology"].value > 0.8
+    unchanged = group.rows["source cells, unchanged"]
+    assert unchanged.state["morphology"].value < 0.2
+    assert unchanged.features.mean_wasserstein.value > group.rows["generated"].features.mean_wasserstein.value
+    assert any("No split was given" in text for text in one.warnings)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.uns["spatia"].pop("synthetic"), r"'synthetic'\] is not set, so these are not generated images"),
+        (lambda t: t.uns["spatia"].pop("channels"), r"no uns\['spatia'\]\['channels'\]"),
+        (lambda t: t.obs.pop("cell_id"), r"no obs\['cell_id'\]"),
+        (
+            lambda t: t.obs.__setitem__("cell_id", "nobody"),
+            r"cells are not in .*; first: sample 'left', cell_id 'nobody'",
+        ),
+        (lambda t: t.uns["spatia"].update(um_per_px=1.0), r"images of 8 × 8 px at 1 µm/px; the crops of"),
+        (lambda t: t.uns["spatia"].update(channels=["DAPI", "PolyT"]), r"channel 'PolyT' is not in section 'left'"),
+        (lambda t: t.uns["spatia"].update(level="niche"), r"images of the level 'niche'"),
+        (lambda t: t.uns["spatia"].update(task="transition"), r"no obs\['transition'\]"),
+    ],
+)
+def test_a_store_that_does_not_fit_is_refused(
+    index: CellIndex, test_rows: np.ndarray, real: np.ndarray, reference: Reference, change, message: str
+) -> None:
+    table = store(index, test_rows, real)
+    change(table)
+    with pytest.raises(SpatiaError, match=message):
+        evaluate_generation(table, reference)
+
+
+def test_cells_outside_the_part_and_too_few_cells_are_refused(
+    index: CellIndex, test_rows: np.ndarray, real: np.ndarray, reference: Reference
+) -> None:
+    few = store(index, test_rows[:5], real[:5])
+    with pytest.raises(SettingsError, match=r"5 cells and 5 real cells to compare with; at least 20"):
+        evaluate_generation(few, reference)
+    training = index.with_image(index.part("block", "train"), CHANNELS)[:25]
+    table = store(index, training, index.images(training, CHANNELS))
+    with pytest.raises(SettingsError, match=r"25 of 25 cells are not in part 'test' of split 'block'"):
+        evaluate_generation(table, reference)
+
+
+def test_a_model_that_saw_the_test_cells_is_found_out(corpus: Corpus, tmp_path: Path) -> None:
+    assert not saw_test_cells(tmp_path, corpus, "block", "test").certain  # no run.json
+
+    def trained(split: str | None, part: str = "train", corpus_id: str = corpus.corpus_id) -> str | None:
+        run = {
+            "format": "spatia-run",
+            "format_version": 1,
+            "corpora": [{"corpus_id": corpus_id}],
+            "settings": {"split": split, "part": part},
+            "start_from": None,
+        }
+        (tmp_path / "run.json").write_text(json.dumps(run))
+        return saw_test_cells(tmp_path, corpus, "block", "test").problem
+
+    assert trained("block") is None
+    assert trained(None, corpus_id="another") is None
+    assert "was trained on all cells" in str(trained(None))
+    assert "which is what it is to judge" in str(trained("block", "test"))
+    assert "evaluated is split 'block'" in str(trained("donor"))
+    with pytest.raises(SettingsError, match=r"evaluated is split 'block'.*--force"):
+        Reference(corpus, SETTINGS, model=tmp_path)
+
+
+def test_labels_of_other_cells_are_refused(corpus: Corpus) -> None:
+    with pytest.raises(SettingsError, match=r"no column label"):
+        Reference(corpus, SETTINGS, labels=pd.DataFrame({"cell_id": ["x"]}))
+    with pytest.raises(SettingsError, match=r"None of the labelled cells is in"):
+        Reference(corpus, SETTINGS, labels=pd.DataFrame({"cell_id": ["x"], "label": ["y"]}))
