@@ -22,9 +22,9 @@ from loader import write_noise_corpus
 from spatia.bench.cells import load_cells
 from spatia.bench.dataset import DataSet
 from spatia.bench.methods.vit import encode, make_vit
-from spatia.bench.rows import peak_memory_mb
 from spatia.corpus.corpus import Corpus
 from spatia.inference.embed import embed
+from spatia.io.memory import peak_memory_bytes
 from spatia.models.checkpoint import load_model
 from spatia.training.settings import read_settings
 from spatia.training.train import train
@@ -113,7 +113,7 @@ def _timed(cells: int, work: Callable[[], object]) -> dict[str, float]:
     start = time.perf_counter(), time.process_time()
     work()
     seconds, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
-    return {"cells": cells, "rate": cells / seconds, "cpu_rate": cells / cpu, "peak_mb": peak_memory_mb()}
+    return {"cells": cells, "rate": cells / seconds, "cpu_rate": cells / cpu, "peak_mb": peak_memory_bytes() / 1e6}
 
 
 def _vit(path: Path, _: Path) -> dict[str, float]:

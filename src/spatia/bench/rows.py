@@ -6,8 +6,6 @@ The file is rewritten aside and renamed after each trial, so a killed benchmark 
 import json
 import os
 import platform
-import resource
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
@@ -99,12 +97,6 @@ class RowStore:
         aside = self.path.with_suffix(f".{os.getpid()}.part")
         self._frame.to_parquet(aside, index=False)
         aside.replace(self.path)
-
-
-def peak_memory_mb() -> float:
-    """Return the largest resident memory of this process so far, MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)  # Linux counts kilobytes, macOS bytes
 
 
 def versions_json() -> str:

@@ -16,8 +16,9 @@ from spatia.bench.cells import load_cells
 from spatia.bench.dataset import DataSet
 from spatia.bench.methods.method import Method
 from spatia.bench.protocols.trial import Score, Task, Trial
-from spatia.bench.rows import Row, RowStore, Status, peak_memory_mb, versions_json
+from spatia.bench.rows import Row, RowStore, Status, versions_json
 from spatia.errors import MissingExtraError, SpatiaError
+from spatia.io.memory import peak_memory_bytes
 from spatia.log import logger
 
 
@@ -115,7 +116,7 @@ def _measure(task: Task, method: Method, trial: Trial, command: str) -> list[Row
             n=score.n,
             n_train=score.n_train,
             seconds=round(seconds, 3),
-            peak_memory_mb=round(peak_memory_mb()),
+            peak_memory_mb=round(peak_memory_bytes() / 1e6),
             status=status,
             message=message,
             command=command,

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import anndata as ad
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from spatialdata import SpatialData
 
@@ -96,7 +98,7 @@ def check_open_slide(slide: SpatialData, source: Source, *, settings: CheckSetti
 
 def _check_table(slide: SpatialData, source: Source, settings: CheckSettings) -> list[Finding]:
     table = slide_table(slide)
-    findings = [_size_finding(table.n_obs), duplicate_finding(table.obs_names)]
+    findings = [_size_finding(table.n_obs), duplicate_finding(_names(table))]
     survey = survey_counts(table.X)
     findings += count_findings(survey, source)
     findings += gene_findings(table, survey.feature_totals, source)
@@ -112,7 +114,7 @@ def _check_space(slide: SpatialData, source: Source, settings: CheckSettings) ->
     pyramid = slide_pyramid(slide)
     if pyramid is None:
         findings.append(absence_finding(slide_info(slide)))
-    if not np.isfinite(position).all() or not len(position) or table.obs_names.has_duplicates:
+    if not np.isfinite(position).all() or not len(position) or (names := _names(table)).has_duplicates:
         return findings  # refused above; nothing below could be trusted
     window = np.zeros(0, np.int64) if pyramid is None else alignment_rows(pyramid, position, settings.alignment)
     surveys: list[tuple[str, OutlineSurvey]] = []
@@ -122,11 +124,12 @@ def _check_space(slide: SpatialData, source: Source, settings: CheckSettings) ->
         if outlines is None:
             continue
         keep = np.union1d(spread_sample(len(position), settings.n_outlines), window)
-        survey = survey_outlines(outlines, table.obs_names, keep)
+        survey = survey_outlines(outlines, names, keep)
         give_back()
         findings += outline_findings(name, survey, position, vendor_area(table.obs, name), pyramid)
         surveys.append((name, survey))
         diameter = survey.diameter_um  # of the cells where both are there, else of the nuclei
+    del names
     labels = slide_labels(slide)
     if labels is not None:
         judged, by_label = label_findings(labels, table.obs[keys.LABEL].to_numpy(np.int64), position)
@@ -146,6 +149,11 @@ def _check_space(slide: SpatialData, source: Source, settings: CheckSettings) ->
         # not beside the other, although that is a second faster: both hold a dozen arrays of a whole window
         findings += drift_findings(stain, position, usable, settings.alignment)
     return findings
+
+
+def _names(table: ad.AnnData) -> pd.Index:
+    """Return the cell ids as an index of its own, whose look-up table goes when it goes."""
+    return pd.Index(table.obs_names.to_numpy())
 
 
 def _bins_finding() -> Finding:

@@ -65,7 +65,9 @@ def align_to(matrix_ids: pd.Index, table: pd.DataFrame, matrix: Path, cells: Pat
     """
     check_unique(matrix_ids, matrix)
     if matrix_ids.equals(table.index):  # as vendors write them: no second look-up table of a million ids
-        return table.set_axis(matrix_ids, axis=0, copy=False)
+        same = table.copy(deep=False)
+        same.index = matrix_ids
+        return same
     check_unique(table.index, cells)
     if len(matrix_ids) != len(table) or not matrix_ids.isin(table.index).all():
         without_table = matrix_ids[~matrix_ids.isin(table.index)]

@@ -8,9 +8,12 @@ held was freed memory: 100,000 cells took 750 MB that way, and 600 MB with what 
 import ctypes
 import ctypes.util
 import gc
+import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -27,6 +30,19 @@ def give_back() -> None:
     glibc = _glibc()
     if glibc is not None:
         glibc.malloc_trim(0)
+
+
+def peak_memory_bytes() -> int:
+    """Return the most memory this process has held so far, resident.
+
+    Not ``ru_maxrss`` where there is better: a process inherits that of the one it was forked from.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, kB elsewhere
 
 
 @contextmanager

@@ -71,7 +71,8 @@ def make_table(
             f"{source.where}: {int(lost.sum()):,} of {len(lost):,} cells have no position; first: "
             f"{matrix.cell_ids[int(np.argmax(lost))]!r}. Expected finite x and y in µm for every cell."
         )
-    obs = obs.set_axis(pd.Index(matrix.cell_ids, dtype=str), axis=0, copy=False)  # AnnData copies the frame
+    obs = obs.copy(deep=False)  # AnnData copies the columns
+    obs.index = pd.Index(matrix.cell_ids, dtype=str)
     table = ad.AnnData(X=matrix.counts, obs=obs, var=features.var)
     table.obsm[keys.SPATIAL] = centroids
     return table

@@ -2,8 +2,6 @@
 
 import os
 import platform
-import resource
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from spatia.io.memory import peak_memory_bytes
 from spatia.report.contents import RUN_FILE, read_result, write_result
 from spatia.report.schema import RunFacts, Step
 from spatia.version import __version__
@@ -52,14 +51,9 @@ class RunRecord:
         """Record a step in place of what stood for it, and write the file; steps that no longer exist are dropped."""
         steps = {one.name: one for one in self.facts.steps if one.name in order} | {step.name: step}
         ordered = tuple(steps[name] for name in order if name in steps)
-        peak = max(self.facts.peak_memory_bytes or 0, _peak_memory_bytes())
+        peak = max(self.facts.peak_memory_bytes or 0, peak_memory_bytes())
         self.facts = replace(self.facts, steps=ordered, peak_memory_bytes=peak)
         write_result(self.path, self.facts)
-
-
-def _peak_memory_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, kB elsewhere
 
 
 def _versions() -> dict[str, str]:

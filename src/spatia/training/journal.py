@@ -13,7 +13,7 @@ import torch
 
 from spatia.errors import TrainingError
 from spatia.extras import require
-from spatia.training.run_folder import peak_memory_bytes
+from spatia.io.memory import peak_memory_bytes
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,14 @@ import torch
 from lightning_fabric import Fabric
 
 from spatia.errors import TrainingError
+from spatia.io.memory import peak_memory_bytes
 from spatia.log import duration, logger, progress
 from spatia.training.checkpoint import Checkpoint, read_checkpoint, seed_generators, write_checkpoint
 from spatia.training.evaluation import Validation
 from spatia.training.interruption import StopRequest
 from spatia.training.journal import Journal, Step
 from spatia.training.parallel import sum_over_ranks
-from spatia.training.run_folder import RunFolder, peak_memory_bytes
+from spatia.training.run_folder import RunFolder
 from spatia.training.settings import LoopSettings
 from spatia.training.stage import Stage
 from spatia.training.stage_training import StageTraining

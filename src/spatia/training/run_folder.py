@@ -4,7 +4,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import resource
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -154,12 +153,6 @@ def read_run(path: Path) -> dict[str, Any] | None:
             f"{file}: format {found[0]!r}, version {found[1]!r}; expected {FORMAT!r}, {FORMAT_VERSION}."
         )
     return dict(content)
-
-
-def peak_memory_bytes() -> int:
-    """Return the most memory this process has held so far, resident."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, kB elsewhere
 
 
 def describe_machine() -> dict[str, Any]:

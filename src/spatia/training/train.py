@@ -11,11 +11,12 @@ from lightning_fabric import Fabric
 
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SpatiaError
+from spatia.io.memory import peak_memory_bytes
 from spatia.log import duration, logger
 from spatia.training.checkpoint import seed_generators
 from spatia.training.loop import DrawCurves, run_stages
 from spatia.training.parallel import make_fabric
-from spatia.training.run_folder import RunFolder, peak_memory_bytes
+from spatia.training.run_folder import RunFolder
 from spatia.training.settings import LoopSettings, TrainSettings, flatten
 from spatia.training.stage import Stage
 

@@ -65,4 +65,4 @@ def test_what_is_free_on_resume_is_a_setting() -> None:
 
 
 def _run(settings: TrainSettings) -> dict[str, object]:
-    return {"settings": settings.model_dump(mode="json"), "corpora": [], "start_from": None}
+    return {"settings": settings.model_dump(mode="json"), "corpora": [], "start_from": None, "inputs": {}}
