@@ -30,7 +30,7 @@ class GeneratorWeights(BaseModel):
     model_config = STRICT
 
     flow: float = Field(1.0, ge=0, description="the path: error of velocity, or of what is predicted in a diffusion")
-    contrastive: float = Field(0.05, ge=0, description="away from the path of another row (same scale as flow)")
+    contrastive: float = Field(0.0, ge=0, description="away from the path of another row (same scale as flow)")
     morphology: float = Field(0.05, ge=0, description="measured features of the image, read by a validated proxy")
     adversarial: float = Field(0.0, ge=0, description="patches cannot be told from real ones")
 
@@ -71,6 +71,11 @@ class GeneratorObjective(nn.Module):
     ------
     SettingsError
         If weights contradict each other.
+
+    Notes
+    -----
+    With a contrast of weight ρ the least loss is not at the path itself but at :math:`(u - \rho\bar u)/(1 - \rho)`, beyond it as seen
+    from the mean: images come out that much too contrasty. So ρ is 0 unless asked for (the paper's is 0.1).
     """
 
     def __init__(

@@ -60,7 +60,9 @@ class NetworkSettings(BaseModel):
     width: int = Field(
         128, ge=16, multiple_of=8, description="features of a token, or of the coarsest level of a U-Net"
     )
-    layers: int = Field(4, ge=1, description="transformer layers; of a U-Net, convolutions a level")
+    layers: int = Field(
+        4, ge=1, description="transformer layers; of a U-Net, blocks on each side, at least one a level"
+    )
     heads: int = Field(4, ge=1)
     ratio: float = Field(3.0, gt=0, description="hidden width of a feed-forward layer, in widths")
     patch_px: int = Field(8, ge=2, description="side of a token, pixels")

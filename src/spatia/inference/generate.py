@@ -433,7 +433,7 @@ def _facts(maker: Generator, how: Drawing, evaluations: int, corpus: Corpus) -> 
         "task": config.task,
         "level": config.level,
         "generator": maker.generator_id,
-        "model": maker.folder.name,
+        "model": maker.model_id,
         "version": __version__,
         "corpus": corpus.corpus_id,
         "seed": how.seed,

@@ -26,7 +26,7 @@ from spatia.generation.samples import begin_at
 from spatia.generation.settings import GeneratorConfig, SolverSettings
 from spatia.generation.transformer import DiffusionTransformer
 from spatia.inference.session import choose_device
-from spatia.models.checkpoint import load_model
+from spatia.models.checkpoint import load_model, model_id
 from spatia.models.spatia import Spatia
 
 AT_ONCE: Final = 64  # images in the network at the same time
@@ -119,8 +119,8 @@ class Generator:
         The module, in evaluation mode.
     model
         The representation model whose embeddings it is told.
-    generator_id
-        Digest of its description.
+    generator_id, model_id
+        Digests of their descriptions.
     facts
         What it was trained on.
 
@@ -137,6 +137,7 @@ class Generator:
     ) -> None:
         self.folder, self.network, self.model = folder, network, model
         self.generator_id, self.facts = generator_id, facts
+        self.model_id = model_id(folder / MODEL_FOLDER)
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "auto") -> "Generator":

@@ -61,7 +61,7 @@ class PairData:
     """Pairs of a corpus with everything a generator is told of them.
 
     The crops of the cells that take part are copied once into a file that is mapped: pairs are drawn one by one, and single rows of
-    a compressed store are slow to read. Memory does not grow with their number.
+    a compressed store are slow to read. What stays in memory is an embedding and the measured features, some hundred bytes a cell.
 
     Parameters
     ----------
