@@ -13,6 +13,7 @@ from spatia.data.loader import Loader, cell_loader, tissue_loader
 from spatia.data.sources import open_sources
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import SettingsError
+from spatia.log import logger
 from spatia.training.cell_objective import CellObjective
 from spatia.training.context_objective import ContextObjective
 from spatia.training.settings import TrainSettings
@@ -49,6 +50,12 @@ class Data:
         """Whether there is validation data: a split, with that part in every corpus."""
         split, part = self.settings.split, self.settings.validation_part
         return split is not None and all(any(c.split(split).parts.get(part, {}).values()) for c in self.corpora)
+
+    def n_validation_windows(self) -> int:
+        """Return the number of tissue windows of the validation part: on a slide of few windows there may be none."""
+        split, part = self.settings.split, self.settings.validation_part
+        sources = open_sources(self.corpora, self.vocabulary, split=split, part=part)
+        return sum(int((rows := source.rows("tissue"))[:, 1].sum() - rows[:, 0].sum()) for source in sources)
 
     def n_training_cells(self) -> int:
         """Return the number of cells that are trained on."""
@@ -130,6 +137,10 @@ class ContextStage:
     def validation(self, rank: int, world_size: int) -> Loader[Any] | None:
         """Open the validation windows of one rank."""
         if not self.data.validates:
+            return None
+        if self.data.n_validation_windows() == 0:
+            part = self.data.settings.validation_part
+            logger.warning("stage %r: no tissue window lies in part %r; this stage is not validated", self.name, part)
             return None
         settings = self.data.settings
         options = self.data.options(settings.validation_part, rank, world_size, shuffle=False)

@@ -1,0 +1,28 @@
+"""What the stages load: their parts of the corpus, and what is missing there."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from tests.unit.conftest import SECTIONS, write_corpus
+
+from spatia import Corpus
+from spatia.training.settings import read_settings
+from spatia.training.stages import make_stages
+
+
+def test_a_part_without_a_whole_window_leaves_the_second_stage_unvalidated_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_corpus(tmp_path / "corpus", SECTIONS, px={"cell": 16, "niche": 16, "tissue": 16})
+    file = path / "splits" / "block.json"
+    split = json.loads(file.read_text())
+    split["parts"]["validation"] = {section: [[0, 2]] for section in split["parts"]["train"]}
+    split["parts"]["train"] = {section: [[2, end]] for section, [[_, end]] in split["parts"]["train"].items()}
+    file.write_text(json.dumps(split))
+    cells, context = make_stages([Corpus.open(path)], read_settings(None, ["split=block"]))
+    assert sum(len(batch) for batch in cells.validation(0, 1)) == 2 * len(SECTIONS)
+    with caplog.at_level(logging.WARNING, logger="spatia"):
+        assert context.validation(0, 1) is None
+    assert "no tissue window lies in part 'validation'" in caplog.text
