@@ -36,6 +36,7 @@ COMMANDS = {
     "retrieve": "Tasks",
     "pair": "Transitions",
     "bench": "Numbers",
+    "evaluate-generation": "Numbers",
     "run": "Everything at once",
     "demo": "Everything at once",
     "report": "Everything at once",

@@ -151,6 +151,24 @@ def counterfactual_scores(
     SettingsError
         If a transition, a section or a cell is not known to the simulator.
     """
+    check_simulated(reference, cells, slides, simulated)
+    prepared = reference.prepare(cells)
+    found = []
+    for name, text in simulated.items():
+        mine = cells.of_transition(name)
+        sets = {GENERATED: mine.take(reference.sample(np.arange(len(mine)), reference.settings.max_cells))}
+        if shuffled is not None:
+            sets[SHUFFLED] = _same_cells(shuffled.of_transition(name), sets[GENERATED])
+        found.append(_score(reference, prepared, sets, slides, name, Transition.parse(text)))
+    return tuple(found)
+
+
+def check_simulated(
+    reference: Reference, cells: GeneratedCells, slides: Mapping[str, Path], simulated: Mapping[str, str]
+) -> None:
+    """Refuse a transition or section that is not there, before the work and not after it."""
+    if not simulated:
+        return
     unknown = [name for name in simulated if name not in cells.transitions]
     if unknown:
         raise SettingsError(
@@ -161,15 +179,10 @@ def counterfactual_scores(
         raise SettingsError(
             f"No simulated slide is named for section {absent[0]!r}. Sections: {', '.join(reference.corpus.sections)}."
         )
-    prepared = reference.prepare(cells)
-    found = []
-    for name, text in simulated.items():
-        mine = cells.of_transition(name)
-        sets = {GENERATED: mine.take(reference.sample(np.arange(len(mine)), reference.settings.max_cells))}
-        if shuffled is not None:
-            sets[SHUFFLED] = _same_cells(shuffled.of_transition(name), sets[GENERATED])
-        found.append(_score(reference, prepared, sets, slides, name, Transition.parse(text)))
-    return tuple(found)
+    for text in simulated.values():
+        Transition.parse(text)
+    for slide in slides.values():
+        read_truth(slide)
 
 
 def _same_cells(other: GeneratedCells, cells: GeneratedCells) -> GeneratedCells:
@@ -263,7 +276,6 @@ def _fit_reader(
     """Fit a ridge regression of the true state on the measured features of real training cells."""
     index, values = reference.index, np.full(len(reference.index.samples), np.nan)
     for sample, slide in slides.items():
-        read_truth(slide)  # refuses a folder without truth, or of another version
         table = pd.read_parquet(slide / "truth" / "cells.parquet")
         rows = index.locate(np.full(len(table), sample, object), table["cell_id"].astype(str).to_numpy(object))
         values[rows[rows >= 0]] = table[f"state_{state}"].to_numpy(np.float64)[rows >= 0]

@@ -13,7 +13,7 @@ import anndata as ad
 import numpy as np
 
 from spatia.corpus.corpus import Corpus
-from spatia.tasks.counterfactual_error import CounterfactualScores, counterfactual_scores
+from spatia.tasks.counterfactual_error import CounterfactualScores, check_simulated, counterfactual_scores
 from spatia.tasks.generated_cells import GeneratedCells
 from spatia.tasks.generation_group import MEASURED, GroupScorer
 from spatia.tasks.generation_reference import LEAST_CELLS, EvaluationSettings, Prepared, Reference
@@ -105,6 +105,7 @@ def evaluate_generation(
     for one in (cells, others):
         if one is not None:
             reference.check_fit(one)
+    check_simulated(reference, cells, slides or {}, simulated or {})
     prepared = reference.prepare(cells)
     groups = _score_groups(reference, prepared, cells)
     beside = () if others is None else _score_groups(reference, prepared, others)

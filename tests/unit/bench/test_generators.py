@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from spatia.bench.cells import BenchCells
+from spatia.bench.generation_trial import Trial, run_generator
 from spatia.bench.generators.generator import GenerationProblem, Generator, KnownTransition, generate
 from spatia.bench.generators.registry import GENERATORS, chosen_generators
 from spatia.corpus.corpus import Level
-from spatia.errors import SettingsError
+from spatia.errors import MissingExtraError, SettingsError
 from spatia.tasks.generated_cells import GeneratedCells
 
 pytestmark = pytest.mark.filterwarnings("ignore:Transforming to str index")
@@ -76,3 +77,16 @@ def test_an_unknown_name_lists_the_names() -> None:
     assert chosen_generators(["all"]) == list(GENERATORS.values())
     with pytest.raises(SettingsError, match=r"Unknown generator 'gan'. Known: copy the control, mean image"):
         chosen_generators(["gan"])
+
+
+def test_a_generator_without_its_package_is_a_row_that_says_how_to_install_it(drawable: BenchCells) -> None:
+    def draw(_: GenerationProblem) -> np.ndarray:
+        raise MissingExtraError('Install it with: pip install "spatia[rivals]"')
+
+    asked, trial = (
+        problem(drawable, transition=False),
+        Trial("expression-to-image", "made up", "x", 0, 20, 9, "command"),
+    )
+    (row,) = run_generator(Generator("x", draw, "needs a package"), asked, None, trial)  # type: ignore[arg-type]
+    assert (row.status, row.n, row.method) == ("skipped", 20, "x")
+    assert "pip install" in row.message
