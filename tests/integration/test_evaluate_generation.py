@@ -60,6 +60,7 @@ def states(problem: GenerationProblem, tmp_path_factory: pytest.TempPathFactory)
     return path
 
 
+@pytest.mark.slow
 def test_a_transition_is_compared_with_its_true_counterfactual(
     corpus: Path, slide: Path, problem: GenerationProblem, states: Path, tmp_path: Path
 ) -> None:

@@ -202,7 +202,8 @@ def _score(
     space = prepared.spaces[MEASURED]
     cells = sets[GENERATED]
     unique = np.unique(reference.find(cells))
-    truth = _draw(reference, unique, cells.channels, slides, transition)
+    key = ("truth", unique.tobytes(), cells.channels, transition)  # several stores of the same cells share it
+    truth = reference.once(key, lambda: _draw(reference, unique, cells.channels, slides, transition))
     before, after = (space.apply(space.extractor.extract(images)) for images in (truth.before, truth.after))
     reader = _fit_reader(reference, prepared, space, slides, transition.state, cells.channels)
     rows, tables = {}, []

@@ -71,7 +71,7 @@ class Space:
     mean, scale
         Of the training cells' features.
     components
-        (width, kept) directions, None: the standardised features themselves.
+        (width, kept) directions, of mean variance 1 over training cells; None: the standardised features themselves.
     """
 
     extractor: Extractor
@@ -89,8 +89,11 @@ class Space:
             return plain
         standard = plain.apply(features)
         kept = min(COMPONENTS, len(features) - 1, features.shape[1])
-        _, _, rows = np.linalg.svd(standard - standard.mean(axis=0), full_matrices=False)
-        return cls(extractor, mean, scale, rows[:kept].T)
+        _, singular, rows = np.linalg.svd(standard - standard.mean(axis=0), full_matrices=False)
+        # features of a network are strongly correlated: without this the first components would be tens of deviations wide,
+        # and the cubic kernel would see nothing else
+        spread = np.sqrt((singular[:kept] ** 2).sum() / len(features) / kept)
+        return cls(extractor, mean, scale, rows[:kept].T / max(float(spread), 1e-12))
 
     @property
     def name(self) -> str:
