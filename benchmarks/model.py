@@ -23,7 +23,7 @@ import pandas as pd
 
 from spatia.bench.dataset import DataSet
 from spatia.bench.methods.registry import SLOW, chosen_methods
-from spatia.bench.methods.spatia_model import SpatiaSource, spatia_methods
+from spatia.bench.methods.spatia_model import SMOOTHED, SpatiaSource, spatia_methods
 from spatia.bench.protocols.registry import chosen_tasks
 from spatia.bench.run import Plan, one_at_a_time, run
 from spatia.bench.tables import markdown
@@ -46,7 +46,7 @@ def ablate(arguments: argparse.Namespace, paths: list[Path]) -> pd.DataFrame:
     for label, settings in (("", ()), ("no contrast", ("weights.contrastive=0",))):
         source = SpatiaSource(label, (*arguments.set, *settings))
         methods += [method for method in spatia_methods(source) if method.embed is not None]
-    chosen = [method for method in methods if not method.name.endswith((", niche", ", tissue"))]
+    chosen = [method for method in methods if not method.name.endswith((", niche", ", tissue", SMOOTHED))]
     return _run(arguments, paths, chosen, "all")
 
 

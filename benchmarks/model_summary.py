@@ -18,7 +18,7 @@ FUSED = {  # our fused embedding of what a task lets an embedding see
     "expression to image": "spatia genes",
     "neighbours to expression": "spatia genes",
 }
-CHOSEN = {"domains": "spatia, niche"}  # what is fixed in advance for a task beside the fused embedding
+CHOSEN = {"domains": "spatia, niche smoothed"}  # what is fixed in advance for a task beside the fused embedding
 DETAILS = ("R2 ", "accuracy")
 
 

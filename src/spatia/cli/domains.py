@@ -17,6 +17,12 @@ def domains(
         str | None,
         typer.Option(help="Column of obs that composition is counted in. Default: spatia_cluster, if there."),
     ] = None,
+    neighbours: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Average the embedding over so many nearest cells first: a domain is wider than a niche."
+        ),
+    ] = 15,
     resolution: Annotated[
         float | None, typer.Option(help="Of Leiden. Default: chosen by stability, without labels.")
     ] = None,
@@ -38,7 +44,7 @@ def domains(
     column = (
         None if counted is None else column_of(table, counted)
     )  # before the work: an unknown name is refused at once
-    found = find_domains(table, embedding=embedding, settings=settings)
+    found = find_domains(table, embedding=embedding, neighbours=neighbours, settings=settings)
     counts = None if column is None else composition(named(found), column)
     if figure is not None:
         from spatia.plotting.grouping import plot_groups

@@ -1,5 +1,6 @@
 """How coherent groups are in space, beside what chance would give."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,22 +56,9 @@ def same_group_neighbours(
     (1.0, 0.333)
     """
     _, codes = np.unique(np.asarray(groups).astype(str), return_inverse=True)
-    position = np.asarray(position_um, np.float64)
-    section = np.zeros(len(codes), np.int64)
-    if sections is not None:
-        _, section = np.unique(np.asarray(sections).astype(str), return_inverse=True)
     same, chance, total = 0.0, 0.0, 0
-    for one in np.unique(section):
-        rows = np.flatnonzero(section == one)
-        near = min(k, len(rows) - 1)
-        if near < 1:
-            continue
-        _, neighbour = cKDTree(position[rows]).query(position[rows], k=near + 1)
+    for rows, others in _nearest(position_um, sections, k):
         own = codes[rows]
-        # the cell itself is among the k + 1 (cells at one place may come first: then another of them is dropped)
-        itself = neighbour == np.arange(len(rows))[:, None]
-        itself[~itself.any(axis=1), -1] = True
-        others = neighbour[~itself].reshape(len(rows), near)
         same += float((own[others] == own[:, None]).mean(axis=1).sum())
         size = np.bincount(own)
         chance += float((size * (size - 1)).sum() / (len(rows) - 1))
@@ -78,3 +66,43 @@ def same_group_neighbours(
     if not total:
         raise ValueError("no section has two cells")
     return NeighbourShare(same / total, chance / total)
+
+
+def mean_with_neighbours(
+    values: NDArray[np.floating], position_um: NDArray[np.floating], *, sections: ArrayLike | None = None, k: int = 15
+) -> NDArray[np.floating]:
+    """Return (n, width) values averaged over each cell and its ``k`` nearest cells (µm, same section).
+
+    Examples
+    --------
+    >>> mean_with_neighbours(np.array([[0.0], [2.0], [9.0]]), np.array([[0.0, 0], [1, 0], [9, 0]]), k=1).ravel().tolist()
+    [1.0, 1.0, 5.5]
+    """
+    mean = np.array(values, copy=True)
+    for rows, others in _nearest(position_um, sections, k):
+        own = values[rows]
+        total = own.copy()
+        for column in others.T:  # one neighbour of all cells at a time: no array of cells × neighbours × width
+            total += own[column]
+        mean[rows] = total / (others.shape[1] + 1)
+    return mean
+
+
+def _nearest(
+    position_um: NDArray[np.floating], sections: ArrayLike | None, k: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield the rows of each section of two cells or more, and for each of them its nearest others, as places in these rows."""
+    position = np.asarray(position_um, np.float64)
+    section = np.zeros(len(position), np.int64)
+    if sections is not None:
+        _, section = np.unique(np.asarray(sections).astype(str), return_inverse=True)
+    for one in np.unique(section):
+        rows = np.flatnonzero(section == one)
+        near = min(k, len(rows) - 1)
+        if near < 1:
+            continue
+        _, neighbour = cKDTree(position[rows]).query(position[rows], k=near + 1)
+        # the cell itself is among the k + 1 (cells at one place may come first: then another of them is dropped)
+        itself = neighbour == np.arange(len(rows))[:, None]
+        itself[~itself.any(axis=1), -1] = True
+        yield rows, neighbour[~itself].reshape(len(rows), near)

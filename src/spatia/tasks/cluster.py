@@ -75,13 +75,21 @@ class Clusters:
         }
 
 
-def cluster(embedding: NDArray[np.floating], *, settings: ClusterSettings | None = None) -> Clusters:
+def cluster(
+    embedding: NDArray[np.floating],
+    *,
+    blocks: NDArray[np.int64] | None = None,
+    settings: ClusterSettings | None = None,
+) -> Clusters:
     """Group cells by Leiden on the graph of nearest neighbours in ``embedding``.
 
     Parameters
     ----------
     embedding
         (cells, width), finite. Cells with equal rows (the niche embedding of cells of one niche) are one node.
+    blocks
+        (cells,) block of tissue of each cell: stability is then judged between blocks
+        (:func:`spatia.tasks.stability.choose_granularity`).
 
     Notes
     -----
@@ -104,7 +112,12 @@ def cluster(embedding: NDArray[np.floating], *, settings: ClusterSettings | None
         return _clusters(group, node_of, settings.resolution, None)
     sample = _sample(len(X), settings.stability_cells, settings.seed)
     stability = choose_granularity(
-        _partitioner(settings), settings.resolutions, X[sample], n_repeats=settings.n_repeats, seed=settings.seed
+        _partitioner(settings),
+        settings.resolutions,
+        X[sample],
+        blocks=None if blocks is None else blocks[_first_cells(node_of)[sample]],
+        n_repeats=settings.n_repeats,
+        seed=settings.seed,
     )
     if not stability.structure:
         logger.warning("no grouping of these cells comes back in other cells: the groups may be arbitrary cuts")
@@ -129,6 +142,11 @@ def _nodes(embedding: NDArray[np.floating]) -> tuple[NDArray[np.floating], Group
     place = np.empty(len(first), np.int64)
     place[order] = np.arange(len(first))
     return X[first[order]], place[node.ravel()]
+
+
+def _first_cells(node_of: Groups) -> NDArray[np.intp]:
+    """Return the first cell of each node."""
+    return np.unique(node_of, return_index=True)[1]
 
 
 def _sample(n: int, most: int, seed: int) -> NDArray[np.intp]:

@@ -77,10 +77,14 @@ def cluster_cells(
 
 
 def find_domains(
-    cells: ad.AnnData, *, embedding: str = "X_spatia_niche", settings: ClusterSettings | None = None
+    cells: ad.AnnData,
+    *,
+    embedding: str = "X_spatia_niche",
+    neighbours: int = 15,
+    settings: ClusterSettings | None = None,
 ) -> Domains:
     """Group cells by their surroundings; writes ``obs["spatia_domain"]``, "0" the largest."""
-    found = domains(embedding_of(cells, embedding), settings=settings, **place_of(cells))
+    found = domains(embedding_of(cells, embedding), neighbours=neighbours, settings=settings, **place_of(cells))
     cells.obs[keys.DOMAIN] = named(found)
     return found
 

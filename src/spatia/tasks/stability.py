@@ -72,6 +72,7 @@ def choose_granularity(
     parameters: Sequence[float],
     embedding: NDArray[np.floating],
     *,
+    blocks: NDArray[np.int64] | None = None,
     n_repeats: int = 4,
     seed: int = 0,
 ) -> Stability:
@@ -95,6 +96,10 @@ def choose_granularity(
         Resolutions (or numbers of groups), ascending.
     embedding
         (rows, width).
+    blocks
+        (rows,) number of the block of tissue that each row lies in: halves are then of whole blocks, not of single rows. For
+        embeddings of surroundings, which neighbours share: of two such cells each half would get one, and any patch of tissue
+        would come back.
     n_repeats
         How often the cells are halved; each gives two comparisons.
     seed
@@ -119,7 +124,7 @@ def choose_granularity(
     half = len(embedding) // 2
     rand, score, counts = [], [], []
     for repeat in range(n_repeats):
-        order = rng.permutation(len(embedding))
+        order = _shuffled(rng, len(embedding), blocks)
         sides = [np.sort(order[:half]), np.sort(order[half : 2 * half])]
         parts = [partition(embedding[rows], seed + 2 * repeat + i) for i, rows in enumerate(sides)]
         for own, other in ((0, 1), (1, 0)):
@@ -136,6 +141,14 @@ def choose_granularity(
         chosen=_middle_of_plateau(means, errors),
         n_cells=half,
     )
+
+
+def _shuffled(rng: np.random.Generator, n: int, blocks: NDArray[np.int64] | None) -> NDArray[np.intp]:
+    """Return rows in random order, those of one block together."""
+    if blocks is None:
+        return rng.permutation(n)
+    _, block = np.unique(blocks, return_inverse=True)
+    return np.argsort(rng.permutation(int(block.max()) + 1)[block], kind="stable")
 
 
 def _voted(embedding: NDArray[np.floating], partitions: Sequence[Groups], asked: NDArray[np.floating]) -> list[Groups]:

@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 
 from spatia.metrics.clustering import adjusted_rand
-from spatia.tasks.cluster import ClusterSettings
-from spatia.tasks.domains import composition, domains, enrichment
+from spatia.metrics.spatial import mean_with_neighbours
+from spatia.tasks.cluster import ClusterSettings, cluster
+from spatia.tasks.domains import composition, domains, enrichment, tissue_blocks
 
 pytest.importorskip("igraph")
 
@@ -16,21 +17,53 @@ def test_domains_are_found_and_their_coherence_is_reported_beside_chance() -> No
     xy = rng.random((900, 2)) * 900
     truth = (xy[:, 0] // 300).astype(int)
     niche = rng.normal(size=(3, 10))[truth] * 5 + rng.normal(size=(900, 10))
-    found = domains(niche, xy, sections=["s"] * 900, settings=ClusterSettings(n_repeats=2))
+    found = domains(niche, xy, sections=["s"] * 900, neighbours=0, settings=ClusterSettings(n_repeats=2))
     assert adjusted_rand(truth, found.group) > 0.99
     assert found.coherence.observed > 0.9
     assert found.coherence.by_chance == pytest.approx(1 / 3, abs=0.02)
     assert found.to_json()["same_domain_neighbours"]["observed"] == found.coherence.observed
 
 
-def test_positions_do_not_change_domains() -> None:
+def test_without_averaging_positions_do_not_change_the_groups_of_a_resolution() -> None:
     rng = np.random.default_rng(0)
     niche = rng.normal(size=(4, 10))[rng.integers(0, 4, 400)] * 5 + rng.normal(size=(400, 10))
-    settings = ClusterSettings(n_repeats=1)
-    with_positions = domains(niche, rng.random((400, 2)), settings=settings)
+    settings = ClusterSettings(resolution=0.5)
+    with_positions = domains(niche, rng.random((400, 2)), neighbours=0, settings=settings)
     without = domains(niche, settings=settings)
     assert (with_positions.group == without.group).all()
     assert without.coherence is None
+
+
+def test_patches_that_occur_once_are_no_domains() -> None:
+    """White noise averaged over neighbours: every patch looks like itself, and none comes back elsewhere."""
+    rng = np.random.default_rng(0)
+    xy = rng.random((1500, 2)) * 600
+    patches = mean_with_neighbours(rng.normal(size=(1500, 4)), xy, k=40)
+    settings = ClusterSettings(n_repeats=2)
+    by_cells, by_blocks = cluster(patches, settings=settings), domains(patches, xy, neighbours=0, settings=settings)
+    assert by_cells.stability.structure
+    assert by_cells.n_groups > 10
+    assert not by_blocks.stability.structure
+    assert by_blocks.n_groups == 1
+
+
+def test_averaging_finds_domains_that_single_niches_are_too_noisy_to_show() -> None:
+    rng = np.random.default_rng(0)
+    xy = rng.random((900, 2)) * 900
+    truth = ((xy[:, 0] // 150) % 2).astype(int)  # each domain in three places
+    niche = rng.normal(size=(2, 10))[truth] + 2 * rng.normal(size=(900, 10))
+    settings = ClusterSettings(resolution=0.1)
+    alone, averaged = (domains(niche, xy, neighbours=k, settings=settings) for k in (0, 15))
+    assert adjusted_rand(truth, averaged.group) > adjusted_rand(truth, alone.group) + 0.3
+
+
+def test_blocks_of_tissue_are_squares_within_sections() -> None:
+    xy = np.stack(np.meshgrid(np.arange(40.0), np.arange(40.0)), axis=-1).reshape(-1, 2) * 25
+    block = tissue_blocks(np.concatenate([xy, xy]), ["a"] * 1600 + ["b"] * 1600)
+    assert not set(block[:1600]) & set(block[1600:])
+    assert 60 <= len(set(block[:1600])) <= 81
+    for one in set(block[:1600]):
+        assert np.ptp(xy[block[:1600] == one], axis=0).max() <= 1000 / 8 + 1
 
 
 def test_composition_counts_every_known_cell_once_in_natural_order() -> None:

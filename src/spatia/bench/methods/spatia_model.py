@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method, Modality, Problem
+from spatia.bench.methods.smoothed_pca import smoothed
 from spatia.bench.methods.spatia_surroundings import surroundings
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError, SpatiaError
@@ -23,7 +24,8 @@ from spatia.tasks.retrieve import encode_modalities
 from spatia.training.settings import read_settings
 from spatia.training.train import train
 
-LEVELS = ("cell", "niche", "tissue", "cell + niche")
+SMOOTHED = "niche smoothed"  # as `spatia domains` takes it
+LEVELS = ("cell", "niche", "tissue", "cell + niche", SMOOTHED)
 VIEWS: dict[str, frozenset[Modality]] = {"": BOTH, " image": IMAGE, " genes": GENES}
 MOST_KEPT = 8  # embeddings of the whole data set in memory
 
@@ -139,6 +141,8 @@ class _Embedding:
     def __call__(self, problem: Problem) -> NDArray[np.floating]:
         view = self.view if problem.cells.has_images else self.view - IMAGE
         parts = self.source.parts(problem, view)
+        if self.part == SMOOTHED:
+            return smoothed(parts["niche"], problem.cells)
         return np.hstack([parts[name] for name in self.part.split(" + ")])
 
 
