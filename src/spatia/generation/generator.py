@@ -91,6 +91,8 @@ class CellGenerator(nn.Module):
         told: Mapping[str, Bool[Tensor, "rows"]],
     ) -> Float[Tensor, "rows channels y x"]:
         """Return what the network predicts; `path` turns it into a velocity or an image."""
+        # convolutions are a third faster on a processor when the channels of a pixel lie side by side
+        x_t = x_t.contiguous(memory_format=torch.channels_last)
         result: Tensor = self.network(x_t, self.condition(t, conditions, told))
         return result
 
