@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Final
 
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
 from spatia.generation.samples import Samples
 from spatia.plotting.crop_sheet import composite
 from spatia.plotting.paper import MUTED, drawing, new_figure, save
@@ -37,5 +39,7 @@ def plot_samples(samples: Samples, path: Path) -> None:
                 fontsize=8,
             )
         figure.text(0.01, 0.005, "channels: " + ", ".join(samples.channels), fontsize=7, color=MUTED, parse_math=False)
-        figure.subplots_adjust(1.1 / (CELL_IN * n + 1.2), 0.3 / (CELL_IN * len(rows) + 0.35), 0.995, 0.99, 0.03, 0.03)
+        engine = figure.get_layout_engine()
+        assert isinstance(engine, ConstrainedLayoutEngine)
+        engine.set(rect=(0, 0.05, 1, 0.95), w_pad=0.02, h_pad=0.02)  # the names of the channels stand below the images
         save(figure, path)
