@@ -32,6 +32,7 @@ from spatia.metrics.frechet import frechet_distance
 SIZES = (64, 128, 256)
 RATIOS = (0.0, 0.25, 0.5, 0.75)
 EVALUATIONS = (4, 6, 10, 20, 50, 100, 200)
+SOLVERS = ("euler", "midpoint", "heun", "adaptive")
 COMPONENTS = 16
 N_CHANNELS = 4
 
@@ -144,7 +145,7 @@ def evaluations(args: argparse.Namespace) -> None:
     maker, real, asked = real_and_asked(args)
     distance = Distance(real)
     print(f"{len(real)} images, guidance 1; real to real (halves): {distance.floor:.4f}\n")
-    kinds = ("euler", "midpoint", "heun", "adaptive")
+    kinds = args.solvers
     print("| evaluations | " + " | ".join(kinds) + " |\n|---|" + "---|" * len(kinds))
     for number in args.evaluations:
         found = []
@@ -187,6 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--evaluations", type=int, nargs="+", default=EVALUATIONS)
+    parser.add_argument("--solvers", nargs="+", default=SOLVERS)
     parser.add_argument("--no-memory", action="store_true", help="leave out the memory: a process for each line")
     parser.add_argument("--ratio", type=float, default=0.0)
     args = parser.parse_args(arguments)
