@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--split", required=True)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    parser.add_argument("--cells", type=int, default=10)
+    parser.add_argument("--cells", type=int, default=8)
     arguments = parser.parse_args()
     corpus, store = Corpus.open(arguments.corpus), ad.read_zarr(arguments.store)
     chosen = np.linspace(0, store.n_obs - 1, arguments.cells).astype(int)
