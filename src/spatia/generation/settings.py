@@ -31,7 +31,7 @@ class PathSettings(BaseModel):
         None, description="what the network gives; None: image on a straight path, velocity in a diffusion"
     )
     time: Literal["uniform", "logit-normal"] = Field("logit-normal", description="how t is drawn in training")
-    time_mean: float = Field(0.0, description="logit-normal: centre of logit(t); below 0: nearer the source")
+    time_mean: float = Field(-0.8, description="logit-normal: centre of logit(t); below 0: nearer the source")
     time_sd: float = Field(1.0, gt=0, description="logit-normal: spread of logit(t)")
 
     @model_validator(mode="after")

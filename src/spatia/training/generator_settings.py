@@ -34,7 +34,7 @@ class GeneratorSettings(LoopSettings, GeneratorConfig):
 
     epochs: GeneratorEpochs = GeneratorEpochs()
     presentations: GeneratorPresentations = GeneratorPresentations()
-    batch: int = Field(32, ge=2, description="images of a step on each process")
+    batch: int = Field(16, ge=2, description="images of a step on each process")
     weights: GeneratorWeights = GeneratorWeights()
     drop: DropSettings = DropSettings()
     proxy_least_r2: float = Field(

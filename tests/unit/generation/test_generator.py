@@ -254,10 +254,15 @@ def test_noise_and_times_belong_to_the_row() -> None:
     assert not torch.equal(gaussian(keys, (1, 8, 8), 3, 5), noise)
     assert noise.mean().item() == pytest.approx(0, abs=0.02)
     assert noise.std().item() == pytest.approx(1, abs=0.02)
-    for time in ("uniform", "logit-normal"):
-        t = draw_times(keys, PathSettings(time=time), 1)
+    drawn = (
+        (PathSettings(time="uniform"), 0.5),
+        (PathSettings(time_mean=0.0), 0.5),
+        (PathSettings(time_mean=-0.8), 0.34),
+    )
+    for settings, mean in drawn:
+        t = draw_times(keys, settings, 1)
         assert 0 < t.min() < t.max() < 1
-        assert t.mean().item() == pytest.approx(0.5, abs=0.05)
+        assert t.mean().item() == pytest.approx(mean, abs=0.05)
 
 
 # --- losses
