@@ -70,6 +70,7 @@ def couple(kind: str, ends: Ends) -> Coupled:
 
     Examples
     --------
+    >>> import torch
     >>> one = torch.ones(2, 1, 1, 1)
     >>> couple("ot-confidence", Ends(noise=one, source=one, confidence=torch.tensor([0.2, 0.6]), mean_weight=0.4)).weight.tolist()
     [0.5, 1.5]
