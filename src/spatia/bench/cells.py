@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from spatia import keys
 from spatia.bench.dataset import DataSet
 from spatia.corpus.corpus import Corpus, Section
 from spatia.errors import CorpusError, SettingsError
+from spatia.metrics.spatial import nearest_in_sections
 
 _MORPHOLOGY = f"obsm/{keys.MORPHOLOGY}"
 NEIGHBOURS = 15  # of the smoothed baselines and of the composition that is predicted; fixed in advance for all data
@@ -87,14 +87,11 @@ class BenchCells:
     def neighbours(self) -> NDArray[np.int64]:
         """(n, 15) the nearest cells of the same section, nearest first, the cell itself left out."""
         near = np.empty((len(self), NEIGHBOURS), np.int64)
-        for name in pd.unique(self.sample):
-            rows = np.flatnonzero(self.sample == name)
-            if len(rows) <= NEIGHBOURS:
-                raise CorpusError(
-                    f"{self.corpus.path}: section {name!r} has {len(rows)} cells, too few for a benchmark."
-                )
-            _, index = cKDTree(self.position_um[rows]).query(self.position_um[rows], k=NEIGHBOURS + 1)
-            near[rows] = rows[_without_self(index)]
+        for name, n_cells in pd.Series(self.sample).value_counts(sort=False).items():
+            if n_cells <= NEIGHBOURS:
+                raise CorpusError(f"{self.corpus.path}: section {name!r} has {n_cells} cells, too few for a benchmark.")
+        for rows, others in nearest_in_sections(self.position_um, self.sample, NEIGHBOURS):
+            near[rows] = rows[others]
         return near
 
     def expression(self, genes: NDArray[np.int64], *, depth_of: NDArray[np.int64] | None = None) -> sp.csr_matrix:
@@ -184,18 +181,3 @@ def _images(sections: list[Section], channels: tuple[str, ...]) -> NDArray[np.ui
     return np.concatenate(
         [section.cells.read(f"obsm/{keys.CELL_IMAGES}", 0, section.entry.n_cells) for section in sections]
     )
-
-
-def _without_self(index: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Drop each row's own number from (n, k + 1) neighbours; two cells at one place may hide it, then the last goes.
-
-    Examples
-    --------
-    >>> _without_self(np.array([[0, 1, 2], [0, 1, 2]]))
-    array([[1, 2],
-           [0, 2]])
-    """
-    n, k = index.shape
-    own = index == np.arange(n)[:, None]
-    own[~own.any(axis=1), -1] = True
-    return index[~own].reshape(n, k - 1)

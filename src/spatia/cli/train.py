@@ -5,37 +5,30 @@ from typing import Annotated
 
 import typer
 
+from spatia.cli import train_options as options
+
 
 def train(
     corpora: Annotated[list[Path], typer.Argument(help="Corpus folders; panels and channels may differ.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Model folder to make.")],
     preset: Annotated[str | None, typer.Option(help="Size of the model: tiny, base or large.")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="One setting, e.g. epochs.cells=5; repeat.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Split of the corpora; without one, all cells are trained on.")
-    ] = None,
-    part: Annotated[str | None, typer.Option(help="Part of the split to train on; default: train.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Equal seeds give equal models.")] = None,
+    config: options.Config = None,
+    set_: options.Values = None,
+    split: options.Split = None,
+    part: options.Part = None,
+    seed: options.Seed = None,
     start_from: Annotated[Path | None, typer.Option("--from", help="Model folder to fine-tune.")] = None,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on with the run in the folder, with its settings unless others are given."),
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print run.json of the finished run.")] = False,
+    resume: options.Resume = False,
+    json: options.Json = False,
 ) -> None:
     """Train a model on corpora, or fine-tune one. A killed or interrupted run goes on with --resume."""
     from json import dumps
 
     from spatia.corpus.corpus import Corpus
-    from spatia.errors import SettingsError
     from spatia.training.run_folder import read_run
     from spatia.training.settings import read_settings
 
-    if part is not None and split is None:
-        raise SettingsError(f"--part {part} names a part of a split: say which with --split.")
+    options.check_part(part, split)
     given = {"preset": preset, "split": split, "part": part, "seed": seed}
     before = read_run(out) if resume else None
     settings = read_settings(

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from spatia.cli import train_options as options
+
 
 def train_generator(
     corpus: Annotated[Path, typer.Argument(help="Corpus folder.")],
@@ -14,32 +16,22 @@ def train_generator(
     pairs: Annotated[
         Path | None, typer.Option(help="Pairs, as `spatia pair` writes them: learn transitions of state.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="One setting, e.g. network.merge=0.5; repeat."),
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Split of the corpus; without one, all cells are trained on.")
-    ] = None,
-    part: Annotated[str | None, typer.Option(help="Part of the split to train on; default: train.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Equal seeds give equal generators.")] = None,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on with the run in the folder, with its settings unless others are given."),
-    ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print run.json of the finished run.")] = False,
+    config: options.Config = None,
+    set_: options.Values = None,
+    split: options.Split = None,
+    part: options.Part = None,
+    seed: options.Seed = None,
+    resume: options.Resume = False,
+    json: options.Json = False,
 ) -> None:
     """Train what draws cells from their expression, or (with pairs) after a change of state. A killed run goes on with --resume."""
     from json import dumps
 
     from spatia.corpus.corpus import Corpus
-    from spatia.errors import SettingsError
     from spatia.training.run_folder import read_run
     from spatia.training.settings import read_settings_of
 
-    if part is not None and split is None:
-        raise SettingsError(f"--part {part} names a part of a split: say which with --split.")
+    options.check_part(part, split)
     opened = Corpus.open(corpus)  # a mistyped path is refused before torch is imported
     before = read_run(out) if resume else None
 

@@ -57,7 +57,7 @@ def same_group_neighbours(
     """
     _, codes = np.unique(np.asarray(groups).astype(str), return_inverse=True)
     same, chance, total = 0.0, 0.0, 0
-    for rows, others in _nearest(position_um, sections, k):
+    for rows, others in nearest_in_sections(position_um, sections, k):
         own = codes[rows]
         same += float((own[others] == own[:, None]).mean(axis=1).sum())
         size = np.bincount(own)
@@ -79,7 +79,7 @@ def mean_with_neighbours(
     [1.0, 1.0, 5.5]
     """
     mean = np.array(values, copy=True)
-    for rows, others in _nearest(position_um, sections, k):
+    for rows, others in nearest_in_sections(position_um, sections, k):
         own = values[rows]
         total = own.copy()
         for column in others.T:  # one neighbour of all cells at a time: no array of cells × neighbours × width
@@ -88,10 +88,33 @@ def mean_with_neighbours(
     return mean
 
 
-def _nearest(
+def nearest_in_sections(
     position_um: NDArray[np.floating], sections: ArrayLike | None, k: int
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield the rows of each section of two cells or more, and for each of them its nearest others, as places in these rows."""
+    """Yield the rows of each section of two cells or more, and their nearest others.
+
+    Parameters
+    ----------
+    position_um
+        (n, 2) centres (x, y) in µm.
+    sections
+        (n,) section of each cell; None: one section.
+    k
+        Neighbours of a cell, itself left out; fewer where its section has no more.
+
+    Yields
+    ------
+    rows
+        (m,) of one section, ascending.
+    others
+        (m, k) nearest cells, nearest first, as places in ``rows``.
+
+    Examples
+    --------
+    >>> [(rows, others)] = nearest_in_sections(np.array([[0.0, 0], [1, 0], [9, 0]]), None, 1)
+    >>> rows[others].ravel().tolist()
+    [1, 0, 1]
+    """
     position = np.asarray(position_um, np.float64)
     section = np.zeros(len(position), np.int64)
     if sections is not None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
+from spatia.bench.choosing import choose
 from spatia.bench.generators import copy_control, mean_image, nearest_cell, random_cell
 from spatia.bench.generators.generator import Generator
-from spatia.errors import SettingsError
 
 _ALL = (
     copy_control.COPY_CONTROL,
@@ -24,9 +24,4 @@ def chosen_generators(names: Iterable[str]) -> list[Generator]:
     SettingsError
         If a name is unknown; the message lists the names.
     """
-    names = list(names)
-    if names == ["all"]:
-        return list(GENERATORS.values())
-    if unknown := [name for name in names if name not in GENERATORS]:
-        raise SettingsError(f"Unknown generator {unknown[0]!r}. Known: {', '.join(GENERATORS)}.")
-    return [GENERATORS[name] for name in names]
+    return choose(names, GENERATORS, "generator")

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
+from spatia.bench.choosing import choose
 from spatia.bench.methods import concatenation, crops_pca, morphology, nearest, pca, scvi, smoothed_pca, vit
 from spatia.bench.methods.method import Method
-from spatia.errors import SettingsError
 
 _ALL = (
     pca.PCA_METHOD,
@@ -36,12 +36,6 @@ def chosen_methods(names: Iterable[str]) -> list[Method]:
         If a name is unknown; the message lists the names.
     """
     names = list(names)
-    if names == ["all"]:
-        return list(BASELINES.values())
     if names == ["none"]:
         return []
-    if unknown := [name for name in names if name not in BASELINES]:
-        raise SettingsError(
-            f"Unknown method {unknown[0]!r}. Known: {', '.join(BASELINES)}; our model comes with --spatia or --model."
-        )
-    return [BASELINES[name] for name in names]
+    return choose(names, BASELINES, "method", "; our model comes with --spatia or --model")

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from spatia.bench.cells import NEIGHBOURS, BenchCells
 from spatia.bench.methods import pca
 from spatia.bench.methods.method import GENES, Method, Problem
+from spatia.metrics.spatial import mean_with_neighbours
 
 
 def embed(problem: Problem) -> NDArray[np.floating]:
@@ -33,7 +34,7 @@ def around_and_near(problem: Problem) -> NDArray[np.floating]:
 
 def smoothed(values: NDArray[np.floating], cells: BenchCells) -> NDArray[np.floating]:
     """Return the mean of (n, width) over each cell and its 15 nearest neighbours in the same section."""
-    return (values + values[cells.neighbours].sum(axis=1)) / (NEIGHBOURS + 1)
+    return mean_with_neighbours(values, cells.position_um, sections=cells.sample, k=NEIGHBOURS)
 
 
 SMOOTHED_PCA = Method(

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
+from spatia.bench.choosing import choose
 from spatia.bench.protocols import labels, retrieval, values
 from spatia.bench.protocols.trial import Task
-from spatia.errors import SettingsError
 
 _ALL = (
     labels.ANNOTATION,
@@ -31,9 +31,4 @@ def chosen_tasks(names: Iterable[str]) -> list[Task]:
     SettingsError
         If a name is unknown; the message lists the names.
     """
-    names = list(names)
-    if names == ["all"]:
-        return list(TASKS.values())
-    if unknown := [name for name in names if name not in TASKS]:
-        raise SettingsError(f"Unknown task {unknown[0]!r}. Known: {', '.join(TASKS)}.")
-    return [TASKS[name] for name in names]
+    return choose(names, TASKS, "task")
