@@ -251,22 +251,33 @@ def losses(out: Path) -> list[dict[str, object]]:
     return [{name: value for name, value in line.items() if name not in VARYING} for line in lines]
 
 
-def test_killed_and_resumed_is_the_unbroken_run(tiny: Path, model: Path, trained: Path, tmp_path: Path) -> None:
-    out = tmp_path / "generator"
-    killing = (
-        "import sys; from tests.integration.toy_training import kill_after; from pathlib import Path\n"
-        "from tests.integration.test_generate import settings; from spatia import train_generator\n"
-        "kill_after(3); train_generator(sys.argv[1], sys.argv[2], sys.argv[3], settings('checkpoint_every_steps=2'))"
+def train_in_own_process(
+    corpus: Path, model: Path, out: Path, *, kill_after: int | None = None, resume: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Same bits need the same number of threads, which only a process of its own can promise."""
+    training = (
+        "import sys; from tests.integration.toy_training import kill_after; from spatia import train_generator\n"
+        "from tests.integration.test_generate import settings\n"
+        f"{f'kill_after({kill_after})' if kill_after else ''}\n"
+        f"train_generator(*sys.argv[1:], settings('checkpoint_every_steps=2'), resume={resume})"
     )
-    command = [sys.executable, "-c", killing, str(tiny), str(out), str(model)]
+    command = [sys.executable, "-c", training, str(corpus), str(out), str(model)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    killed = subprocess.run(
-        command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, check=False
-    )
+    root = Path(__file__).parents[2]
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_killed_and_resumed_is_the_unbroken_run(tiny: Path, model: Path, tmp_path: Path) -> None:
+    unbroken, out = tmp_path / "unbroken", tmp_path / "generator"
+    killed = train_in_own_process(tiny, model, out, kill_after=3)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    train_generator(tiny, out, model, settings("checkpoint_every_steps=2"), resume=True)
-    assert losses(out) == losses(trained)
-    expected, found = load_file(trained / "generator.safetensors"), load_file(out / "generator.safetensors")
+    for finished in (
+        train_in_own_process(tiny, model, out, resume=True),
+        train_in_own_process(tiny, model, unbroken),
+    ):
+        assert finished.returncode == 0, finished.stderr
+    assert losses(out) == losses(unbroken)
+    expected, found = load_file(unbroken / "generator.safetensors"), load_file(out / "generator.safetensors")
     assert {name: value.tobytes() for name, value in found.items()} == {
         name: value.tobytes() for name, value in expected.items()
     }
