@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from spatia.corpus.corpus import Corpus
 from spatia.generation.generator import CellGenerator, ImageSpace
 from spatia.generation.settings import GeneratorConfig, SolverSettings
-from spatia.inference.generate import asking, choose_rows
+from spatia.inference.asking import asking
 from spatia.inference.generator import Asked, Drawing, Generator
+from spatia.inference.wanted import choose_rows
 from spatia.metrics.frechet import frechet_distance
 
 SIZES = (64, 128, 256)
@@ -76,7 +77,7 @@ def real_and_asked(args: argparse.Namespace) -> tuple[Generator, NDArray[np.uint
     """Return the generator, real crops of some cells and what is known of them."""
     maker, corpus = Generator.load(args.generator, device="cpu"), Corpus.open(args.corpus)
     wanted = choose_rows(corpus, maker, list(corpus.sections), split=args.split, part=args.part).at_most(args.images)
-    with asking(corpus, maker, list(corpus.sections), device="cpu") as asker:
+    with asking(corpus, maker, wanted, device="cpu") as asker:
         asked = asker(wanted)
     crops = [
         corpus.section(str(sample)).cells.read("obsm/single_cell_images", int(row), int(row) + 1)[0]

@@ -142,7 +142,7 @@ def test_images_do_not_depend_on_what_else_is_drawn(tiny: Path, trained: Path, t
 
 
 def test_a_killed_generate_goes_on(tiny: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from spatia.inference import generate as module
+    from spatia.inference import generated_store as module
 
     monkeypatch.setattr(module, "SHARD_BYTES", 64 * 128)  # shards of 64 images
     whole = images(tiny, trained, tmp_path / "whole.zarr", draws=4)

@@ -12,8 +12,9 @@ STRICT: Final = ConfigDict(extra="forbid", frozen=True)
 # What a generator may be told, by name. `control` has seen the source's image; nothing has seen the target's.
 OF_EXPRESSION: Final = ("genes", "niche", "tissue")
 OF_NICHE: Final = (*OF_EXPRESSION, "composition")
+LABEL: Final = "label"  # type or state of the cell, given by the user: only where it is asked for
 OF_TRANSITION: Final = ("control", "niche", "tissue", "transition", "delta_genes", "delta_morphology")
-CONDITIONS: Final = tuple(dict.fromkeys((*OF_NICHE, *OF_TRANSITION)))
+CONDITIONS: Final = tuple(dict.fromkeys((*OF_NICHE, *OF_TRANSITION, LABEL)))
 
 Coupling = Literal["noise", "control", "ot", "ot-confidence"]
 Task = Literal["expression-to-image", "transition"]
@@ -128,7 +129,7 @@ class GeneratorConfig(BaseModel):
     )
     gamma: float = Field(1.0, ge=0, description="ot-confidence: weight of a pair is confidence^gamma, scaled to mean 1")
     conditions: tuple[str, ...] | None = Field(
-        None, description="what the network is told; None: all that the task has"
+        None, description="what the network is told; None: all that the task has, without label"
     )
     path: PathSettings = PathSettings()
     network: NetworkSettings = NetworkSettings()
@@ -170,9 +171,11 @@ class GeneratorConfig(BaseModel):
         """Every condition that the task has."""
         if self.task == "transition":
             return OF_TRANSITION
-        return OF_NICHE if self.level == "niche" else OF_EXPRESSION
+        return OF_NICHE if self.level == "niche" else (*OF_EXPRESSION, LABEL)
 
     @property
     def told(self) -> tuple[str, ...]:
         """Conditions of the network, in a fixed order."""
-        return self.may_be_told if self.conditions is None else tuple(dict.fromkeys(self.conditions))
+        if self.conditions is None:
+            return tuple(name for name in self.may_be_told if name != LABEL)
+        return tuple(dict.fromkeys(self.conditions))

@@ -58,6 +58,12 @@ class BlockFiles:
         """Return the blocks that are not there yet."""
         return [block for block in range(len(self.spans)) if not self._path(block).is_file()]
 
+    def holding(self, rows: NDArray[np.int64] | None) -> set[int]:
+        """Return the blocks that some rows are in; None: all blocks."""
+        if rows is None:
+            return set(range(len(self.spans)))
+        return set(np.searchsorted(self._stops, rows, side="right").tolist())
+
     def write(self, block: int, values: NDArray[np.float32]) -> None:
         """Write a block aside and rename it."""
         path = self._path(block)
@@ -111,10 +117,19 @@ class SectionEmbedder:
         For the block files.
     request
         What to see.
+    rows
+        Cells that will be read; None: every one. Only blocks that these need are embedded.
     """
 
     def __init__(
-        self, model: Spatia, cells: RowReader, tissues: RowReader, section: int, folder: Path, request: Request
+        self,
+        model: Spatia,
+        cells: RowReader,
+        tissues: RowReader,
+        section: int,
+        folder: Path,
+        request: Request,
+        rows: NDArray[np.int64] | None = None,
     ) -> None:
         self.model, self._cells, self._tissues, self._section = model, cells, tissues, section
         self._request = request
@@ -127,6 +142,12 @@ class SectionEmbedder:
         self._windows = _window_groups(source)
         windows = [Span(int(group.first_cell), int(group.last_cell)) for group in self._windows]
         self.context = BlockFiles(folder, "context", windows, model.config.niche_width + model.config.tissue_width)
+        self._needed = {"context": self.context.holding(rows), "cells": set(range(len(spans)))}
+        if source.partitioned:  # what surrounds a cell lies in its window; a niche around a cell reaches beyond it
+            needed = [windows[group] for group in self._needed["context"]]
+            self._needed["cells"] = {
+                block for span in needed for block in range(span.start // BLOCK_CELLS, -(-span.stop // BLOCK_CELLS))
+            }
 
     @torch.inference_mode()
     def embed_cells(self) -> None:
@@ -180,7 +201,8 @@ class SectionEmbedder:
 
     def _mine(self, files: BlockFiles, what: str) -> Iterator[int]:
         rank, world_size = world()
-        blocks = [block for block in files.missing() if block % world_size == rank]
+        needed = self._needed[files.name]
+        blocks = [block for block in files.missing() if block % world_size == rank and block in needed]
         n_cells = sum(files.spans[block].stop - files.spans[block].start for block in blocks)
         with progress(f"{self.sample}: embedding {what}", n_cells, "cells") as advance:
             for block in blocks:

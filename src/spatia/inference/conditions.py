@@ -15,7 +15,9 @@ from spatia.corpus.corpus import Corpus
 from spatia.data.batch import CellBatch, NicheBatch
 from spatia.data.loader import RowReader
 from spatia.generation.batch import GenerationBatch
+from spatia.generation.settings import LABEL
 from spatia.inference.blocks import SectionEmbedder
+from spatia.inference.cell_labels import CellLabels
 from spatia.inference.session import embedded
 from spatia.models.spatia import Spatia
 from spatia.nn.hashing import row_keys
@@ -29,11 +31,11 @@ class CellConditions:
     """Embeddings of every cell of a corpus as block files: of its genes, its niche, its tissue.
 
     Use :func:`cell_conditions`. The model sees genes only, so no image of a target can reach the generator, not even by way of the
-    niche.
+    niche. A label is what the user gives, for cells that have one.
     """
 
-    def __init__(self, sections: Sequence[SectionEmbedder]) -> None:
-        self._sections = sections
+    def __init__(self, sections: Sequence[SectionEmbedder], labels: CellLabels | None = None) -> None:
+        self._sections, self._labels = sections, labels
 
     def read(self, section: Tensor, row: Tensor) -> dict[str, Tensor]:
         """Return the embeddings of cells, by condition, each (rows, width)."""
@@ -48,10 +50,19 @@ class CellConditions:
                 out[name][at] = values[level]
         return {name: torch.from_numpy(values) for name, values in out.items()}
 
+    def of_rows(self, section: Tensor, row: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return what is known of cells, by condition (rows, width), and of which of them (rows,)."""
+        conditions = self.read(section, row)
+        known = everywhere(conditions, len(row))
+        if self._labels is not None:
+            names = [one.sample for one in self._sections]
+            conditions[LABEL], known[LABEL] = self._labels.read(names, section, row)
+        return conditions, known
+
     def of_cells(self, batch: CellBatch) -> GenerationBatch:
         """Turn cells with their images into what a generator learns from."""
         assert batch.images is not None
-        conditions = self.read(batch.section, batch.row)
+        conditions, known = self.of_rows(batch.section, batch.row)
         return GenerationBatch(
             section=batch.section,
             row=batch.row,
@@ -59,7 +70,7 @@ class CellConditions:
             target=batch.images,
             channels_present=batch.channels_present,
             conditions=conditions,
-            known=everywhere(conditions, len(batch)),
+            known=known,
             morphology=batch.morphology,
             morphology_measured=batch.morphology_measured,
         )
@@ -194,9 +205,11 @@ def cell_conditions(
     model: Spatia | Path,
     *,
     sections: Sequence[str] | None = None,
+    rows: Mapping[str, NDArray[np.int64]] | None = None,
     scratch: Path | None = None,
     device: str = "auto",
     min_coverage: float = 0.5,
+    labels: CellLabels | None = None,
 ) -> Iterator[CellConditions]:
     """Embed every cell of a corpus from genes alone, and hand over what reads the embeddings.
 
@@ -206,10 +219,14 @@ def cell_conditions(
         Of the same levels.
     sections
         Names of sections; all by default. They are counted in this order.
+    rows
+        By section: cells that will be asked for. Only their blocks and windows are embedded; None: all.
     scratch
         Folder for the embeddings, continued after a kill; None: a temporary one.
+    labels
+        Types or states of the cells, for a generator that is told them.
     """
     with embedded(
-        corpus, model, use=SEEN, sections=sections, scratch=scratch, device=device, min_coverage=min_coverage
+        corpus, model, use=SEEN, sections=sections, rows=rows, scratch=scratch, device=device, min_coverage=min_coverage
     ) as session:
-        yield CellConditions(session.sections)
+        yield CellConditions(session.sections, labels)

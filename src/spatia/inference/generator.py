@@ -220,7 +220,7 @@ class Generator:
 
     @contextmanager
     def _asked(self, cells: Sequence[str], transition: str | None, corpus: Corpus | str | Path) -> Iterator[Asked]:
-        from spatia.inference.generate import ask_for_cells
+        from spatia.inference.asking import ask_for_cells
 
         with ask_for_cells(corpus, self, cells, transition) as asked:
             yield asked

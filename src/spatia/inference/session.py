@@ -5,12 +5,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import distributed as dist
 
 from spatia.corpus.corpus import Corpus
@@ -62,6 +64,7 @@ def embedded(
     use: Sequence[str] = MODALITIES,
     hide_genes: Sequence[str] = (),
     sections: Sequence[str] | None = None,
+    rows: Mapping[str, NDArray[np.int64]] | None = None,
     device: str = "auto",
     min_coverage: float = 0.5,
     scratch: Path | None = None,
@@ -76,6 +79,8 @@ def embedded(
         Gene ids to treat as not measured, in every cell.
     sections
         Names of sections; all by default.
+    rows
+        By section: cells that will be read. What these do not need is not embedded; None: every cell.
     device
         ``"auto"``: a GPU where there is one.
     min_coverage
@@ -100,13 +105,18 @@ def embedded(
     coverage = check_coverage(opened, [opened.section(name) for name in names], network, used, min_coverage)
     request = Request(used, hidden_genes_mask(network, hide_genes))
     with _scratch(scratch, _request_id(opened, digest, used, hide_genes)) as folder:
-        embedders = _embed(opened, network, names, folder, request)
+        embedders = _embed(opened, network, names, folder, request, rows or {})
         seed = -1 if isinstance(model, Spatia) else int(read_description(Path(model))["facts"].get("seed", -1))
         yield Session(opened, network, seed, digest, used, tuple(hide_genes), coverage, embedders)
 
 
 def _embed(
-    corpus: Corpus, model: Spatia, names: Sequence[str], folder: Path, request: Request
+    corpus: Corpus,
+    model: Spatia,
+    names: Sequence[str],
+    folder: Path,
+    request: Request,
+    rows: Mapping[str, NDArray[np.int64]],
 ) -> list[SectionEmbedder]:
     read = {"image": ("images", "masks", "morphology"), "genes": ("counts",)}
     wanted = [part for use in request.use for part in read[use]]
@@ -115,7 +125,7 @@ def _embed(
     embedders = []
     for index, source in enumerate(cells.sources):
         sample = source.section.sample
-        embedder = SectionEmbedder(model, cells, tissues, index, folder / sample, request)
+        embedder = SectionEmbedder(model, cells, tissues, index, folder / sample, request, rows.get(sample))
         embedder.embed_cells()
         _wait_for_ranks()
         embedder.embed_context()

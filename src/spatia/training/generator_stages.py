@@ -15,6 +15,7 @@ from spatia.generation.generator import CellGenerator, ImageSpace
 from spatia.generation.objective import GeneratorObjective
 from spatia.generation.proxy import MorphologyProxy, ProxyObjective
 from spatia.generation.samples import Samples, draw_samples
+from spatia.generation.settings import LABEL
 from spatia.log import logger
 from spatia.nn.hashing import hash_uniform
 from spatia.training.generator_data import GeneratorData, Shown, choose_shown, measure_conditions
@@ -186,7 +187,7 @@ def make_generator_stages(
     torch.manual_seed(settings.seed)
     generator = CellGenerator(config, space, {name: measured[name].shape[1] for name in config.told})
     for name in config.told:
-        if name != "transition":  # which is one of several, not a measurement
+        if name not in ("transition", LABEL):  # which is one of several, not a measurement
             generator.condition.measure(name, measured[name])
     n_rows = data.n_rows
     stages: list[Stage] = []

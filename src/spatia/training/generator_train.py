@@ -8,12 +8,16 @@ from shutil import copytree
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+import pandas as pd
+
 from spatia.corpus.corpus import Corpus
 from spatia.corpus.files import sha256
 from spatia.errors import SettingsError
 from spatia.generation.checkpoint import MODEL_FOLDER, save_generator
 from spatia.generation.generator import ImageSpace
 from spatia.generation.samples import Samples
+from spatia.generation.settings import LABEL
+from spatia.inference.cell_labels import CellLabels
 from spatia.inference.conditions import cell_conditions
 from spatia.models.checkpoint import load_model, model_id
 from spatia.models.levels import check_levels
@@ -42,6 +46,7 @@ def train_generator(
     resume: bool = False,
     *,
     pairs: str | Path | None = None,
+    labels: pd.DataFrame | None = None,
     draw: DrawCurves | None = None,
     draw_samples: DrawSamples | None = None,
 ) -> Path:
@@ -61,6 +66,8 @@ def train_generator(
         Go on with the run in the folder; begin where there is none.
     pairs
         Folder of pairs, as `spatia pair` writes it, for ``task=transition``.
+    labels
+        Type or state of training cells (``cell_id``, ``label``, and ``sample`` where ids repeat), for ``conditions=["label"]``.
     draw, draw_samples
         Draw ``curves.png`` and ``samples/``; the command line gives those of `spatia.plotting`.
 
@@ -82,6 +89,7 @@ def train_generator(
     network = load_model(model)
     check_levels(opened.levels, network.config, corpus=opened.path)
     paired = _read_pairs(pairs, opened, settings)
+    labelled = _read_labels(labels, opened, settings)
     with ExitStack() as stack:
         pair_data: list[PairData] = []
 
@@ -90,7 +98,7 @@ def train_generator(
             device = "cpu" if settings.accelerator == "cpu" else "auto"
             names = list(opened.sections) if paired is not None else with_images(opened)
             found = stack.enter_context(
-                cell_conditions(opened, Path(model), sections=names, scratch=where, device=device)
+                cell_conditions(opened, Path(model), sections=names, scratch=where, device=device, labels=labelled)
             )
             data: GeneratorData = CorpusData(opened, network.vocabulary, found, settings)
             mean_weight = 1.0
@@ -110,12 +118,16 @@ def train_generator(
             )
 
         def write(stages: Sequence[Stage], folder: RunFolder) -> None:
-            more = {} if paired is None else {"transitions": transition_facts(pair_data[0], paired)}
+            more: dict[str, Any] = {} if labelled is None else {"labels": list(labelled.names)}
+            if paired is not None:
+                more["transitions"] = transition_facts(pair_data[0], paired)
             _write(stages, folder, opened, Path(model), more)
 
         inputs = {"model": model_id(model)}
         if paired is not None:
             inputs["pairs"] = sha256(paired.path / FACTS_FILE)
+        if labelled is not None:
+            inputs["labels"] = labelled.digest
         return run_training([opened], out, settings, make_stages, write, resume=resume, inputs=inputs, draw=draw)
 
 
@@ -126,6 +138,15 @@ def _read_pairs(pairs: str | Path | None, corpus: Corpus, settings: GeneratorSet
             "an image from expression without them."
         )
     return None if pairs is None else read_pairs(pairs, corpus)
+
+
+def _read_labels(labels: pd.DataFrame | None, corpus: Corpus, settings: GeneratorSettings) -> CellLabels | None:
+    if (LABEL in settings.generator.told) != (labels is not None):
+        raise SettingsError(
+            f"conditions={list(settings.generator.told)} {'without' if labels is None else 'with'} labels: the condition 'label' "
+            "needs them, and nothing else reads them."
+        )
+    return None if labels is None else CellLabels.of(corpus, labels)
 
 
 def _space(corpus: Corpus, network: Spatia, settings: GeneratorSettings) -> ImageSpace:

@@ -1,0 +1,156 @@
+"""What a generator is told of wanted rows: their sections are embedded, and nothing else of the corpus."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from spatia.corpus.corpus import Corpus
+from spatia.data.loader import RowReader
+from spatia.errors import SettingsError
+from spatia.generation.settings import LABEL
+from spatia.inference.cell_labels import CellLabels
+from spatia.inference.conditions import (
+    CellConditions,
+    SourceReader,
+    Sources,
+    cell_conditions,
+    everywhere,
+    transition_conditions,
+)
+from spatia.inference.generator import Asked, Generator
+from spatia.inference.wanted import Wanted, choose_rows, with_transition
+from spatia.models.levels import check_levels
+from spatia.nn.hashing import row_keys
+
+
+@contextmanager
+def asking(
+    corpus: Corpus, maker: Generator, wanted: Wanted, *, device: str = "auto", labels: pd.DataFrame | None = None
+) -> Iterator["Asker"]:
+    """Yield what gives the conditions of the wanted rows; their surroundings are embedded for it, and not the whole corpus.
+
+    Parameters
+    ----------
+    labels
+        Type or state of the cells, for a generator that is told it.
+    """
+    names = wanted.sections
+    rows = {name: wanted.row[wanted.sample == name] for name in names} if maker.config.level == "cell" else None
+    told = _labels_of(corpus, maker, labels)
+    with cell_conditions(corpus, maker.model, sections=names, rows=rows, device=device, labels=told) as conditions:
+        yield Asker(corpus, maker, conditions, names)
+
+
+def _labels_of(corpus: Corpus, maker: Generator, labels: pd.DataFrame | None) -> CellLabels | None:
+    if LABEL not in maker.config.told:
+        if labels is not None:
+            raise SettingsError(f"{maker.folder}: this generator is told {', '.join(maker.config.told)}, and no label.")
+        return None
+    if labels is None:
+        raise SettingsError(
+            f"{maker.folder}: this generator is told a label, which only its user knows. Give a table of labels; the cells that "
+            "are not in it are drawn without one."
+        )
+    return CellLabels.of(corpus, labels, maker.facts["labels"])
+
+
+@contextmanager
+def ask_for_cells(
+    corpus: Corpus | str | Path, maker: Generator, cells: Sequence[str], transition: str | None
+) -> Iterator[Asked]:
+    """Yield what is known of named cells."""
+    opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
+    check_levels(opened.levels, maker.model.config, corpus=opened.path)
+    wanted = with_transition(choose_rows(opened, maker, list(opened.sections), cells=cells), maker, transition)
+    with asking(opened, maker, wanted, device=str(maker.network.device)) as asker:
+        yield asker(wanted)
+
+
+class Asker:
+    """Gives what is known of wanted rows; use :func:`asking`."""
+
+    def __init__(self, corpus: Corpus, maker: Generator, conditions: CellConditions, names: Sequence[str]) -> None:
+        self._maker, self._conditions, self._names = maker, conditions, list(names)
+        self._number = {sample: number for number, sample in enumerate(corpus.sections)}
+        self._niches = self._sources = None
+        if maker.config.level == "niche":
+            self._niches = RowReader([corpus], "niche", vocabulary=maker.model.vocabulary, sections=names, read=())
+        if maker.config.task == "transition":
+            self._sources = SourceReader(corpus, maker.model, names)
+
+    def __call__(self, wanted: Wanted, told: Wanted | None = None) -> Asked:
+        """Return what is known of rows, in their order.
+
+        Parameters
+        ----------
+        told
+            Rows whose conditions are told in the place of their own, one for each; noise and source cell stay theirs.
+        """
+        told = wanted if told is None else told
+        if self._sources is not None:
+            return self._transitions(wanted, told, self._sources)
+        if self._niches is not None:
+            return Asked(self._keys(wanted), *self._of_niches(told, self._niches))
+        conditions, known = self._conditions.of_rows(self._sections_of(told), torch.from_numpy(told.row))
+        return Asked(self._keys(wanted), conditions, known)
+
+    def _sections_of(self, wanted: Wanted) -> Tensor:
+        """Return the section of each row, counted as they were embedded."""
+        return torch.from_numpy(wanted.counted_in(self._names).section)
+
+    def _keys(self, wanted: Wanted) -> Tensor:
+        """Return what the noise of each row is a function of: its place in the corpus, whatever else is drawn."""
+        section = torch.tensor([self._number[str(name)] for name in wanted.sample], dtype=torch.int64)
+        return row_keys(section, torch.from_numpy(wanted.row))
+
+    def _of_niches(self, wanted: Wanted, niches: RowReader) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        conditions: dict[str, Tensor] = {}
+        known: dict[str, Tensor] = {}
+        for number, at in _by_section(self._sections_of(wanted)):
+            part = self._conditions.of_niches(niches(number, wanted.row[at]))
+            for out, found in ((conditions, part.conditions), (known, part.known)):
+                for name, values in found.items():
+                    out.setdefault(name, values.new_zeros(len(wanted), *values.shape[1:]))[at] = values
+        return conditions, known
+
+    def _transitions(self, wanted: Wanted, told: Wanted, sources: SourceReader) -> Asked:
+        names = self._maker.transitions
+        number = torch.tensor([names.index(str(name)) for name in told.columns["transition"]])
+        own = self._read_sources(wanted, sources)
+        other = own if told is wanted else self._read_sources(told, sources)
+        around = self._conditions.read(self._sections_of(told), torch.from_numpy(told.row))
+        conditions = {
+            "control": other.control,
+            "niche": around["niche"],
+            "tissue": around["tissue"],
+            **transition_conditions(names, number, self._maker.deltas),
+        }
+        key = self._keys(wanted) * len(names) + number
+        return Asked(key, conditions, everywhere(conditions, len(wanted)), own.images)
+
+    def _read_sources(self, wanted: Wanted, sources: SourceReader) -> Sources:
+        space, width = self._maker.space, self._maker.model.config.cell_width
+        images = torch.zeros(len(wanted), len(space.channels), space.px, space.px, dtype=torch.uint8)
+        control = torch.zeros(len(wanted), width)
+        for number, at in _by_section(self._sections_of(wanted)):
+            found = sources(number, wanted.row[at])
+            images[at], control[at] = found.images, found.control
+            if not bool(found.has_image.all()):
+                missing = wanted.cell_id[at][~found.has_image.numpy()][0]
+                raise SettingsError(
+                    f"Source cell {missing!r} has no image, so there is nothing to begin at. Leave it out."
+                )
+        return Sources(images, control, torch.ones(len(wanted), dtype=torch.bool))
+
+
+def _by_section(section: Tensor) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield each section's number and the places of its rows."""
+    numbers = section.numpy()
+    for number in np.unique(numbers).tolist():
+        yield number, np.flatnonzero(numbers == number)
