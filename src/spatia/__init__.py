@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from spatia.pairing.pairs import read_pairs
     from spatia.pipeline.run import run
     from spatia.report.render import write_report
+    from spatia.screening.screen import screen
     from spatia.simulate.slide import simulate as simulate_slides
     from spatia.tasks.on_cells import annotate_cells as annotate
     from spatia.tasks.on_cells import cluster_cells as cluster
@@ -58,6 +59,7 @@ _DEFINED_IN = {
     "read_slide": ("spatia.io.read", "read_slide"),
     "retrieve": ("spatia.tasks.retrieve", "retrieve"),
     "run": ("spatia.pipeline.run", "run"),
+    "screen": ("spatia.screening.screen", "screen"),
     "simulate_slides": ("spatia.simulate.slide", "simulate"),
     "tissue_loader": ("spatia.data.loader", "tissue_loader"),
     "train": ("spatia.training.train", "train"),
@@ -88,6 +90,7 @@ __all__ = [
     "read_slide",
     "retrieve",
     "run",
+    "screen",
     "simulate_slides",
     "tissue_loader",
     "train",

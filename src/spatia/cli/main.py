@@ -35,6 +35,7 @@ COMMANDS = {
     "predict-expression": "Tasks",
     "retrieve": "Tasks",
     "pair": "Transitions",
+    "screen": "Transitions",
     "bench": "Numbers",
     "evaluate-generation": "Numbers",
     "run": "Everything at once",

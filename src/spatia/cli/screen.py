@@ -1,0 +1,78 @@
+"""``spatia screen``: which gene or gene set would change what a cell looks like, as a generator has learned it?"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spatia.cli import task_options as options
+
+
+def screen(
+    corpus: options.Corpus,
+    *,
+    generator: Annotated[
+        Path, typer.Option("--generator", "-g", help="Generator folder that draws cells from expression.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
+    genes: options.Genes = None,
+    sets: Annotated[Path | None, typer.Option(help="Gene sets in GMT, each changed as a whole.")] = None,
+    factor: Annotated[float, typer.Option(help="Multiply the counts by this; 0: knock out.")] = 0.0,
+    level_of: Annotated[
+        str | None,
+        typer.Option(help="Set the genes to their level in these cells, as \"type == 'fibroblast'\", not by a factor."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the corpus; without it any cell may be changed.")] = None,
+    part: Annotated[str, typer.Option(help="Part of the split whose cells are changed.")] = "test",
+    where: Annotated[str | None, typer.Option(help="Change only these cells: an expression over obs.")] = None,
+    cells: Annotated[
+        Path | None, typer.Option(help="More columns for the cells: .h5ad, .zarr of `spatia embed`; .parquet, .csv.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="At most so many cells, spread evenly.")] = 48,
+    draws: Annotated[int, typer.Option(help="Images of each cell, each with noise of its own.")] = 2,
+    evaluations: Annotated[int, typer.Option(help="Evaluations of the network for each image.")] = 8,
+    fast: Annotated[
+        float | None,
+        typer.Option(help="Read the image expected at this time of the path (0 to 1): one evaluation a gene."),
+    ] = None,
+    score: Annotated[
+        str | None, typer.Option(help="Read this from images too: a column of numbers, or COLUMN=LABEL.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Any other setting, as surroundings=keep. May be repeated.")
+    ] = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    json: options.Json = False,
+) -> None:
+    """Change genes in cells, draw the cells again, and rank the genes by what moves. Association, not proof of cause."""
+    from json import dumps
+
+    import yaml
+
+    from spatia.errors import SettingsError
+    from spatia.plotting.screening import draw_screen
+    from spatia.screening.genes import read_gmt
+    from spatia.screening.screen import screen as run
+
+    values: dict[str, Any] = {
+        "factor": factor, "level_of": level_of, "split": split, "part": part, "where": where, "limit": limit,
+        "draws": draws, "evaluations": evaluations, "fast": fast, "score": score, "seed": seed,
+    }  # fmt: skip
+    for one in set_ or []:
+        name, sign, text = one.partition("=")
+        if not (sign and name):
+            raise SettingsError(f"--set {one!r}: expected NAME=VALUE, as surroundings=keep.")
+        values[name] = yaml.safe_load(text)
+    found = run(
+        corpus, generator, out, genes=options.gene_list(genes), sets=None if sets is None else read_gmt(sets),
+        cells=cells, device=device, draw=draw_screen, **values,
+    )  # fmt: skip
+    first = found.ranking.head(20)
+    if json:
+        content = {"out": str(out), "caveat": found.facts["caveat"], "n_changes": len(found.ranking)}
+        typer.echo(dumps(content | {"first": first.to_dict("records")}, ensure_ascii=False))
+        return
+    shown = ("rank", "name", "magnitude", "q", "strongest", "strongest_effect", "n_changed")
+    typer.echo(first[list(shown)].to_string(index=False, float_format=lambda value: f"{value:.3g}"))
+    typer.echo(f"{found.facts['caveat']} → {out}")
