@@ -7,6 +7,7 @@ it rises counts are added, which is exact for the Poisson and changes as few as 
 """
 
 import re
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,9 +117,11 @@ def counterfactual(
     truth = read_truth(Path(bundle))
     ids = cell_ids(truth.settings.seed, truth.section.number, len(truth.section.cells))
     rows = _rows(truth, ids, wanted, cell_ids_wanted, n_cells)
-    changed = _changed_cells(truth, rows, wanted)
+    states = truth.section.cells.states[rows].copy()
+    states[:, STATES.index(wanted.state)] = wanted.target
+    changed = change_cells(truth, rows, states, {})
     result = _as_anndata(truth, rows, wanted, _change_counts(Path(bundle), truth, rows, changed))
-    crops = _crops(truth, rows, changed, size_um, size_px)
+    crops = draw_crops(truth, rows, changed, size_um, size_px)
     result.obsm["images_factual"], result.obsm["images_counterfactual"] = crops.factual, crops.changed
     result.obsm["mask_factual"], result.obsm["mask_counterfactual"] = crops.mask_factual, crops.mask_changed
     result.uns["um_per_px"] = size_um / size_px
@@ -163,20 +166,32 @@ def _rows(
 
 
 @dataclass(frozen=True)
-class _Changed:
-    """The chosen cells after the transition, and their counts' noise before and after."""
+class Changed:
+    """The chosen cells after a change, and their counts' noise before and after."""
 
     cells: Cells
     before: list[BlockCounts]  # one block at a time holds rows of several chosen cells
     rate: NDArray[np.float64]
 
 
-def _changed_cells(truth: Truth, rows: NDArray[np.int64], transition: Transition) -> _Changed:
+def change_cells(
+    truth: Truth, rows: NDArray[np.int64], states: NDArray[np.float32], factors: Mapping[str, float]
+) -> Changed:
+    """Return cells in other states, or with other genes, and all that follows from it.
+
+    Parameters
+    ----------
+    rows
+        Of the cells, ascending.
+    states
+        (rows, states) after the change.
+    factors
+        Symbol -> what the latent expression of that gene is multiplied by; a driver gene then moves its feature.
+    """
     section, settings = truth.section, truth.settings
     all_cells, expression = section.cells, section.expression
     cells = all_cells.take(rows)
-    states = cells.states.copy()
-    states[:, STATES.index(transition.state)] = transition.target
+    genes = expression.panel.columns(tuple(factors))
     before, latents, shapes = [], [], []
     for block in np.unique(rows // CELLS_PER_BLOCK).tolist():
         span = slice(block * CELLS_PER_BLOCK, min((block + 1) * CELLS_PER_BLOCK, len(all_cells)))
@@ -195,6 +210,7 @@ def _changed_cells(truth: Truth, rows: NDArray[np.int64], transition: Transition
         own = irregularity(settings, section.number, block, all_cells.kind[span])
         shapes.append(replace(own, wobble=own.wobble[local], shift=own.shift[local]))
     latent = np.concatenate(latents)
+    latent[:, genes] *= np.array(list(factors.values()))
     scores = driver_scores(expression.panel, latent)
     shift = explained_features(cells.kind, states, scores) - explained_features(cells.kind, cells.states, cells.scores)
     features = (cells.features + shift).astype(np.float32)
@@ -206,11 +222,11 @@ def _changed_cells(truth: Truth, rows: NDArray[np.int64], transition: Transition
     outline, nucleus = shape(features, cells.axis, cells.outlines.limit, own)
     outlines = replace(cells.outlines, cell=outline, nucleus=nucleus)
     after = replace(cells, states=states, features=features, scores=scores, outlines=outlines)
-    return _Changed(after, before, latent * expression.effect * expression.scale * cells.library[:, None])
+    return Changed(after, before, latent * expression.effect * expression.scale * cells.library[:, None])
 
 
 def _change_counts(
-    bundle: Path, truth: Truth, rows: NDArray[np.int64], changed: _Changed
+    bundle: Path, truth: Truth, rows: NDArray[np.int64], changed: Changed
 ) -> tuple[csr_matrix, csr_matrix]:
     """Return observed counts (cells, genes) before and after.
 
@@ -250,7 +266,7 @@ class _Resampling:
 
 
 @dataclass(frozen=True)
-class _Crops:
+class Crops:
     """Images (n, 4, px, px) uint16 and masks (n, px, px) uint8, before and after."""
 
     factual: NDArray[np.uint16]
@@ -259,7 +275,8 @@ class _Crops:
     mask_changed: NDArray[np.uint8]
 
 
-def _crops(truth: Truth, rows: NDArray[np.int64], changed: _Changed, size_um: float, size_px: int) -> _Crops:
+def draw_crops(truth: Truth, rows: NDArray[np.int64], changed: Changed, size_um: float, size_px: int) -> Crops:
+    """Draw cells before and after a change, each by itself among unchanged neighbours."""
     cells = truth.section.cells
     tree = cKDTree(cells.centre_um)
     microscope = section_microscope(truth.settings, truth.section.number)
@@ -278,7 +295,7 @@ def _crops(truth: Truth, rows: NDArray[np.int64], changed: _Changed, size_um: fl
         parts = list(pool.map(pair_of, range(len(rows))))
     images = [np.stack([pair[side][0] for pair in parts]) for side in (0, 1)]
     masks = [np.stack([pair[side][1] for pair in parts]) for side in (0, 1)]
-    return _Crops(images[0], images[1], masks[0], masks[1])
+    return Crops(images[0], images[1], masks[0], masks[1])
 
 
 def _with_cell(here: Cells, own: int, changed: Cells, row: int) -> Cells:
