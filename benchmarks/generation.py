@@ -1,10 +1,18 @@
-"""Generated cells against baselines: expression → image, and transitions of state. Rows in OUT/rows.parquet, tables printed.
+"""Generated cells against baselines: rows in OUT/rows.parquet, one for each seed and measure; tables printed from them.
 
-    python benchmarks/generation.py expression DATA.json ... --out OUT          data sets as `spatia bench` takes them
-    python benchmarks/generation.py transition DATA.json --state state_emt --of tumour --simulated "emt: 0→1" --slides FOLDER --out OUT
+    python benchmarks/generation.py simulated  --work WORK --models RESULTS --out OUT     expression → image, another donor
+    python benchmarks/generation.py breast     --work WORK --models RESULTS --out OUT     the same on Xenium breast, blocks
+    python benchmarks/generation.py transition --work WORK --models RESULTS --out OUT     a state of tumour cells, with the truth
+    python benchmarks/generation.py ablation   --work WORK --models RESULTS --out OUT     coupling × morphology × niche
+    python benchmarks/generation.py tables OUT ...                                        of any number of results, runs nothing
+    python benchmarks/generation.py expression DATA.json ... | transition DATA.json ...   any data sets of `spatia bench`
 
-Beside the baselines of `spatia.bench.generators` stands any store that `spatia generate` wrote for the test part of the same split:
-`--store "NAME=images.zarr"`. What stands in OUT is not run again.
+WORK holds data sets as `spatia bench` takes them (simulated_2500_0_donor.json, breast.json) and simulated slides beside their corpora
+(simulated_2500_0_slides). RESULTS/models/spatia holds representation models as `spatia bench` trains them; one that is missing is trained.
+Networks see `--images` images each; 0 leaves them out. What stands in OUT is not run again, and a killed training goes on; another budget
+needs another OUT. Two runs may not share an OUT, but their rows: `tables OUT_A OUT_B`.
+
+A store that `spatia generate` wrote for the test part takes part with `--store NAME=images.zarr`:
 
     python benchmarks/generation.py expression DATA.json --out OUT --most 400 --ids cells.txt            the test cells that will be judged
     spatia generate CORPUS -g GENERATOR -o ours.zarr --split SPLIT --part test --cells cells.txt
@@ -14,7 +22,7 @@ Beside the baselines of `spatia.bench.generators` stands any store that `spatia 
 import argparse
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -24,13 +32,21 @@ import numpy as np
 import pandas as pd
 
 from spatia.bench.cells import BenchCells, load_cells
-from spatia.bench.dataset import DataSet, part_rows
+from spatia.bench.choosing import choose
+from spatia.bench.dataset import DataSet
 from spatia.bench.generation_trial import Trial, run_generator, score_table
-from spatia.bench.generators.generator import GenerationProblem, KnownTransition, generate
-from spatia.bench.generators.registry import chosen_generators
-from spatia.bench.rows import RowStore
+from spatia.bench.generators.generator import GenerationProblem, Generator, Training, generate
+from spatia.bench.generators.grid import grid, main_effects
+from spatia.bench.generators.problems import StateChange, label_table, make_problem, parts_of, seeds_of
+from spatia.bench.generators.registry import GENERATORS
+from spatia.bench.methods.method import Problem
+from spatia.bench.methods.spatia_model import SpatiaSource
+from spatia.bench.rows import RowStore, read_rows
+from spatia.bench.run import one_at_a_time
 from spatia.bench.tables import markdown
-from spatia.log import configure
+from spatia.corpus.files import write_json
+from spatia.errors import SettingsError, SpatiaError
+from spatia.log import configure, logger
 from spatia.metrics.bootstrap import Estimate
 from spatia.tasks.evaluate_generation import Evaluation, evaluate_generation
 from spatia.tasks.generation_group import GENERATED
@@ -38,38 +54,64 @@ from spatia.tasks.generation_reference import EvaluationSettings, Reference
 from spatia.tasks.generation_table import bracket
 from spatia.tasks.generation_table import markdown as table_of
 
-NAME = "low→high"
-LOW, HIGH = 0.35, 0.65  # of a state: sources below, targets above
+SUITES = ("expression", "simulated", "breast", "transition", "ablation", "tables")
+OF_STATES = ("transition", "ablation")
+SIMULATED = "emt: 0→1"  # the simulator's transition that goes with the default state
 
 
-def parts_of(cells: BenchCells, split: str, most: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return usable training rows, and at most so many test rows."""
-    train, test = (part_rows(cells.corpus, split, part) for part in ("train", "test"))
-    train, test = (rows[cells.usable[rows]] for rows in (train, test))
-    if len(test) > most:
-        test = np.sort(np.random.default_rng(seed).choice(test, most, replace=False))
-    return train, test
+def data_paths(arguments: argparse.Namespace) -> list[Path]:
+    """Return the data sets of a suite, those named on the command line first."""
+    if arguments.data:
+        return arguments.data
+    if arguments.suite == "expression":
+        raise SettingsError("expression: name a data set (a JSON file as `spatia bench` takes it).")
+    if arguments.suite == "breast":
+        return [arguments.work / "breast.json"]
+    return [arguments.work / f"simulated_{arguments.cells}_{seed}_donor.json" for seed in arguments.seeds]
 
 
-def names_of(column: pd.Series) -> np.ndarray:
-    """Return labels as text, empty where unknown."""
-    return np.array(["" if pd.isna(one) else str(one) for one in column], object)
+def change_of(arguments: argparse.Namespace) -> StateChange | None:
+    """Return the transition of a suite, None: expression → image."""
+    if arguments.suite not in OF_STATES:
+        return None
+    if arguments.types:
+        source, _, target = arguments.types.partition("→")
+        return StateChange(types=(source, target))
+    return StateChange(arguments.state, arguments.of)
 
 
-def problem_of(arguments: argparse.Namespace, cells: BenchCells, split: str, seed: int) -> GenerationProblem:
-    """Return what is to be drawn on one seed."""
-    kind = cells.data.cell_type
-    labels = None if kind is None else names_of(cells.labels[kind])
-    if arguments.task == "expression":
-        train, test = parts_of(cells, split, arguments.most, seed)
-        return GenerationProblem(cells, train, test, seed=seed, labels=labels)
-    train, test = parts_of(cells, split, len(cells), seed)
-    value = cells.labels[arguments.state].to_numpy(np.float64)
-    able = np.ones(len(cells), bool) if labels is None else labels == arguments.of
-    ends = np.full(len(cells), "", object)
-    ends[able & (value < LOW)], ends[able & (value > HIGH)] = "low", "high"
-    transition = KnownTransition(NAME, train[ends[train] == "low"], train[ends[train] == "high"])
-    return GenerationProblem(cells, train, test[ends[test] == "low"][: arguments.most], seed, transition, ends)
+def model_of(arguments: argparse.Namespace, cells: BenchCells, split: str, seed: int) -> Path | None:
+    """Return the representation model of a split: given, found, or trained."""
+    if arguments.models is None:
+        return arguments.model
+    train, test = parts_of(cells, split)
+    place = Problem(cells, split, train, np.zeros(0, np.int64), test, seed, work=arguments.models)
+    name = f"{cells.corpus.path.name}-{split}-{seed}"
+    there = arguments.models / "models" / "spatia" / name
+    if (there / "model.json").is_file():
+        return there
+    logger.info("%s: no model there yet; it is trained first", there)
+    return SpatiaSource().folder(place)
+
+
+def truth_of(arguments: argparse.Namespace, cells: BenchCells, change: StateChange | None) -> dict[str, Any]:
+    """Return where the true counterfactuals come from; nothing on slides that were not simulated."""
+    simulated = arguments.simulated
+    slides = arguments.slides or cells.corpus.path.with_name(cells.corpus.path.name + "_slides")
+    if simulated is None and slides.is_dir() and change == StateChange("state_emt", "tumour"):
+        simulated = SIMULATED
+    if change is None or not simulated:
+        return {}
+    return {
+        "slides": {sample: slides / sample for sample in cells.corpus.sections},
+        "simulated": {change.name: simulated},
+    }
+
+
+def generators_of(arguments: argparse.Namespace, problem: GenerationProblem) -> list[Generator]:
+    """Return those that take part."""
+    known = {one.name: one for one in grid()} if arguments.suite == "ablation" else GENERATORS
+    return [one for one in choose(arguments.generators.split(";"), known, "generator") if one.can(problem)]
 
 
 HEADER = (
@@ -101,68 +143,139 @@ def with_intervals(stores: Iterable[tuple[str, ad.AnnData]], reference: Referenc
     return table_of(HEADER, lines)
 
 
-def main() -> None:
-    """Run what is asked for."""
+def stores_of(arguments: argparse.Namespace) -> Iterator[tuple[str, ad.AnnData]]:
+    """Yield the stores named on the command line."""
+    for one in arguments.store:
+        name, _, path = one.partition("=")
+        yield name, ad.read_zarr(path)
+
+
+def run_seed(arguments: argparse.Namespace, cells: BenchCells, seed: int, rows: RowStore, command: str) -> None:
+    """Run a data set on one seed: what stands in the rows is not run again."""
+    data, change = cells.data, change_of(arguments)
+    split = data.split_name(seed)
+    model = model_of(arguments, cells, split, seed)
+    training = None
+    if model is not None and arguments.images:
+        training = Training(split, model, arguments.images, arguments.proxy_images, tuple(arguments.set))
+    problem = make_problem(
+        cells, split, seed, most=arguments.most, change=change, work=arguments.out, training=training
+    )
+    if arguments.ids is not None:
+        arguments.ids.write_text("\n".join(map(str, cells.cell_ids[problem.wanted])) + "\n", "utf-8")
+        return
+    settings = EvaluationSettings(
+        split=split, max_cells=max(20, arguments.most), resamples=arguments.intervals, seed=seed
+    )
+    reference = Reference(data.corpus, settings, labels=label_table(problem), model=model)
+    generators, truth = generators_of(arguments, problem), truth_of(arguments, cells, change)
+    if arguments.intervals:
+        drawn = ((one.name, generate(one, problem)) for one in generators)
+        table = with_intervals(chain(drawn, stores_of(arguments)), reference, truth)
+        print(f"{data.name}, seed {seed}\n\n{table}\n")
+        return
+    task = arguments.suite if arguments.suite == "ablation" else problem.task
+    sizes = (seed, len(problem.wanted), len(problem.train), command)
+    for generator in generators:
+        if not rows.has(task, data.name, generator.name, seed):
+            found = run_generator(
+                generator, problem, reference, Trial(task, data.name, generator.name, *sizes), **truth
+            )
+            rows.add(found)
+            said = found[0].message or f"{len(found)} values"
+            logger.info(
+                "%s, seed %d, %s: %s, %s (%.0f s)",
+                data.name,
+                seed,
+                generator.name,
+                found[0].status,
+                said,
+                found[0].seconds,
+            )
+    for name, store in stores_of(arguments):
+        if not rows.has(task, data.name, name, seed):
+            rows.add(score_table(store, reference, Trial(task, data.name, name, *sizes), 0.0, **truth))
+
+
+def check_plan(arguments: argparse.Namespace) -> None:
+    """Refuse rows of two budgets in one table."""
+    path, names = arguments.out / "generation_plan.json", ("images", "proxy_images", "set", "most")
+    plan = {name: getattr(arguments, name) for name in names}
+    if path.is_file():
+        import json
+
+        before = json.loads(path.read_text("utf-8"))
+        if before != plan:
+            raise SettingsError(f"{path}: what stands there was run with {before}, now {plan}. Name another --out.")
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_json(path, plan)
+
+
+def tables(rows: pd.DataFrame) -> str:
+    """Return every table as a function of the rows; larger is better in all of them."""
+    parts = [markdown(rows), markdown(rows, details=True)]
+    effects = main_effects(rows)
+    if len(effects):
+        parts.append("#### Means of each level over the other factors\n\n" + markdown(effects))
+    return "\n\n".join(parts)
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("task", choices=("expression", "transition"))
-    parser.add_argument("data", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("suite", choices=SUITES)
+    parser.add_argument("data", nargs="*", type=Path, help="data sets; of `tables`: results")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--work", type=Path, default=Path(), help="folder of the suites' data sets")
+    parser.add_argument(
+        "--cells", type=int, default=2500, help="simulated cells of a section: 2500 (2 × 2,500) or 10000"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--generators", default="all", help="names, comma-separated")
+    parser.add_argument("--generators", default="all", help="names, separated by semicolons")
     parser.add_argument("--store", action="append", default=[], help="NAME=images.zarr of the test part")
-    parser.add_argument("--model", type=Path, help="folder of a model trained on the training part: its image encoder")
+    parser.add_argument("--models", type=Path, help="results folder whose models are used; missing ones are trained")
+    parser.add_argument(
+        "--model", type=Path, help="one model trained on the training part: its image encoder, and networks"
+    )
+    parser.add_argument("--images", type=int, default=40_000, help="training images of each network; 0: no network")
+    parser.add_argument("--proxy-images", type=int, default=12_000, help="the same of what reads morphology")
+    parser.add_argument("--set", action="append", default=[], help="setting of every flow, name=value")
     parser.add_argument("--most", type=int, default=1000, help="most test cells")
     parser.add_argument("--ids", type=Path, help="write the ids of the test cells there, and stop")
     parser.add_argument("--intervals", type=int, default=0, help="so many resamples: one table with intervals, no rows")
     parser.add_argument("--state", default="state_emt")
     parser.add_argument("--of", default="tumour", help="type whose cells make the transition")
+    parser.add_argument("--types", help="instead of a state: SOURCE→TARGET, two types")
     parser.add_argument("--simulated", help="the simulator's transition, e.g. 'emt: 0→1'")
     parser.add_argument("--slides", type=Path, help="folder of simulated slides, one a section")
     arguments = parser.parse_args()
+    if arguments.out is None and arguments.suite != "tables":
+        parser.error("--out is needed")
+    return arguments
+
+
+def main() -> None:
+    """Run what is asked for."""
+    arguments = parse()
     configure()
-    rows = RowStore(arguments.out)
-    command = shlex.join(["python", "benchmarks/generation.py", *sys.argv[1:]])
-    for path in arguments.data:
-        data = DataSet.read(path)
-        for seed in arguments.seeds if data.only_seed is None else [data.only_seed]:
-            split, cells = data.split_name(seed), load_cells(data)
-            problem = problem_of(arguments, cells, split, seed)
-            if arguments.ids is not None:
-                arguments.ids.write_text("\n".join(map(str, cells.cell_ids[problem.wanted])) + "\n", "utf-8")
-                continue
-            table = None
-            if problem.labels is not None:
-                table = pd.DataFrame({"cell_id": cells.cell_ids, "sample": cells.sample, "label": problem.labels})
-                table = table[table["label"] != ""]
-            settings = EvaluationSettings(
-                split=split, max_cells=arguments.most, resamples=arguments.intervals, seed=seed
-            )
-            reference = Reference(data.corpus, settings, labels=table, model=arguments.model)
-            truth: dict[str, object] = {}
-            if arguments.simulated:
-                slides = {sample: arguments.slides / sample for sample in cells.corpus.sections}
-                truth = {"slides": slides, "simulated": {NAME: arguments.simulated}}
-            generators = [one for one in chosen_generators(arguments.generators.split(",")) if one.can(problem)]
-            if arguments.intervals:
-                drawn = ((one.name, generate(one, problem)) for one in generators)
-                given = ((one.partition("=")[0], ad.read_zarr(one.partition("=")[2])) for one in arguments.store)
-                print(f"{data.name}, seed {seed}\n\n{with_intervals(chain(drawn, given), reference, truth)}\n")
-                continue
-            facts = (problem.task, data.name)
-            sizes = (seed, len(problem.wanted), len(problem.train), command)
-            for generator in generators:
-                if not rows.has(*facts, generator.name, seed):
-                    trial = Trial(*facts, generator.name, *sizes)
-                    rows.add(run_generator(generator, problem, reference, trial, **truth))
-            for one in arguments.store:
-                name, _, store = one.partition("=")
-                if not rows.has(*facts, name, seed):
-                    rows.add(score_table(ad.read_zarr(store), reference, Trial(*facts, name, *sizes), 0.0, **truth))
-    if arguments.ids is not None or arguments.intervals:
+    if arguments.suite == "tables":
+        print(tables(read_rows(arguments.data)))
         return
-    print(markdown(rows.frame()))
-    print(markdown(rows.frame(), details=True))
+    command = shlex.join(["python", "benchmarks/generation.py", *sys.argv[1:]])
+    with one_at_a_time(arguments.out):
+        if not (arguments.ids or arguments.intervals):
+            check_plan(arguments)
+        rows = RowStore(arguments.out)
+        for path in data_paths(arguments):
+            cells = load_cells(DataSet.read(path))
+            for seed in seeds_of(cells.data.only_seed, arguments.seeds):
+                run_seed(arguments, cells, seed, rows, command)
+    if not (arguments.ids or arguments.intervals):
+        print(tables(rows.frame()))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SpatiaError as error:
+        sys.exit(str(error))

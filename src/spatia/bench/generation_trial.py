@@ -1,6 +1,7 @@
 """One generator on one problem: its images, its scores, and the rows of a results file."""
 
 import time
+import traceback
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +9,10 @@ import anndata as ad
 import numpy as np
 
 from spatia.bench.generators.generator import GenerationProblem, Generator, generate
-from spatia.bench.rows import Row, versions_json
-from spatia.errors import MissingExtraError
+from spatia.bench.rows import Row, Status, versions_json
+from spatia.errors import MissingExtraError, SpatiaError
 from spatia.io.memory import peak_memory_bytes
+from spatia.log import logger
 from spatia.tasks.evaluate_generation import Evaluation, evaluate_generation
 from spatia.tasks.generation_group import GENERATED
 from spatia.tasks.generation_reference import Reference
@@ -74,7 +76,7 @@ def values_of(evaluation: Evaluation) -> dict[str, float]:
 def run_generator(
     generator: Generator, problem: GenerationProblem, reference: Reference, trial: Trial, **truth: Any
 ) -> list[Row]:
-    """Draw, score and return rows; a generator whose package is missing gives one row that says how to install it.
+    """Draw, score and return rows; a generator that fails, or whose package is missing, gives one row that says why.
 
     Parameters
     ----------
@@ -82,11 +84,18 @@ def run_generator(
         ``slides`` and ``simulated`` of :func:`spatia.tasks.evaluate_generation.evaluate_generation`.
     """
     start = time.monotonic()
+    status: Status = "failed"
     try:
         table = generate(generator, problem)
+        return score_table(table, reference, trial, time.monotonic() - start, **truth)
     except MissingExtraError as error:
-        return [_row(trial, "", float("nan"), time.monotonic() - start, "skipped", str(error))]
-    return score_table(table, reference, trial, time.monotonic() - start, **truth)
+        status, message = "skipped", str(error)
+    except SpatiaError as error:
+        message = str(error)
+    except Exception as error:  # whatever a rival raises must not stop the others; the row and the log hold it
+        message = f"{type(error).__name__}: {error}"
+        logger.warning("%s on %s:\n%s", generator.name, trial.data, traceback.format_exc())
+    return [_row(trial, "", float("nan"), time.monotonic() - start, status, message)]
 
 
 def score_table(table: ad.AnnData, reference: Reference, trial: Trial, seconds: float, **truth: Any) -> list[Row]:
@@ -95,8 +104,8 @@ def score_table(table: ad.AnnData, reference: Reference, trial: Trial, seconds: 
     return [_row(trial, name, value, seconds, "ok", "") for name, value in values_of(evaluation).items()]
 
 
-def _row(trial: Trial, metric: str, value: float, seconds: float, status: str, message: str) -> Row:
+def _row(trial: Trial, metric: str, value: float, seconds: float, status: Status, message: str) -> Row:
     return Row(
         trial.task, trial.data, trial.method, metric, value, trial.seed, trial.n, trial.n_train, seconds, round(peak_memory_bytes() / 1e6),
-        status, message, trial.command, versions_json(),  # type: ignore[arg-type]
+        status, message, trial.command, versions_json(),
     )  # fmt: skip

@@ -38,6 +38,31 @@ class KnownTransition:
     targets: Rows
 
 
+@dataclass(frozen=True)
+class Training:
+    """How networks learn to draw: the same for all of them, so that they differ in what they are.
+
+    Attributes
+    ----------
+    split
+        Of the corpus; they learn from its part "train".
+    model
+        Folder of a representation model trained on that part.
+    images
+        Budget: training images that each sees, rounded up to whole passes over the data.
+    proxy_images
+        The same of what reads morphology off an image.
+    settings
+        Lines ``name=value`` of `spatia train-generator`, for all flows.
+    """
+
+    split: str
+    model: Path
+    images: int = 40_000
+    proxy_images: int = 12_000
+    settings: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class GenerationProblem:
     """Draw the images of some cells.
@@ -60,6 +85,8 @@ class GenerationProblem:
         Of everything that is drawn.
     work
         Folder for what is costly to make again; None: nothing is kept.
+    training
+        How networks learn; None: they take no part.
     """
 
     cells: BenchCells
@@ -69,6 +96,7 @@ class GenerationProblem:
     transition: KnownTransition | None = None
     labels: NDArray[np.object_] | None = None
     work: Path | None = None
+    training: Training | None = None
 
     @property
     def task(self) -> Task:
@@ -97,6 +125,8 @@ class Generator:
         Which it can do.
     needs_labels
         Takes no part where there are none.
+    learns
+        Is a network, and takes no part where none is to be trained.
     """
 
     name: str
@@ -104,10 +134,13 @@ class Generator:
     description: str
     tasks: frozenset[Task] = BOTH_TASKS
     needs_labels: bool = False
+    learns: bool = False
 
     def can(self, problem: GenerationProblem) -> bool:
         """Say whether it takes part."""
-        return problem.task in self.tasks and (problem.labels is not None or not self.needs_labels)
+        lacks_labels = self.needs_labels and problem.labels is None
+        lacks_training = self.learns and (problem.training is None or problem.work is None)
+        return problem.task in self.tasks and not lacks_labels and not lacks_training
 
 
 def generate(generator: Generator, problem: GenerationProblem) -> ad.AnnData:

@@ -3,7 +3,17 @@
 from collections.abc import Iterable
 
 from spatia.bench.choosing import choose
-from spatia.bench.generators import copy_control, mean_image, nearest_cell, random_cell
+from spatia.bench.generators import (
+    cellflux,
+    class_conditional,
+    copy_control,
+    diffusers_unet,
+    mean_image,
+    nearest_cell,
+    noise_flow,
+    ours,
+    random_cell,
+)
 from spatia.bench.generators.generator import Generator
 
 _ALL = (
@@ -12,6 +22,12 @@ _ALL = (
     random_cell.RANDOM_CELL,
     random_cell.RANDOM_OF_TYPE,
     nearest_cell.NEAREST_CELL,
+    class_conditional.CLASS_CONDITIONAL,
+    cellflux.CELLFLUX,
+    noise_flow.NOISE_FLOW,
+    diffusers_unet.DIFFUSERS_UNET,
+    ours.OURS,
+    ours.OURS_SHUFFLED,
 )
 GENERATORS: dict[str, Generator] = {generator.name: generator for generator in _ALL}
 

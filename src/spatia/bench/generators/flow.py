@@ -1,0 +1,172 @@
+"""Generators of this package as entries of the benchmark: trained by `spatia train-generator` with some settings, then drawn."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from spatia.bench.generators.generator import TRANSITION, GenerationProblem, Images, Training
+from spatia.corpus.files import sha256
+from spatia.errors import SettingsError
+from spatia.generation.checkpoint import GENERATOR_FILE
+from spatia.inference.asking import asking
+from spatia.inference.generator import Drawing, Generator
+from spatia.inference.wanted import Wanted
+from spatia.models.checkpoint import model_id
+from spatia.pairing.pair import pair
+from spatia.pairing.pairs import FACTS_FILE
+from spatia.pairing.settings import PairSettings
+from spatia.training.generator_settings import GeneratorSettings
+from spatia.training.generator_train import train_generator
+from spatia.training.settings import read_settings_of
+
+# What was best of those tried on simulated cells (docs/experiments.md); `Training.settings` overrule it.
+NETWORK: Final = ("network.kind=unet", "network.levels=5", "network.width=192")
+AT_ONCE: Final = 512
+SOURCE, TARGET = "source", "target"
+
+
+@dataclass(frozen=True)
+class Flow:
+    """One way to train, and to be told.
+
+    Attributes
+    ----------
+    lines
+        Settings ``name=value``, over those of all flows.
+    labels
+        Told the label of a cell.
+    shuffle
+        Told, when it draws, what is known of another cell.
+    """
+
+    lines: tuple[str, ...] = ()
+    labels: bool = False
+    shuffle: bool = False
+
+    def __call__(self, problem: GenerationProblem) -> Images:
+        """Train where it was not trained yet, and draw the wanted cells."""
+        maker = Generator.load(trained(problem, self), device="auto")
+        return drawn(problem, maker, self)
+
+
+def asked_of(problem: GenerationProblem) -> tuple[Training, Path]:
+    """Return how to train and where to keep it."""
+    if problem.training is None or problem.work is None:
+        raise SettingsError("A network takes part where it is said how it is trained, and where it is kept.")
+    return problem.training, problem.work
+
+
+def trained(problem: GenerationProblem, flow: Flow) -> Path:
+    """Return the generator's folder; a killed training goes on, and one that is finished is not repeated."""
+    training, work = asked_of(problem)
+    settings = flow_settings(problem, flow)
+    labels = labels_of(problem, problem.train) if flow.labels else None
+    pairs = pairs_of(problem) if problem.transition is not None else None
+    content = [
+        settings.model_dump(mode="json"),
+        model_id(training.model),
+        None if labels is None else int(pd.util.hash_pandas_object(labels).sum()),
+        None if pairs is None else sha256(pairs / FACTS_FILE),
+    ]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+    out = work / "generators" / place_of(problem) / digest[:16]
+    if not (out / GENERATOR_FILE).is_file():
+        train_generator(problem.cells.corpus, out, training.model, settings, True, pairs=pairs, labels=labels)
+    return out
+
+
+def flow_settings(problem: GenerationProblem, flow: Flow) -> GeneratorSettings:
+    """Return the settings of a training: those of all flows, then those of this one."""
+    training, _ = asked_of(problem)
+    budget = (f"presentations.generator={training.images}", f"presentations.proxy={training.proxy_images}")
+    given = {"split": training.split, "part": "train", "seed": problem.seed, "sample_rows": 0}
+    if problem.task == TRANSITION:
+        given["task"] = TRANSITION
+    lines = (*NETWORK, *budget, *training.settings, *flow.lines)
+    return read_settings_of(GeneratorSettings, "the benchmark of generators", None, lines, given)
+
+
+def drawn(problem: GenerationProblem, maker: Generator, flow: Flow) -> Images:
+    """Return images of the wanted cells, in their order."""
+    wanted = wanted_of(problem)
+    told = wanted.shuffled(problem.seed) if flow.shuffle else wanted
+    labels = None
+    if flow.labels:
+        labels = labels_of(problem, problem.wanted)
+        labels = labels[labels["label"].isin(maker.facts["labels"])]
+    how, parts = Drawing(seed=problem.seed), []
+    with asking(problem.cells.corpus, maker, wanted, device=str(maker.network.device), labels=labels) as asker:
+        for start in range(0, len(wanted), AT_ONCE):
+            block = slice(start, start + AT_ONCE)
+            parts.append(maker.draw(asker(wanted.take(block), told.take(block)), how).images[:, 0])
+    order = [maker.space.channels.index(name) for name in problem.cells.corpus.channels]
+    return np.concatenate(parts)[:, order]
+
+
+def wanted_of(problem: GenerationProblem) -> Wanted:
+    """Return the wanted cells as rows of their sections, with the transition they make."""
+    corpus, cells = problem.cells.corpus, problem.cells
+    sizes = [section.entry.n_cells for section in corpus.sections.values()]
+    start = dict(zip(corpus.sections, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
+    sample = cells.sample[problem.wanted]
+    rows = problem.wanted - np.array([start[name] for name in sample], np.int64)
+    zeros = np.zeros(len(rows), np.int64)
+    wanted = Wanted(sample, zeros, rows, cells.cell_ids[problem.wanted], {}).counted_in(list(corpus.sections))
+    if problem.transition is None:
+        return wanted
+    return wanted.with_columns(transition=np.full(len(rows), problem.transition.name, object))
+
+
+def labels_of(problem: GenerationProblem, rows: NDArray[np.int64]) -> pd.DataFrame:
+    """Return the labels of some cells, those of unknown label left out."""
+    assert problem.labels is not None
+    table = _named(problem, rows).assign(label=problem.labels[rows])
+    return table[table["label"] != ""].reset_index(drop=True)
+
+
+def pairs_of(problem: GenerationProblem) -> Path:
+    """Return the folder of pairs of training cells; made where it is not there yet."""
+    assert problem.transition is not None
+    training, work = asked_of(problem)
+    transition = problem.transition
+    out = work / "pairs" / f"{place_of(problem)}-{_slug(transition.name)}"
+    if (out / FACTS_FILE).is_file():
+        return out
+    ends = [
+        _named(problem, transition.sources).assign(end=SOURCE),
+        _named(problem, transition.targets).assign(end=TARGET),
+    ]
+    change = {"name": transition.name, "key": "end", "source": SOURCE, "target": TARGET}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=out.parent) as folder:
+        table = Path(folder) / "ends.parquet"
+        pd.concat(ends, ignore_index=True).to_parquet(table, index=False)
+        pair(problem.cells.corpus, [change], out, cells=table, settings=PairSettings(split=training.split))
+    return out
+
+
+def place_of(problem: GenerationProblem) -> str:
+    """Return a name for files of one corpus, split and seed."""
+    training, _ = asked_of(problem)
+    return _slug(f"{problem.cells.corpus.path.name}-{training.split}-{problem.seed}")
+
+
+def with_lines(flow: Flow, *lines: str) -> Flow:
+    """Return a flow with further settings."""
+    return replace(flow, lines=(*flow.lines, *lines))
+
+
+def _named(problem: GenerationProblem, rows: NDArray[np.int64]) -> pd.DataFrame:
+    return pd.DataFrame({"cell_id": problem.cells.cell_ids[rows], "sample": problem.cells.sample[rows]})
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", text)
