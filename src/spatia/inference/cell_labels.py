@@ -70,7 +70,7 @@ class CellLabels:
                 )
             ids = section.cells.obs().index.astype(str)
             codes[name] = own.reindex(ids, fill_value=UNKNOWN).to_numpy(np.int64)
-        if not any((one != UNKNOWN).any() for one in codes.values()):
+        if (len(given) or names is None) and not any((one != UNKNOWN).any() for one in codes.values()):
             raise SettingsError(f"{corpus.path}: none of the labelled cells is in the corpus.")
         return cls(known, codes)
 

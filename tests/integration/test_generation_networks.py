@@ -1,0 +1,155 @@
+"""Networks of the benchmark of generators on a tiny corpus: they train, draw what was wanted, see no test image, and go on."""
+
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.unit.conftest import TinySection, write_corpus
+from tests.unit.model_setup import SMALL, wake
+
+from spatia.bench.cells import BenchCells, load_cells
+from spatia.bench.dataset import DataSet
+from spatia.bench.generators.flow import Flow, drawn, flow_settings, trained, wanted_of
+from spatia.bench.generators.generator import GenerationProblem, Generator, KnownTransition, Training
+from spatia.bench.generators.grid import grid
+from spatia.bench.generators.ours import OURS, OURS_SHUFFLED
+from spatia.bench.generators.problems import StateChange, make_problem, parts_of
+from spatia.bench.generators.registry import GENERATORS
+from spatia.data.vocabulary import Vocabulary
+from spatia.errors import SettingsError
+from spatia.generation.checkpoint import GENERATOR_FILE
+from spatia.inference.generator import Generator as Maker
+from spatia.models.checkpoint import save_model
+from spatia.models.spatia import Spatia
+from spatia.training.statistics import measure_statistics
+
+GENES = tuple(f"G{number}" for number in range(12))
+TINY = (
+    "accelerator=cpu", "batch=8", "weights.morphology=0", "network.kind=transformer", "network.width=16", "network.layers=1",
+    "network.heads=2", "network.patch_px=4", "network.stem=4", "solver.evaluations=3",
+)  # fmt: skip
+NETWORKS = [(one, task) for one in GENERATORS.values() if one.learns for task in sorted(one.tasks)]
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> BenchCells:
+    section = TinySection("left", 1, GENES, ("DAPI", "boundary"), n_windows=24)
+    corpus = write_corpus(tmp_path_factory.mktemp("tiny") / "corpus", (section,))
+    return load_cells(DataSet(name="tiny", corpus=corpus, least_counts=1))
+
+
+@pytest.fixture(scope="module")
+def model(cells: BenchCells, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "model"
+    vocabulary = Vocabulary.of([cells.corpus])
+    torch.manual_seed(0)
+    network = Spatia(SMALL, vocabulary, measure_statistics([cells.corpus], vocabulary, SMALL))
+    wake(network)
+    save_model(folder, network, {"seed": 0})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("work")
+
+
+def make(cells: BenchCells, model: Path, work: Path, task: str, *settings: str) -> GenerationProblem:
+    """Even cells are of type a and may become odd ones, of type b."""
+    train, test = parts_of(cells, "block")
+    kinds = np.where(np.arange(len(cells)) % 2, "b", "a").astype(object)
+    training = Training("block", model, images=1, proxy_images=1, settings=(*TINY, *settings))
+    wanted = test[kinds[test] == "a"][:6]
+    transition = None
+    if task == "transition":
+        transition = KnownTransition("a→b", train[kinds[train] == "a"], train[kinds[train] == "b"])
+    return GenerationProblem(cells, train, wanted, 0, transition, kinds, work, training)
+
+
+def skip_without_package(generator: Generator) -> None:
+    if "diffusers" in generator.name and find_spec("diffusers") is None:
+        pytest.skip("diffusers is not installed (the extra 'rivals')")
+
+
+@pytest.mark.parametrize(("generator", "task"), NETWORKS, ids=lambda one: getattr(one, "name", one))
+def test_a_network_draws_the_wanted_cells_twice_the_same(
+    cells: BenchCells, model: Path, work: Path, generator: Generator, task: str
+) -> None:
+    skip_without_package(generator)
+    problem = make(cells, model, work, task)
+    assert generator.can(problem)
+    assert not generator.can(replace(problem, training=None))
+    assert not generator.can(replace(problem, work=None))
+    images = generator.draw(problem)
+    assert images.shape == (6, 2, 8, 8)
+    assert images.dtype == np.uint8
+    before = {path: path.stat().st_mtime_ns for path in work.rglob("*.safetensors")}
+    assert (generator.draw(problem) == images).all()
+    assert {path: path.stat().st_mtime_ns for path in work.rglob("*.safetensors")} == before  # not trained again
+
+
+def test_what_conditions_tell_is_all_that_shuffling_changes(cells: BenchCells, model: Path, work: Path) -> None:
+    problem = make(cells, model, work, "expression-to-image")
+    folder = trained(problem, OURS.draw)
+    assert trained(problem, OURS_SHUFFLED.draw) == folder
+    maker = Maker.load(folder, device="cpu")
+    wake(maker.network)  # after a few steps what it is told hardly shows
+    own, shuffled = drawn(problem, maker, OURS.draw), drawn(problem, maker, OURS_SHUFFLED.draw)
+    assert all((one != other).any() for one, other in zip(own, shuffled, strict=True))
+    order = wanted_of(problem).shuffled(problem.seed)
+    assert sorted(order.row) == sorted(wanted_of(problem).row)
+    assert not (order.row == wanted_of(problem).row).any()
+
+
+def test_labels_of_test_cells_come_from_whoever_asks(cells: BenchCells, model: Path, work: Path) -> None:
+    problem = make(cells, model, work, "expression-to-image")
+    flow = Flow(("conditions=[label]",), labels=True)
+    maker = Maker.load(trained(problem, flow), device="cpu")
+    assert maker.facts["labels"] == ["a", "b"]
+    wake(maker.network)
+    assert problem.labels is not None
+    as_a = drawn(problem, maker, flow)
+    named, unknown = problem.labels.copy(), problem.labels.copy()
+    named[problem.wanted], unknown[problem.wanted] = "b", "c"
+    as_b, as_none = (drawn(replace(problem, labels=one), maker, flow) for one in (named, unknown))
+    for one, other in ((as_a, as_b), (as_a, as_none), (as_b, as_none)):
+        assert (one != other).any()
+
+
+def test_a_transition_is_learnt_from_training_cells_alone(cells: BenchCells, model: Path, work: Path) -> None:
+    """The pairs name no test cell, and another budget is another generator."""
+    from spatia.bench.generators.flow import pairs_of
+    from spatia.pairing.pairs import read_pairs
+
+    problem = make(cells, model, work, "transition")
+    pairs = read_pairs(pairs_of(problem), cells.corpus)
+    train = set(cells.cell_ids[problem.train])
+    assert set(pairs.table["part"]) == {"train"}
+    assert set(pairs.table["source"]) | set(pairs.table["target"]) - {""} <= train
+    first = trained(problem, OURS.draw)
+    assert (first / GENERATOR_FILE).is_file()
+    assert trained(replace(problem, training=replace(problem.training, images=2)), OURS.draw) != first  # type: ignore[type-var]
+
+
+def test_the_grid_is_every_combination_and_only_that(cells: BenchCells, model: Path, work: Path) -> None:
+    problem = make(cells, model, work, "transition", "weights.morphology=0.05")
+    settings = {one.name: flow_settings(problem, one.draw) for one in grid()}
+    assert len(settings) == 16
+    found = {(one.coupling, one.weights.morphology > 0, "niche" in one.generator.told) for one in settings.values()}
+    assert len(found) == 16
+    one = settings["ot, morphology on, niche off"]
+    assert (one.coupling, one.weights.morphology) == ("ot", 0.05)
+    assert one.generator.told == ("control", "transition", "delta_genes", "delta_morphology")
+    same = {
+        one.model_copy(update={"coupling": None, "weights": None, "conditions": None}).model_dump_json(warnings=False)
+        for one in settings.values()
+    }
+    assert len(same) == 1
+
+
+def test_a_change_between_types_that_are_not_there_is_refused(cells: BenchCells) -> None:
+    with pytest.raises(SettingsError, match="tiny: no cell has the type 'a'"):
+        make_problem(cells, "block", 0, most=10, change=StateChange(types=("a", "b")))
