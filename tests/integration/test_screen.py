@@ -22,7 +22,8 @@ from spatia.screening.result import Screen
 from spatia.screening.surroundings import NicheFollower
 
 SECTIONS = (TinySection("left", 1, ("EPCAM", "CD3E", "ACTB"), ("DAPI", "boundary"), n_windows=9),)
-SMALL = {"limit": 8, "draws": 2, "evaluations": 3, "split": "block"}
+SMALL = {"limit": 8, "draws": 2, "evaluations": 3, "split": "block", "read": "image"}
+PLANTED, N_GENES = "G3", 8
 
 
 @pytest.fixture(scope="module")
@@ -75,15 +76,16 @@ def test_a_gene_does_not_depend_on_the_others_that_are_screened(corpus: Path, ge
     np.testing.assert_allclose(alone, every.loc[alone.index], atol=0.02)
 
 
-@pytest.mark.parametrize("fast", [None, 0.0, 0.5])
-def test_a_cell_without_the_gene_does_not_move(corpus: Path, generator: Path, fast: float | None) -> None:
+@pytest.mark.parametrize("fast", [None, 0.0, 0.5, "embedding"])
+def test_a_cell_without_the_gene_does_not_move(corpus: Path, generator: Path, fast: float | str | None) -> None:
     cells = Corpus.open(corpus).section("left").cells
     counts = cells.read_csr("X", 0, cells.n_rows("X")).toarray()
     gene = list(cells.var().index).index("CD3E")
     without = [str(name) for name, row in zip(cells.obs().index, counts, strict=True) if row[gene] == 0]
     pd.DataFrame({"cell_id": without, "lacks": 1.0}).to_parquet(corpus.parent / f"lacks_{fast}.parquet")
     table = corpus.parent / f"lacks_{fast}.parquet"
-    found = run(corpus, generator, genes=["CD3E", "ACTB"], cells=table, where="lacks == 1", split=None, fast=fast)
+    more = {"read": "embedding", "fast": None} if fast == "embedding" else {"fast": fast}
+    found = run(corpus, generator, genes=["CD3E", "ACTB"], cells=table, where="lacks == 1", split=None, **more)
     by_name = found.effects.groupby("name")["effect"]
     assert (by_name.get_group("CD3E") == 0).all()
     assert (by_name.get_group("ACTB") != 0).any()
@@ -114,8 +116,9 @@ def test_levels_of_another_state(corpus: Path, generator: Path) -> None:
 
 
 @pytest.mark.parametrize(("score", "quality"), [("cell_type=immune", "held_out_auroc"), ("image_share", None)])
-def test_a_score_of_state(corpus: Path, generator: Path, score: str, quality: str | None) -> None:
-    found = run(corpus, generator, score=score)
+@pytest.mark.parametrize("read", ["image", "embedding"])
+def test_a_score_of_state(corpus: Path, generator: Path, score: str, quality: str | None, read: str) -> None:
+    found = run(corpus, generator, score=score, read=read)
     rows = found.effects[found.effects["kind"] == "score"]
     assert set(rows["reading"]) == {score}
     assert score in found.ranking
@@ -168,6 +171,66 @@ def test_an_unchanged_cell_has_the_surroundings_it_had(tmp_path: Path, definitio
     torch.testing.assert_close(follow(np.arange(5), read["genes"]), read["niche"], atol=1e-5, rtol=1e-5)
     other = read["genes"] + 1
     assert not torch.allclose(follow(np.arange(5), other), read["niche"], atol=1e-3)
+
+
+def planted_counts(section: TinySection, rows: np.ndarray) -> np.ndarray:
+    """Independent counts of every gene."""
+    return np.random.default_rng(section.number).poisson(2.0, (len(rows), len(section.genes)))
+
+
+def planted_crops(section: TinySection, rows: np.ndarray, px: int) -> np.ndarray:
+    """Crops whose nuclear stain is brighter the more of one gene a cell has; the other channel is noise."""
+    counts = planted_counts(section, rows)[:, section.genes.index(PLANTED)]
+    noise = np.random.default_rng(1).integers(0, 60, (len(rows), 2, px, px))
+    noise[:, 0] += np.minimum(30 * counts, 180)[:, None, None]
+    return noise.astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A corpus where one gene alone acts on the image, and a generator of random weights, whose images are not read."""
+    folder = tmp_path_factory.mktemp("planted")
+    genes = tuple(f"G{number}" for number in range(N_GENES))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.unit.conftest.cell_counts", planted_counts)
+        patch.setattr("tests.unit.conftest.crops", planted_crops)
+        corpus = write_corpus(folder / "corpus", (TinySection("one", 1, genes, ("DAPI", "boundary"), n_windows=60),))
+    return corpus, write_generator(corpus, folder / "generator")
+
+
+PLANTED_SETTINGS = {"read": "embedding", "limit": 60, "n_drawn": 0}
+
+
+def test_the_gene_that_acts_on_the_image_is_ranked_first(planted: tuple[Path, Path]) -> None:
+    down = run(*planted, **PLANTED_SETTINGS).ranking
+    assert down.loc[0, "name"] == PLANTED
+    assert down.loc[0, "magnitude"] > 3 * down.loc[1, "magnitude"]
+    assert down.loc[0, "q"] < 1e-6
+    assert down.loc[0, "strongest"].startswith("DAPI")
+    means = run(*planted, **PLANTED_SETTINGS, factor=3).effects.set_index(["name", "reading"])["effect"]
+    assert means[PLANTED, "DAPI_mean"] > 0.5
+    knocked = run(*planted, **PLANTED_SETTINGS).effects.set_index(["name", "reading"])["effect"]
+    assert knocked[PLANTED, "DAPI_mean"] < -0.5
+    assert abs(knocked[PLANTED, "boundary_mean"]) < 0.2
+
+
+def test_the_permuted_control_loses_it(planted: tuple[Path, Path]) -> None:
+    control = run(*planted, **PLANTED_SETTINGS, permute_genes=True).ranking
+    assert control.loc[0, "name"] != PLANTED
+    assert control.set_index("name").loc[PLANTED, "magnitude"] < control.loc[0, "magnitude"] / 3
+
+
+def test_what_is_read_from_embeddings_says_how_well(planted: tuple[Path, Path]) -> None:
+    quality = run(*planted, **PLANTED_SETTINGS).facts["readout"]
+    assert quality["DAPI_mean"] > 0.8
+    assert abs(quality["boundary_mean"]) < 0.3
+
+
+def test_images_of_the_first_changes_are_drawn_beside_an_embedding(corpus: Path, generator: Path) -> None:
+    found = run(corpus, generator, read="embedding", n_drawn=1)
+    assert [strip.name for strip in found.strips] == [found.ranking.loc[0, "name"]]
+    assert found.ranking["image_rms"].notna().tolist() == [True, False, False]
+    assert not (found.effects["kind"] == "image").any()
 
 
 def test_surroundings_matter(corpus: Path, generator: Path) -> None:

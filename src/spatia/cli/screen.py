@@ -29,11 +29,17 @@ def screen(
         Path | None, typer.Option(help="More columns for the cells: .h5ad, .zarr of `spatia embed`; .parquet, .csv.")
     ] = None,
     limit: Annotated[int, typer.Option(help="At most so many cells, spread evenly.")] = 48,
+    read: Annotated[
+        str,
+        typer.Option(help="embedding: predict features from the embedding, in seconds; image: draw and measure."),
+    ] = "embedding",
     draws: Annotated[int, typer.Option(help="Images of each cell, each with noise of its own.")] = 2,
     evaluations: Annotated[int, typer.Option(help="Evaluations of the network for each image.")] = 8,
     fast: Annotated[
         float | None,
-        typer.Option(help="Read the image expected at this time of the path (0 to 1): one evaluation a gene."),
+        typer.Option(
+            help="With --read image: take the image expected at this time of the path (0 to 1), at one evaluation."
+        ),
     ] = None,
     score: Annotated[
         str | None, typer.Option(help="Read this from images too: a column of numbers, or COLUMN=LABEL.")
@@ -56,7 +62,7 @@ def screen(
     from spatia.screening.screen import screen as run
 
     values: dict[str, Any] = {
-        "factor": factor, "level_of": level_of, "split": split, "part": part, "where": where, "limit": limit,
+        "factor": factor, "level_of": level_of, "split": split, "part": part, "where": where, "limit": limit, "read": read,
         "draws": draws, "evaluations": evaluations, "fast": fast, "score": score, "seed": seed,
     }  # fmt: skip
     for one in set_ or []:

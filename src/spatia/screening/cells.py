@@ -128,17 +128,12 @@ def _reference(
 
 
 def level_share(
-    chosen: ChosenCells,
-    condition: str,
-    gene_ids: tuple[str, ...],
-    counts_of: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    chosen: ChosenCells, condition: str, counts_of: Callable[[NDArray[np.int64]], NDArray[np.float32]]
 ) -> NDArray[np.float64]:
     """Return the share of the counts that each gene has in the cells of another state, (genes,).
 
     Parameters
     ----------
-    gene_ids
-        Of the model.
     counts_of
         Rows of ``obs`` -> (cells, genes) counts over the genes of the model.
 
@@ -149,9 +144,8 @@ def level_share(
     """
     found = matching(chosen.obs, condition, where="level_of") & chosen.obs[SAMPLE].isin(chosen.samples).to_numpy()
     rows = spread_evenly(np.setdiff1d(np.flatnonzero(found), chosen.changed), 20_000)
-    total = np.zeros(len(gene_ids))
-    for start in range(0, len(rows), 2048):
-        total += counts_of(rows[start : start + 2048]).sum(axis=0, dtype=np.float64)
+    blocks = (counts_of(rows[start : start + 2048]) for start in range(0, max(len(rows), 1), 2048))
+    total = np.asarray(sum(block.sum(axis=0, dtype=np.float64) for block in blocks))
     if total.sum() == 0:
         raise SettingsError(
             f"level_of {condition!r}: {len(rows)} cells beside those that are changed, with {total.sum():g} molecules; there is no level "

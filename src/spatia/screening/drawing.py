@@ -10,7 +10,7 @@ from torch import Tensor
 
 from spatia.generation.samples import begin_at
 from spatia.inference.generator import AT_ONCE, Asked, Drawing, Generator, replace_evaluations
-from spatia.models.inputs import GeneInput
+from spatia.screening.counts import embed_counts
 from spatia.screening.perturbation import Counts
 from spatia.screening.surroundings import NicheFollower
 
@@ -46,18 +46,11 @@ class CellEncoder:
     visible: NDArray[np.bool_]
     follower: NicheFollower | None
 
-    @torch.inference_mode()
     def __call__(self, cells: NDArray[np.int64], counts: Counts) -> Asked:
         """Return what is known of cells with other counts, (rows, genes) over the model's vocabulary."""
-        model, at = self.maker.model, torch.from_numpy(cells)
-        parts = []
-        for start in range(0, len(cells), 256):
-            block = slice(start, start + 256)
-            seen = torch.from_numpy(self.visible[cells[block]]).to(model.device)
-            genes = GeneInput(counts=torch.from_numpy(counts[block]).to(model.device), visible=seen)
-            parts.append(model.encode(None, genes, rows=len(seen)).cell.cpu())
+        at = torch.from_numpy(cells)
         conditions = {name: value[at] for name, value in self.base.conditions.items()}
-        conditions["genes"] = torch.cat(parts)
+        conditions["genes"] = embed_counts(self.maker.model, counts, self.visible[cells])
         if self.follower is not None and "niche" in conditions:
             conditions["niche"] = self.follower(cells, conditions["genes"])
         known = {name: torch.ones(len(cells), dtype=torch.bool) for name in conditions}

@@ -45,12 +45,12 @@ class Effects:
     q: Floats
     n_changed: NDArray[np.int64]
 
-    def magnitude(self, columns: slice) -> Floats:
+    def magnitude(self, columns: NDArray[np.int64]) -> Floats:
         """Return the root mean square over some readings, (changes,)."""
         size: Floats = np.sqrt((self.mean[:, columns] ** 2).mean(axis=1))
         return size
 
-    def gene_q(self, columns: slice) -> Floats:
+    def gene_q(self, columns: NDArray[np.int64]) -> Floats:
         """Return one q a change: its smallest p over some readings, times their number, then corrected over changes."""
         p = self.p[:, columns]
         return benjamini_hochberg(np.minimum(p.min(axis=1) * p.shape[1], 1.0))

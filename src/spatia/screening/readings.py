@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
+from spatia.corpus.morphology import QUANTILES
 from spatia.errors import SettingsError
 from spatia.metrics.morphology_distance import correlation
 from spatia.screening.cells import ChosenCells
@@ -19,6 +20,7 @@ Floats = NDArray[np.float64]
 Images = NDArray[np.uint8]
 FEATURE, SCORE, IMAGE = "feature", "score", "image"
 IMAGE_SHIFT: Final = "image_rms"
+_QUANTILES: Final = tuple(f"_q{round(100 * q):02d}" for q in QUANTILES)
 _PENALTIES: Final = (1e-3, 1e-2, 1e-1, 1.0)
 
 
@@ -74,10 +76,13 @@ class Readings:
         Measured features in standard deviations of real cells.
     score
         None where none was asked for.
+    real
+        (cells, columns without the image's) of the real cells that it was fitted on.
     """
 
     space: Space
     score: Score | None
+    real: Floats
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -90,9 +95,13 @@ class Readings:
         return (FEATURE,) * len(self.space.extractor.features) + ((SCORE,) if self.score else ()) + (IMAGE,)
 
     @property
-    def features(self) -> slice:
-        """Columns of the features."""
-        return slice(0, len(self.space.extractor.features))
+    def sized(self) -> NDArray[np.int64]:
+        """Columns of the features that the size of a change is made of.
+
+        Quantiles of intensities are whole numbers: in a dark channel a step of one is several standard deviations of real cells, and
+        would drown what moves a little everywhere. They are reported, and left out here.
+        """
+        return np.array([at for at, name in enumerate(self.space.extractor.features) if not name.endswith(_QUANTILES)])
 
     def of(self, images: Images) -> Floats:
         """Return features and score of images (rows, draws, channels, y, x): (rows, draws, columns without the image's)."""
@@ -101,13 +110,6 @@ class Readings:
         if self.score is not None:
             features = np.concatenate([features, self.score.read(features)[:, None]], axis=1)
         return features.reshape(*images.shape[:2], -1)
-
-    def difference(self, images: Images, before: Images, read_before: Floats) -> Floats:
-        """Return what changed, mean over draws, (rows, columns)."""
-        change = (self.of(images) - read_before).mean(axis=1)
-        squared = (images.astype(np.float32) - before.astype(np.float32)) ** 2
-        moved = np.sqrt(squared.mean(axis=(2, 3, 4), dtype=np.float64)).mean(axis=1)
-        return np.concatenate([change, moved[:, None]], axis=1)
 
 
 def make_readings(chosen: ChosenCells, channels: tuple[str, ...], um_per_px: float, score: str | None) -> Readings:
@@ -121,7 +123,11 @@ def make_readings(chosen: ChosenCells, channels: tuple[str, ...], um_per_px: flo
     extractor = morphology_extractor(channels, um_per_px)
     features = extractor.extract(chosen.index.images(chosen.reference, channels))
     space = Space.fit(extractor, features)
-    return Readings(space, None if score is None else _make_score(chosen, space.apply(features), score))
+    real = space.apply(features)
+    if score is None:
+        return Readings(space, None, real)
+    learned = _make_score(chosen, real, score)
+    return Readings(space, learned, np.concatenate([real, learned.read(real)[:, None]], axis=1))
 
 
 def _make_score(chosen: ChosenCells, features: Floats, wanted: str) -> Score:

@@ -66,7 +66,7 @@ class Screen:
 
 
 def effects_table(sets: Sequence[GeneSet], readings: Readings, effects: Effects) -> pd.DataFrame:
-    """Return one row for each change and reading."""
+    """Return one row for each change and reading; of the image only where it was drawn."""
     names, kinds = readings.names, readings.kinds
     n, width = len(sets), len(names)
     table = pd.DataFrame(
@@ -85,23 +85,23 @@ def effects_table(sets: Sequence[GeneSet], readings: Readings, effects: Effects)
         padded = np.full((n, width), np.nan)
         padded[:, :tested] = values
         table[key] = padded.ravel()
-    return table
+    return table[table["effect"].notna()].reset_index(drop=True)
 
 
 def ranking_table(
     sets: Sequence[GeneSet], readings: Readings, effects: Effects, input_change: NDArray[np.float64]
 ) -> pd.DataFrame:
     """Return one row for each change, sorted by the size of what it does to the features."""
-    features = readings.features
-    size = effects.magnitude(features)
-    strongest = np.abs(effects.mean[:, features]).argmax(axis=1)
+    sized = readings.sized
+    size = effects.magnitude(sized)
+    strongest = sized[np.abs(effects.mean[:, sized]).argmax(axis=1)]
     at = np.arange(len(sets))
     table = pd.DataFrame(
         {
             "name": [one.name for one in sets],
             "gene_ids": [" ".join(one.gene_ids) for one in sets],
             "magnitude": size,
-            "q": effects.gene_q(features),
+            "q": effects.gene_q(sized),
             "strongest": np.array(readings.names)[strongest],
             "strongest_effect": effects.mean[at, strongest],
             "n_changed": effects.n_changed,

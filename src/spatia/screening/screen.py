@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
 from spatia.config import make_settings
 from spatia.corpus.corpus import Corpus
-from spatia.data.loader import RowReader
 from spatia.errors import SettingsError
 from spatia.inference.conditions import SEEN, CellConditions, everywhere
 from spatia.inference.generator import AT_ONCE, Asked, Drawing, Generator, replace_evaluations
@@ -25,17 +25,18 @@ from spatia.models.levels import check_levels
 from spatia.nn.hashing import row_keys
 from spatia.pairing.cells import ROW, SAMPLE
 from spatia.screening.cells import ChosenCells, Table, choose_cells, level_share
+from spatia.screening.counts import CountReader
 from spatia.screening.drawing import CellEncoder, Drawer, MomentDrawer, PathDrawer, without_surroundings
-from spatia.screening.effects import EffectSum
+from spatia.screening.effects import Effects, EffectSum
 from spatia.screening.genes import GeneSet, choose_gene_sets, permuted
 from spatia.screening.perturbation import Change, Counts, input_change
+from spatia.screening.readers import EmbeddingReader, ImageReader, Reader, pixels_moved
 from spatia.screening.readings import IMAGE_SHIFT, Readings, make_readings
 from spatia.screening.result import FORMAT, Screen, Strip, check_out, effects_table, ranking_table, write_screen
 from spatia.screening.settings import ScreenSettings
 from spatia.screening.surroundings import NicheFollower
 from spatia.version import __version__
 
-N_STRIPS: Final = 6
 CELLS_A_STRIP: Final = 4
 CAVEAT: Final = "Predicted by a model from associations in its training cells; not evidence of cause."
 
@@ -78,28 +79,43 @@ def screen(
     SettingsError, CorpusError, ModelError
         If something is not there, or does not go together.
     """
-    chosen_settings = make_settings(ScreenSettings, settings, where="screen")
+    how = make_settings(ScreenSettings, settings, where="screen")
     if out is not None:
         check_out(Path(out))
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     maker = generator if isinstance(generator, Generator) else Generator.load(generator, device=device)
     check_generator(maker)
     check_levels(opened.levels, maker.model.config, corpus=opened.path)
-    chosen = choose_cells(opened, maker.space.channels, chosen_settings, cells)
+    chosen = choose_cells(opened, maker.space.channels, how, cells)
     known = maker.model.vocabulary.genes
     named = choose_gene_sets(opened, known, chosen.samples, genes, sets)
     changed_sets = named
-    if chosen_settings.permute_genes:
+    if how.permute_genes:
         possible = [one.gene_ids[0] for one in choose_gene_sets(opened, known, chosen.samples)]
-        changed_sets = permuted(named, possible, chosen_settings.seed)
-    readings = make_readings(chosen, maker.space.channels, maker.space.um_per_px, chosen_settings.score)
+        changed_sets = permuted(named, possible, how.seed)
+    readings = make_readings(chosen, maker.space.channels, maker.space.um_per_px, how.score)
     began = time.perf_counter()
-    with embedded(opened, maker.model, use=SEEN, sections=chosen.samples, device=str(maker.network.device)) as session:
-        run = _Run.prepare(session, maker, chosen, readings, chosen_settings)
-        found = run.effects(changed_sets)
-        strips = run.strips(named, changed_sets, found.ranking)
-    facts = _facts(opened, maker, chosen, readings, chosen_settings, len(named), time.perf_counter() - began)
-    result = Screen(found.effects, found.ranking, strips, facts)
+    model, counts = maker.model, CountReader(chosen, maker.model)
+    share = None
+    if how.level_of is not None:
+        share = level_share(chosen, how.level_of, counts)
+    columns = {gene: column for column, gene in enumerate(known)}
+    run = _Run(how, readings, counts(chosen.changed), columns, Change(how.factor, share))
+    readout = EmbeddingReader(model, chosen, counts, readings) if how.read == "embedding" else None
+    drawn = None
+    if how.read == "image" or how.n_drawn:
+        with embedded(opened, model, use=SEEN, sections=chosen.samples, device=str(maker.network.device)) as session:
+            drawn = _image_reader(session, maker, chosen, counts, readings, how)
+    reader = readout or drawn
+    assert reader is not None
+    effects, moved_input = run.effects(changed_sets, reader)
+    ranking = ranking_table(named, readings, effects, moved_input)
+    by_name = {one.name: other for one, other in zip(named, changed_sets, strict=True)}
+    ids = chosen.obs.index.astype(str).to_numpy(object)[chosen.changed]
+    strips = () if drawn is None else _draw_first(run, drawn, by_name, ranking, ids)
+    facts = _facts(opened, maker, chosen, readings, how, len(named), time.perf_counter() - began)
+    facts["readout"] = None if readout is None else readout.quality
+    result = Screen(effects_table(named, readings, effects), ranking, strips, facts)
     if out is not None:
         write_screen(result, Path(out), draw)
     return result
@@ -121,135 +137,108 @@ def check_generator(maker: Generator) -> None:
 
 
 @dataclass(frozen=True)
-class _Found:
-    effects: Any
-    ranking: Any
-
-
-@dataclass(frozen=True)
 class _Run:
-    """The chosen cells as they are, and what changes them."""
+    """The chosen cells as they are, and what changes them.
 
-    chosen: ChosenCells
+    Attributes
+    ----------
+    counts
+        (cells, genes) of the chosen cells, over the genes of the model.
+    columns
+        Of the genes.
+    """
+
     settings: ScreenSettings
     readings: Readings
-    encoder: CellEncoder
-    drawer: Drawer
     counts: Counts
     columns: dict[str, int]
     change: Change
-    before: NDArray[np.uint8]
-    read_before: NDArray[np.float64]
-    seconds_an_image: float
 
-    @classmethod
-    def prepare(
-        cls, session: Session, maker: Generator, chosen: ChosenCells, readings: Readings, settings: ScreenSettings
-    ) -> "_Run":
-        model, corpus = maker.model, chosen.corpus
-        names = chosen.samples
-        reader = RowReader([corpus], "cell", vocabulary=model.vocabulary, sections=names, read=("counts",))
-
-        def counts_of(rows: NDArray[np.int64]) -> Counts:
-            by_section = chosen.rows_by_section(rows)
-            parts = [reader(names.index(name), mine).counts.numpy() for name, mine in by_section.items()]
-            return np.concatenate([np.zeros((0, len(model.vocabulary.genes)), np.float32), *parts])
-
-        counts = counts_of(chosen.changed)
-        sample = chosen.obs[SAMPLE].to_numpy(object)[chosen.changed]
-        section = np.array([names.index(str(name)) for name in sample], np.int64)
-        row = chosen.obs[ROW].to_numpy(np.int64)[chosen.changed]
-        panel = reader(0, np.array([0])).panel_measured.numpy()
-        base = _as_they_are(chosen, session, maker, section, row)
-        follower = None
-        if settings.surroundings == "drop":
-            base = without_surroundings(base)
-        elif settings.surroundings == "follow" and "niche" in base.conditions:
-            follower = NicheFollower(corpus, model, session.sections, section, row)
-        encoder = CellEncoder(maker, base, panel[section], follower)
-        every = np.arange(len(counts))
-        asked = encoder(every, counts)
-        drawer = _make_drawer(maker, asked, settings)
-        began = time.perf_counter()
-        before = drawer(every, asked)
-        read_before = readings.of(before)
-        spent = (time.perf_counter() - began) / (len(every) * settings.draws)
-        share = None
-        if settings.level_of is not None:
-            share = level_share(chosen, settings.level_of, model.vocabulary.genes, counts_of)
-        columns = {gene: column for column, gene in enumerate(model.vocabulary.genes)}
-        change = Change(settings.factor, share)
-        return cls(chosen, settings, readings, encoder, drawer, counts, columns, change, before, read_before, spent)
-
-    def effects(self, sets: Sequence[GeneSet]) -> _Found:
-        """Make every change in every cell."""
+    def effects(self, sets: Sequence[GeneSet], reader: Reader) -> tuple[Effects, NDArray[np.float64]]:
+        """Make every change in every cell; beside the effects, how much the input changes."""
         total = EffectSum(len(self.counts), self.settings.resamples, self.settings.seed)
-        n_pairs = sum(int(self._moved(one).sum()) for one in sets)
-        n_images = n_pairs * self.settings.draws
-        logger.info(
-            "%d changes in %d cells alter %d cells, %d draws each: %d images, about %s",
-            len(sets), len(self.counts), n_pairs, self.settings.draws, n_images, duration(n_images * self.seconds_an_image),
-        )  # fmt: skip
+        n_pairs = sum(len(self.changed(one)[0]) for one in sets)
+        self._estimate(sets, reader, n_pairs)
         moved_input = []
         with progress("screening", n_pairs, "changed cells") as advance:
             for block in self._blocks(sets):
-                difference = self._difference(
-                    np.concatenate([cells for cells, _ in block]), np.concatenate([counts for _, counts in block])
-                )
+                cells, counts = (np.concatenate(part) for part in zip(*block, strict=True))
+                found = reader(cells, counts) if len(cells) else np.zeros((0, len(self.readings.names)))
                 start = 0
-                for cells, counts in block:
-                    total.add(cells, difference[start : start + len(cells)])
-                    moved_input.append(input_change(self.counts[cells], counts).sum() / len(self.counts))
-                    start += len(cells)
+                for some, after in block:
+                    total.add(some, found[start : start + len(some)])
+                    moved_input.append(input_change(self.counts[some], after).sum() / len(self.counts))
+                    start += len(some)
                 advance(start)
-        effects = total.finish(len(self.readings.names) - 1)
-        ranking = ranking_table(sets, self.readings, effects, np.array(moved_input))
-        return _Found(effects_table(sets, self.readings, effects), ranking)
+        return total.finish(len(self.readings.names) - 1), np.array(moved_input)
 
-    def strips(self, named: Sequence[GeneSet], changed: Sequence[GeneSet], ranking: Any) -> tuple[Strip, ...]:
-        """Draw the cells that the first changes move most."""
-        by_name = {one.name: other for one, other in zip(named, changed, strict=True)}
-        ids = self.chosen.obs.index.astype(str).to_numpy(object)[self.chosen.changed]
-        found = []
-        for name in ranking.loc[ranking["n_changed"] > 0, "name"].head(N_STRIPS):
-            cells, counts = self._changed(by_name[name])
-            images = self.drawer(cells, self.encoder(cells, counts))[:, 0]
-            before = self.before[cells, 0]
-            moved = ((images.astype(np.float32) - before) ** 2).mean(axis=(1, 2, 3))
-            most = np.argsort(-moved, kind="stable")[:CELLS_A_STRIP]
-            found.append(Strip(str(name), tuple(map(str, ids[cells[most]])), before[most], images[most]))
-        return tuple(found)
-
-    def _columns(self, one: GeneSet) -> NDArray[np.int64]:
-        return np.array([self.columns[gene] for gene in one.gene_ids], np.int64)
-
-    def _moved(self, one: GeneSet) -> NDArray[np.bool_]:
-        """Return the cells that a change alters: the others keep their image to the bit, so they are not drawn."""
-        columns = self._columns(one)
+    def changed(self, one: GeneSet) -> tuple[NDArray[np.int64], Counts]:
+        """Return the cells that a change alters, and their counts after it: the others keep their image to the bit."""
+        columns = np.array([self.columns[gene] for gene in one.gene_ids], np.int64)
         after = self.change.apply(self.counts, columns)
-        moved: NDArray[np.bool_] = (after[:, columns] != self.counts[:, columns]).any(axis=1)
-        return moved
-
-    def _changed(self, one: GeneSet) -> tuple[NDArray[np.int64], Counts]:
-        cells = np.flatnonzero(self._moved(one))
-        return cells, self.change.apply(self.counts[cells], self._columns(one))
+        cells = np.flatnonzero((after[:, columns] != self.counts[:, columns]).any(axis=1))
+        return cells, after[cells]
 
     def _blocks(self, sets: Sequence[GeneSet]) -> Iterator[list[tuple[NDArray[np.int64], Counts]]]:
         """Yield changes together until they fill a batch."""
         block: list[tuple[NDArray[np.int64], Counts]] = []
         for one in sets:
-            block.append(self._changed(one))
+            block.append(self.changed(one))
             if sum(len(cells) for cells, _ in block) >= AT_ONCE:
                 yield block
                 block = []
         if block:
             yield block
 
-    def _difference(self, cells: NDArray[np.int64], counts: Counts) -> NDArray[np.float64]:
-        if not len(cells):
-            return np.zeros((0, len(self.readings.names)))
-        images = self.drawer(cells, self.encoder(cells, counts))
-        return self.readings.difference(images, self.before[cells], self.read_before[cells])
+    def _estimate(self, sets: Sequence[GeneSet], reader: Reader, n_pairs: int) -> None:
+        """Time one small batch, and say how long it all will take."""
+        some = np.arange(min(len(self.counts), 16))
+        reader(some, self.counts[some])  # allocates and chooses kernels
+        began = time.perf_counter()
+        reader(some, self.counts[some])
+        seconds = (time.perf_counter() - began) / len(some) * n_pairs
+        logger.info(
+            "%d changes alter %d times one of %d cells; images drawn: %d; about %s",
+            len(sets), n_pairs, len(self.counts), n_pairs * reader.images_a_cell, duration(seconds),
+        )  # fmt: skip
+
+
+def _draw_first(
+    run: _Run, drawn: ImageReader, sets: Mapping[str, GeneSet], ranking: pd.DataFrame, ids: NDArray[np.object_]
+) -> tuple[Strip, ...]:
+    """Draw the first changes of the ranking, and note in it how far their images move; show the cells that move most."""
+    found = []
+    for at in ranking.index[ranking["n_changed"] > 0][: run.settings.n_drawn]:
+        name = str(ranking.loc[at, "name"])
+        cells, counts = run.changed(sets[name])
+        images, before = drawn.draw(cells, counts), drawn.before[cells]
+        moved = pixels_moved(images, before)
+        ranking.loc[at, IMAGE_SHIFT] = moved.sum() / len(run.counts)
+        most = np.argsort(-moved, kind="stable")[:CELLS_A_STRIP]
+        found.append(Strip(name, tuple(map(str, ids[cells[most]])), before[most, 0], images[most, 0]))
+    return tuple(found)
+
+
+def _image_reader(
+    session: Session,
+    maker: Generator,
+    chosen: ChosenCells,
+    counts: CountReader,
+    readings: Readings,
+    how: ScreenSettings,
+) -> ImageReader:
+    sample = chosen.obs[SAMPLE].to_numpy(object)[chosen.changed]
+    section = np.array([chosen.samples.index(str(name)) for name in sample], np.int64)
+    row = chosen.obs[ROW].to_numpy(np.int64)[chosen.changed]
+    base, follower = _as_they_are(chosen, session, maker, section, row), None
+    if how.surroundings == "drop":
+        base = without_surroundings(base)
+    elif how.surroundings == "follow" and "niche" in base.conditions:
+        follower = NicheFollower(chosen.corpus, maker.model, session.sections, section, row)
+    encoder = CellEncoder(maker, base, counts.visible(chosen.changed), follower)
+    own = counts(chosen.changed)
+    drawer = _make_drawer(maker, encoder(np.arange(len(own)), own), how)
+    return ImageReader(encoder, drawer, readings, own)
 
 
 def _as_they_are(

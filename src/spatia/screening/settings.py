@@ -20,6 +20,11 @@ class ScreenSettings(BaseModel):
     part: str = Field("test", description="part whose cells are changed")
     where: str | None = Field(None, description="expression over obs: only these cells are changed")
     limit: int = Field(48, ge=2, description="most cells, spread evenly")
+    read: Literal["embedding", "image"] = Field(
+        "embedding",
+        description="predict features from the embedding of the changed cell, or measure them in drawn images",
+    )
+    n_drawn: int = Field(6, ge=0, description="first changes of the ranking whose images are shown")
     draws: int = Field(2, ge=1, le=64, description="images of each cell, each with noise of its own")
     evaluations: int | None = Field(
         8, ge=1, le=1000, description="of the network for each image; None: the generator's"

@@ -26,9 +26,9 @@ def test_a_planted_effect_is_recovered_and_ranked_first() -> None:
     assert found.mean[mine, 2] == pytest.approx(2.0, abs=0.5)  # 4 in half of the cells
     assert (found.q[mine, 2] < 0.01).all()
     assert ((found.low[mine, 2] < 2.4) & (found.high[mine, 2] > 1.6)).all()
-    size = found.magnitude(slice(0, N_READINGS))
+    size = found.magnitude(np.arange(N_READINGS))
     assert size[mine].min() > size[~mine].max()
-    assert (found.gene_q(slice(0, N_READINGS))[mine] < 0.01).all()
+    assert (found.gene_q(np.arange(N_READINGS))[mine] < 0.01).all()
 
 
 def test_without_an_effect_p_is_uniform_and_nothing_is_called() -> None:
