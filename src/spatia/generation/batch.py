@@ -35,6 +35,8 @@ class GenerationBatch:
         Of the pairs, in (0, 1].
     morphology, morphology_measured
         Measured features of the targets, and which of them were measured.
+    inside
+        Which pixels of the targets lie inside the cell's outline; of a row without an outline none. None: outlines are not known.
     """
 
     section: Int64[Tensor, "rows"]
@@ -48,6 +50,7 @@ class GenerationBatch:
     confidence: Float[Tensor, "rows"] | None = None
     morphology: Float[Tensor, "rows features"] | None = None
     morphology_measured: Bool[Tensor, "rows features"] | None = None
+    inside: Bool[Tensor, "rows y x"] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.key)

@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+import torch
 from jaxtyping import Float
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
@@ -66,6 +67,8 @@ class GeneratorObjective(nn.Module):
         Trained before; needed where morphology has a weight.
     mean_weight
         Mean of confidence^γ over the training pairs.
+    inside_weight
+        A pixel inside the cell's outline counts as so many outside; the mean weight of a row's pixels is 1.
 
     Raises
     ------
@@ -87,6 +90,7 @@ class GeneratorObjective(nn.Module):
         *,
         proxy: MorphologyProxy | None = None,
         mean_weight: float = 1.0,
+        inside_weight: float = 1.0,
     ) -> None:
         super().__init__()
         if weights.contrastive >= max(weights.flow, 1e-12) and weights.contrastive > 0:
@@ -99,12 +103,12 @@ class GeneratorObjective(nn.Module):
         self.generator, self.weights, self.drop, self.seed = generator, weights, drop, seed
         self.proxy = proxy if weights.morphology else None
         self.critic = PatchCritic(len(generator.space.channels)) if weights.adversarial else None
-        self.mean_weight = mean_weight
+        self.mean_weight, self.inside_weight = mean_weight, inside_weight
 
     def forward(self, batch: GenerationBatch, epoch: int) -> dict[str, Term]:
         """Return the terms by name."""
         walked, weights = self.walk(batch, epoch), self.weights
-        present = batch.channels_present[:, :, None, None]
+        present = batch.channels_present[:, :, None, None] * self._pixels(batch)
         row_weight = walked.coupled.weight
         terms: dict[str, Term] = {}
         seen = batch.channels_present.any(dim=1)
@@ -113,7 +117,7 @@ class GeneratorObjective(nn.Module):
             terms["flow"] = masked_term(self._error(walked, walked.x_1, present) * row_weight, counted)
         if weights.contrastive and len(batch) > 1:
             # the path from the same source to the target of another row; minus, as it is to be far
-            other = self._error(walked, walked.x_1.roll(1, 0), present & present.roll(1, 0))
+            other = self._error(walked, walked.x_1.roll(1, 0), present * (present.roll(1, 0) > 0))
             terms["contrastive"] = masked_term(-other * row_weight, counted)
         image = self.generator.path.image(walked.output, walked.x_t, walked.t)
         late = walked.t >= LATE
@@ -145,10 +149,17 @@ class GeneratorObjective(nn.Module):
         told = drop_conditions(batch.known, batch.key, self.drop, self.seed, epoch)
         return Walked(x_1, t, x_t, generator(x_t, t, batch.conditions, told), coupled)
 
-    def _error(self, walked: Walked, x_1: Tensor, present: Tensor) -> Float[Tensor, "rows"]:
-        """Mean over the pixels of the channels that are there."""
+    def _pixels(self, batch: GenerationBatch) -> Float[Tensor, "rows 1 y x"]:
+        """Weights of pixels: neighbours fill most of a crop, and what is told is mostly about the cell in its middle."""
+        if batch.inside is None or self.inside_weight == 1:
+            return batch.target.new_ones((len(batch), 1, 1, 1), dtype=torch.float32)
+        weight = 1 + (self.inside_weight - 1) * batch.inside.float()
+        return (weight / weight.mean(dim=(1, 2), keepdim=True))[:, None]
+
+    def _error(self, walked: Walked, x_1: Tensor, weight: Tensor) -> Float[Tensor, "rows"]:
+        """Mean over the pixels of the channels that are there; a channel that is not has weight 0."""
         error = self.generator.path.error(walked.output, walked.coupled.x_0, x_1, walked.x_t, walked.t)
-        pixels = present.expand_as(error).to(error.dtype)
+        pixels = weight.expand_as(error).to(error.dtype)
         return (error * pixels).flatten(1).sum(dim=1) / pixels.flatten(1).sum(dim=1).clamp(min=1)
 
     def _morphology(self, batch: GenerationBatch, image: Tensor, late: Tensor) -> Term:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spatia import keys
 from spatia.corpus.corpus import Corpus
 from spatia.data.batch import CellBatch, NicheBatch
 from spatia.data.loader import RowReader
@@ -73,6 +74,7 @@ class CellConditions:
             known=known,
             morphology=batch.morphology,
             morphology_measured=batch.morphology_measured,
+            inside=None if batch.masks is None else (batch.masks & keys.MASK_CELL) > 0,
         )
 
     def of_niches(self, batch: NicheBatch) -> GenerationBatch:

@@ -106,7 +106,7 @@ class CorpusData:
             niches = niche_loader([self.corpus], max_cells=1 << 30, max_niches=settings.batch, read=(), **options)
             return Mapped(niches, self.conditions.of_niches)
         size = settings.batch if not shuffle else min(settings.batch, max(1, self.n_rows // world_size))
-        cells = cell_loader([self.corpus], batch_size=size, read=("images", "morphology"), **options)
+        cells = cell_loader([self.corpus], batch_size=size, read=("images", "masks", "morphology"), **options)
         return Mapped(cells, self.conditions.of_cells)
 
     @property

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spatia import keys
 from spatia.corpus.corpus import Corpus
 from spatia.data.loader import RowReader
 from spatia.errors import SettingsError
@@ -61,7 +62,7 @@ class PairData:
     """Pairs of a corpus with everything a generator is told of them.
 
     The crops of the cells that take part are copied once into a file that is mapped: pairs are drawn one by one, and single rows of
-    a compressed store are slow to read. What stays in memory is an embedding and the measured features, some hundred bytes a cell.
+    a compressed store are slow to read. What stays in memory is an embedding, the measured features and the outline, about 1 kB a cell.
 
     Parameters
     ----------
@@ -163,12 +164,14 @@ class PairData:
             confidence=torch.from_numpy(confidence),
             morphology=torch.from_numpy(self._morphology[target]),
             morphology_measured=torch.from_numpy(self._measured[target]),
+            inside=torch.from_numpy(np.unpackbits(self._inside[target], axis=2, count=self._crop_px).view(bool)),
         )
 
     def _read_cells(self, corpus: Corpus, model: Spatia, folder: Path) -> None:
         n, config, names = len(self._row), model.config, model.vocabulary
+        self._crop_px = config.crop_px
         reader = SourceReader(corpus, model)
-        cells = RowReader([corpus], "cell", vocabulary=names, read=("images", "morphology"))
+        cells = RowReader([corpus], "cell", vocabulary=names, read=("images", "masks", "morphology"))
         self.sources = cells.sources
         self._path = folder / "crops.npy"
         folder.mkdir(parents=True, exist_ok=True)
@@ -178,6 +181,7 @@ class PairData:
         self._present = np.zeros((n, len(names.channels)), bool)
         self._morphology = np.zeros((n, len(names.features)), np.float32)
         self._measured = np.zeros((n, len(names.features)), bool)
+        self._inside = np.zeros((n, config.crop_px, -(-config.crop_px // 8)), np.uint8)  # a bit a pixel
         is_source = np.zeros(n, bool)
         for part in self.parts.values():
             is_source[part.source] = True
@@ -191,6 +195,7 @@ class PairData:
                     self._present[at] = batch.channels_present.numpy()
                     self._morphology[at] = batch.morphology.numpy()
                     self._measured[at] = batch.morphology_measured.numpy()
+                    self._inside[at] = np.packbits((batch.masks & keys.MASK_CELL).numpy() > 0, axis=2)
                     sources = at[is_source[at]]
                     if len(sources):
                         self._control[sources] = reader(number, self._row[sources]).control.numpy()

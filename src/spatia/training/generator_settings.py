@@ -36,6 +36,9 @@ class GeneratorSettings(LoopSettings, GeneratorConfig):
     presentations: GeneratorPresentations = GeneratorPresentations()
     batch: int = Field(16, ge=2, description="images of a step on each process")
     weights: GeneratorWeights = GeneratorWeights()
+    inside_weight: float = Field(
+        4.0, gt=0, description="a pixel inside the cell's outline counts as so many outside; 1: all alike"
+    )
     drop: DropSettings = DropSettings()
     proxy_least_r2: float = Field(
         0.5, gt=0, lt=1, description="a morphology feature counts if the proxy reads it this well on held-out cells"

@@ -203,7 +203,13 @@ def make_generator_stages(
             )
         )
     objective = GeneratorObjective(
-        generator, settings.weights, settings.drop, settings.seed, proxy=proxy, mean_weight=mean_weight
+        generator,
+        settings.weights,
+        settings.drop,
+        settings.seed,
+        proxy=proxy,
+        mean_weight=mean_weight,
+        inside_weight=settings.inside_weight,
     )
     weights = settings.weights.model_dump()
     stages.append(

@@ -447,3 +447,24 @@ def test_a_damaged_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / MODEL_FOLDER / "model.json").write_text('{"other": 1}')
     with pytest.raises(ModelError, match="but the generator was trained with"):
         load_generator(tmp_path)
+
+
+def test_pixels_inside_the_outline_count_more() -> None:
+    """The gradient at a pixel is in proportion to its weight, and rows without an outline count as before."""
+    batch = make_batch()
+    inside = torch.zeros(ROWS, 16, 16, dtype=torch.bool)
+    inside[0, 4:8, 4:12] = True
+    generator = make_generator(batch)
+    gradients = []
+    for weighed in (objective(generator, {}), objective(generator, {}, inside_weight=4.0)):
+        walked = weighed.walk(replace(batch, inside=inside), 0)
+        walked.output.retain_grad()
+        weighed._error(walked, walked.x_1, weighed._pixels(replace(batch, inside=inside))).sum().backward()
+        assert walked.output.grad is not None
+        gradients.append(walked.output.grad)
+    plain, weighted = gradients
+    share = inside[0].float().mean().item()
+    mean = 1 + 3 * share
+    torch.testing.assert_close(weighted[1:], plain[1:])
+    torch.testing.assert_close(weighted[0][:, inside[0]], plain[0][:, inside[0]] * 4 / mean)
+    torch.testing.assert_close(weighted[0][:, ~inside[0]], plain[0][:, ~inside[0]] / mean)
