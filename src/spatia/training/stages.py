@@ -51,10 +51,10 @@ class Data:
         split, part = self.settings.split, self.settings.validation_part
         return split is not None and all(any(c.split(split).parts.get(part, {}).values()) for c in self.corpora)
 
-    def n_validation_windows(self) -> int:
-        """Return the number of tissue windows of the validation part: on a slide of few windows there may be none."""
-        split, part = self.settings.split, self.settings.validation_part
-        sources = open_sources(self.corpora, self.vocabulary, split=split, part=part)
+    def n_windows(self, part: str) -> int:
+        """Return the number of tissue windows that lie in a part whole: on a slide of few windows there may be none."""
+        split = self.settings.split
+        sources = open_sources(self.corpora, self.vocabulary, split=split, part=part if split else None)
         return sum(int((rows := source.rows("tissue"))[:, 1].sum() - rows[:, 0].sum()) for source in sources)
 
     def n_training_cells(self) -> int:
@@ -138,8 +138,8 @@ class ContextStage:
         """Open the validation windows of one rank."""
         if not self.data.validates:
             return None
-        if self.data.n_validation_windows() == 0:
-            part = self.data.settings.validation_part
+        part = self.data.settings.validation_part
+        if self.data.n_windows(part) == 0:
             logger.warning("stage %r: no tissue window lies in part %r; this stage is not validated", self.name, part)
             return None
         settings = self.data.settings
@@ -155,6 +155,8 @@ def make_stages(
     start: Start | None = None,
 ) -> list[Stage]:
     """Make the stages that train a model.
+
+    The second is left out, with a warning, where no tissue window lies whole in the training part.
 
     Parameters
     ----------
@@ -184,6 +186,13 @@ def make_stages(
         epochs=_epochs(settings.epochs.context, settings.presentations.context, n_training),
         weights={name: weights[name] for name in CONTEXT_TERMS},
     )
+    if data.n_windows(settings.part) == 0:
+        logger.warning(
+            "no tissue window lies whole in what is trained on, so stage %r is left out: niches and tissue stay as they start, "
+            "means of their cells. A larger part, or smaller windows (spatia build), would train them.",
+            context.name,
+        )
+        return [cells]
     return [cells, context]
 
 

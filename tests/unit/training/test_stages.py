@@ -26,3 +26,17 @@ def test_a_part_without_a_whole_window_leaves_the_second_stage_unvalidated_and_s
     with caplog.at_level(logging.WARNING, logger="spatia"):
         assert context.validation(0, 1) is None
     assert "no tissue window lies in part 'validation'" in caplog.text
+
+
+def test_a_training_part_without_a_whole_window_leaves_the_second_stage_out_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_corpus(tmp_path / "corpus", SECTIONS, px={"cell": 16, "niche": 16, "tissue": 16})
+    file = path / "splits" / "block.json"
+    split = json.loads(file.read_text())
+    split["parts"]["train"] = {section: [[0, 2]] for section in split["parts"]["train"]}
+    file.write_text(json.dumps(split))
+    with caplog.at_level(logging.WARNING, logger="spatia"):
+        stages = make_stages([Corpus.open(path)], read_settings(None, ["split=block"]))
+    assert [stage.name for stage in stages] == ["cells"]
+    assert "no tissue window lies whole in what is trained on" in caplog.text
