@@ -69,6 +69,9 @@ class NetworkSettings(BaseModel):
     patch_px: int = Field(8, ge=2, description="side of a token, pixels")
     stem: int = Field(12, ge=4, description="features of a pixel before patches are cut and after they are joined")
     levels: int = Field(4, ge=2, le=6, description="U-Net: resolutions, each half of the one before")
+    fold: int = Field(
+        2, ge=1, le=8, description="U-Net: a square of so many pixels a side is one at its finest resolution"
+    )
     merge: float | tuple[float, ...] = Field(
         0.0, description="share of the tokens merged away: for all layers, or for each; at most 0.75"
     )

@@ -42,7 +42,8 @@ class UNet(nn.Module):
     Parameters
     ----------
     settings
-        ``width`` features at the coarsest resolution, half as many at each finer one (at least 16).
+        ``width`` features at the coarsest resolution, half as many at each finer one (at least 16). Squares of ``fold`` pixels a side
+        are one place at the finest: at 64 px and four channels a step takes half the time of one that begins at single pixels.
     channels, px
         Of the images.
 
@@ -55,12 +56,16 @@ class UNet(nn.Module):
 
     def __init__(self, settings: NetworkSettings, channels: int, px: int) -> None:
         super().__init__()
-        levels, width = settings.levels, settings.width
-        if px % 2 ** (levels - 1):
-            raise SettingsError(f"Images of {px} px cannot be halved {levels - 1} times: network.levels={levels}.")
+        levels, width, self.fold = settings.levels, settings.width, settings.fold
+        if px % (self.fold * 2 ** (levels - 1)):
+            raise SettingsError(
+                f"Images of {px} px cannot be folded by {self.fold} and halved {levels - 1} times: network.fold={self.fold}, "
+                f"network.levels={levels}."
+            )
+        folded = channels * self.fold**2
         widths = [max(16, width // 2 ** (levels - 1 - level) // GROUPS * GROUPS) for level in range(levels)]
         per_level = max(1, settings.layers // levels)
-        self.stem = nn.Conv2d(channels, widths[0], 3, padding=1)
+        self.stem = nn.Conv2d(folded, widths[0], 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         self.shrink, self.grow = nn.ModuleList(), nn.ModuleList()
         for level, here in enumerate(widths):
@@ -73,7 +78,7 @@ class UNet(nn.Module):
                 self.grow.append(nn.Conv2d(widths[level + 1], here, 3, padding=1))
         self.middle = SelfBlock(widths[-1], settings.heads, settings.ratio)
         self.norm = nn.GroupNorm(GROUPS, widths[0])
-        self.head = nn.Conv2d(widths[0], channels, 3, padding=1)
+        self.head = nn.Conv2d(widths[0], folded, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
@@ -82,7 +87,7 @@ class UNet(nn.Module):
         self, images: Float[Tensor, "rows channels y x"], condition: Float[Tensor, "rows width"]
     ) -> Float[Tensor, "rows channels y x"]:
         """Return what the path's prediction is."""
-        x, kept = self.stem(images), []
+        x, kept = self.stem(F.pixel_unshuffle(images, self.fold)), []
         for level, blocks in enumerate(self.down):
             x = _through(blocks, x, condition)
             kept.append(x)
@@ -93,7 +98,7 @@ class UNet(nn.Module):
             if level < len(self.grow):
                 x = self.grow[level](F.interpolate(x, scale_factor=2.0, mode="nearest"))
             x = _through(self.up[level], torch.cat([x, kept[level]], dim=1), condition)
-        result: Tensor = self.head(F.silu(self.norm(x)))
+        result: Tensor = F.pixel_shuffle(self.head(F.silu(self.norm(x))), self.fold)
         return result
 
 

@@ -125,7 +125,7 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], reaso
 def test_unfit_sizes_are_refused() -> None:
     with pytest.raises(SettingsError, match=r"even number of patches of network.patch_px=8"):
         NETWORKS["transformer"](NetworkSettings(patch_px=8, merge=0.5), 1, 24)
-    with pytest.raises(SettingsError, match="cannot be halved 5 times"):
+    with pytest.raises(SettingsError, match="cannot be folded by 2 and halved 5 times"):
         NETWORKS["unet"](NetworkSettings(kind="unet", levels=6), 1, 48)
 
 
