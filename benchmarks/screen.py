@@ -188,6 +188,7 @@ def run(
     guesses, change = baselines(chosen, readings, genes, channels, arguments.factor)
     rows = [judge(name, guess, truth) for name, guess in guesses.items()]
     drawing = {"draws": arguments.draws, "evaluations": arguments.evaluations, "surroundings": arguments.surroundings}
+    drawing["guidance"] = arguments.guidance
     rng, kept = np.random.default_rng(seed), {}
     for way in arguments.read:
         read, _, time = way.partition(":")
@@ -220,6 +221,7 @@ def main() -> None:
     )
     parser.add_argument("--factor", type=float, default=0.0)
     parser.add_argument("--surroundings", default="follow")
+    parser.add_argument("--guidance", type=float)
     parser.add_argument("--keep", type=Path, help="folder for the effects and the truth of each run")
     arguments = parser.parse_args()
     configure()

@@ -63,6 +63,13 @@ def test_a_screen_ranks_every_gene_and_writes_its_folder(corpus: Path, generator
         run(corpus, generator, out=tmp_path / "other")
 
 
+def test_ranking_by_the_change_of_the_input(corpus: Path, generator: Path) -> None:
+    by_size, by_unit = (run(corpus, generator, rank_by=by).ranking for by in ("magnitude", "sensitivity"))
+    assert by_unit["sensitivity"].is_monotonic_decreasing
+    expected = by_size["magnitude"] / by_size["input_change"]
+    np.testing.assert_allclose(by_size["sensitivity"], expected)
+
+
 def test_equal_seeds_give_equal_screens(corpus: Path, generator: Path) -> None:
     first, again = run(corpus, generator, seed=3), run(corpus, generator, seed=3)
     pd.testing.assert_frame_equal(first.effects, again.effects)

@@ -44,6 +44,7 @@ def screen(
     score: Annotated[
         str | None, typer.Option(help="Read this from images too: a column of numbers, or COLUMN=LABEL.")
     ] = None,
+    rank_by: Annotated[str, typer.Option(help="magnitude, or sensitivity: for one unit of change.")] = "magnitude",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting, as surroundings=keep. May be repeated.")
     ] = None,
@@ -62,7 +63,7 @@ def screen(
     from spatia.screening.screen import screen as run
 
     values: dict[str, Any] = {
-        "factor": factor, "level_of": level_of, "split": split, "part": part, "where": where, "limit": limit, "read": read,
+        "factor": factor, "level_of": level_of, "split": split, "part": part, "where": where, "limit": limit, "read": read, "rank_by": rank_by,
         "draws": draws, "evaluations": evaluations, "fast": fast, "score": score, "seed": seed,
     }  # fmt: skip
     for one in set_ or []:
@@ -79,6 +80,6 @@ def screen(
         content = {"out": str(out), "caveat": found.facts["caveat"], "n_changes": len(found.ranking)}
         typer.echo(dumps(content | {"first": first.to_dict("records")}, ensure_ascii=False))
         return
-    shown = ("rank", "name", "magnitude", "q", "strongest", "strongest_effect", "n_changed")
+    shown = ("rank", "name", "magnitude", "sensitivity", "q", "strongest", "strongest_effect", "n_changed")
     typer.echo(first[list(shown)].to_string(index=False, float_format=lambda value: f"{value:.3g}"))
     typer.echo(f"{found.facts['caveat']} → {out}")

@@ -6,6 +6,9 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import NDArray
 
 from spatia.plotting.crop_sheet import composite
 from spatia.plotting.paper import FAINT, MUTED, OTHER, OURS, drawing, label_ticks, new_figure, plain, save, title
@@ -16,7 +19,7 @@ STRIPS_FILE: Final = "strips.png"
 CALLED_AT: Final = 0.05
 _N_NAMES: Final = 14
 _N_BARS: Final = 20
-_LEAST_Q: Final = 1e-12
+_LEAST_Q: Final = 1e-40
 _DIFFERENCE_GAIN: Final = 3.0
 CELL_IN: Final = 0.85
 
@@ -36,8 +39,16 @@ def plot_volcano(screen: Screen, path: Path) -> Path:
         left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
         _draw_volcano(left, table)
         _draw_bars(right, table.head(_N_BARS)[::-1])
-        figure.text(0.005, 0.002, screen.facts["caveat"], fontsize=7, color=MUTED, parse_math=False)
+        _note(figure, screen.facts["caveat"], 0.03)
         return save(figure, path)
+
+
+def _note(figure: Figure, text: str, room: float) -> None:
+    """Write a line below everything else."""
+    figure.text(0.005, 0.004, text, fontsize=7, color=MUTED, parse_math=False)
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(rect=(0, room, 1, 1 - room))
 
 
 def _draw_volcano(ax: Axes, table: pd.DataFrame) -> None:
@@ -84,11 +95,11 @@ def plot_strips(screen: Screen, path: Path) -> Path:
         for number, head in enumerate(("as it is", "after the change", f"difference × {_DIFFERENCE_GAIN:g}")):
             axes[0][number * width].set_title(head, fontsize=8.5)
         note = "generated, with the same noise; cells that move most; channels: " + ", ".join(screen.facts["channels"])
-        figure.text(0.005, 0.002, note, fontsize=6.5, color=MUTED, parse_math=False)
+        _note(figure, note, 0.2 / figure.get_figheight())
         return save(figure, path)
 
 
-def _draw_strip(line: "np.ndarray", strip: Strip, width: int) -> None:
+def _draw_strip(line: NDArray[np.object_], strip: Strip, width: int) -> None:
     line[0].text(
         -0.12, 0.5, plain(strip.name, 16), transform=line[0].transAxes, ha="right", va="center", fontsize=8.5,
         parse_math=False,

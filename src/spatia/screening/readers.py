@@ -5,6 +5,7 @@
   image is drawn. Cheap, and only as good as a linear reading can be.
 """
 
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -49,8 +50,12 @@ class ImageReader:
         self._encoder, self._drawer, self._readings = encoder, drawer, readings
         every = np.arange(len(counts))
         self.before = drawer(every, encoder(every, counts))
-        self._read_before = readings.of(self.before)
         self.images_a_cell = self.before.shape[1]
+
+    @cached_property
+    def _read_before(self) -> Floats:
+        """Readings of the cells as they are, (cells, draws, columns)."""
+        return self._readings.of(self.before)
 
     def draw(self, cells: NDArray[np.int64], counts: Counts) -> Images:
         """Return images after a change, (rows, draws, channels, y, x)."""

@@ -14,12 +14,13 @@ from spatia.corpus.files import write_json
 from spatia.errors import SettingsError
 from spatia.screening.effects import Effects
 from spatia.screening.genes import GeneSet
-from spatia.screening.readings import IMAGE, IMAGE_SHIFT, SCORE, Readings
+from spatia.screening.readings import IMAGE, SCORE, Readings
 
 EFFECTS_FILE: Final = "effects.parquet"
 RANKING_FILE: Final = "ranking.csv"
 FACTS_FILE: Final = "screen.json"
 FORMAT: Final = "spatia-screen"
+LEAST_CHANGE: Final = 0.02  # of the input, in what is divided by it: a gene that hardly a cell expresses was not tried
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,22 @@ def effects_table(sets: Sequence[GeneSet], readings: Readings, effects: Effects)
 
 
 def ranking_table(
-    sets: Sequence[GeneSet], readings: Readings, effects: Effects, input_change: NDArray[np.float64]
+    sets: Sequence[GeneSet],
+    readings: Readings,
+    effects: Effects,
+    input_change: NDArray[np.float64],
+    *,
+    by: str = "magnitude",
 ) -> pd.DataFrame:
-    """Return one row for each change, sorted by the size of what it does to the features."""
+    """Return one row for each change, sorted by the size of what it does to the features.
+
+    Parameters
+    ----------
+    input_change
+        (changes,) mean over cells of the sum over genes of the absolute change of log(1 + count).
+    by
+        ``"magnitude"``, or ``"sensitivity"``: the magnitude over the change of the input.
+    """
     sized = readings.sized
     size = effects.magnitude(sized)
     strongest = sized[np.abs(effects.mean[:, sized]).argmax(axis=1)]
@@ -101,6 +115,7 @@ def ranking_table(
             "name": [one.name for one in sets],
             "gene_ids": [" ".join(one.gene_ids) for one in sets],
             "magnitude": size,
+            "sensitivity": size / np.maximum(input_change, LEAST_CHANGE),
             "q": effects.gene_q(sized),
             "strongest": np.array(readings.names)[strongest],
             "strongest_effect": effects.mean[at, strongest],
@@ -111,7 +126,7 @@ def ranking_table(
     for column, kind in enumerate(readings.kinds):
         if kind in (SCORE, IMAGE):
             table[readings.names[column]] = effects.mean[:, column]
-    table = table.sort_values(["magnitude", "name"], ascending=[False, True], kind="stable").reset_index(drop=True)
+    table = table.sort_values([by, "name"], ascending=[False, True], kind="stable").reset_index(drop=True)
     table.insert(0, "rank", np.arange(1, len(table) + 1))
     return table
 
@@ -147,6 +162,3 @@ def write_screen(screen: Screen, folder: Path, draw: Callable[[Screen, Path], No
         shutil.rmtree(folder)
     aside.replace(folder)
     return folder
-
-
-__all__ = ["IMAGE_SHIFT", "Screen", "Strip", "check_out", "effects_table", "ranking_table", "write_screen"]

@@ -93,32 +93,35 @@ def screen(
     if how.permute_genes:
         possible = [one.gene_ids[0] for one in choose_gene_sets(opened, known, chosen.samples)]
         changed_sets = permuted(named, possible, how.seed)
-    readings = make_readings(chosen, maker.space.channels, maker.space.um_per_px, how.score)
-    began = time.perf_counter()
-    model, counts = maker.model, CountReader(chosen, maker.model)
-    share = None
-    if how.level_of is not None:
-        share = level_share(chosen, how.level_of, counts)
-    columns = {gene: column for column, gene in enumerate(known)}
-    run = _Run(how, readings, counts(chosen.changed), columns, Change(how.factor, share))
-    readout = EmbeddingReader(model, chosen, counts, readings) if how.read == "embedding" else None
-    drawn = None
-    if how.read == "image" or how.n_drawn:
-        with embedded(opened, model, use=SEEN, sections=chosen.samples, device=str(maker.network.device)) as session:
-            drawn = _image_reader(session, maker, chosen, counts, readings, how)
-    reader = readout or drawn
-    assert reader is not None
-    effects, moved_input = run.effects(changed_sets, reader)
-    ranking = ranking_table(named, readings, effects, moved_input)
-    by_name = {one.name: other for one, other in zip(named, changed_sets, strict=True)}
-    ids = chosen.obs.index.astype(str).to_numpy(object)[chosen.changed]
-    strips = () if drawn is None else _draw_first(run, drawn, by_name, ranking, ids)
-    facts = _facts(opened, maker, chosen, readings, how, len(named), time.perf_counter() - began)
-    facts["readout"] = None if readout is None else readout.quality
-    result = Screen(effects_table(named, readings, effects), ranking, strips, facts)
+    result = _screen(maker, chosen, named, changed_sets, how)
     if out is not None:
         write_screen(result, Path(out), draw)
     return result
+
+
+def _screen(
+    maker: Generator, chosen: ChosenCells, named: Sequence[GeneSet], sets: Sequence[GeneSet], how: ScreenSettings
+) -> Screen:
+    """Make the changes ``sets``, and report them under the names of ``named``."""
+    began = time.perf_counter()
+    readings = make_readings(chosen, maker.space.channels, maker.space.um_per_px, how.score)
+    counts = CountReader(chosen, maker.model)
+    change = Change(how.factor, None if how.level_of is None else level_share(chosen, how.level_of, counts))
+    columns = {gene: column for column, gene in enumerate(maker.model.vocabulary.genes)}
+    run = _Run(how, readings, counts(chosen.changed), columns, change)
+    readout = EmbeddingReader(maker.model, chosen, counts, readings) if how.read == "embedding" else None
+    drawn = _image_reader(maker, chosen, counts, readings, how) if readout is None or how.n_drawn else None
+    reader = readout or drawn
+    assert reader is not None
+    effects, moved_input = run.effects(sets, reader)
+    ranking = ranking_table(named, readings, effects, moved_input, by=how.rank_by)
+    strips: tuple[Strip, ...] = ()
+    if drawn is not None:
+        ids = chosen.obs.index.astype(str).to_numpy(object)[chosen.changed]
+        strips = _draw_first(run, drawn, dict(zip([one.name for one in named], sets, strict=True)), ranking, ids)
+    facts = _facts(maker, chosen, readings, how, len(named), time.perf_counter() - began)
+    facts["readout"] = None if readout is None else readout.quality
+    return Screen(effects_table(named, readings, effects), ranking, strips, facts)
 
 
 def check_generator(maker: Generator) -> None:
@@ -220,21 +223,19 @@ def _draw_first(
 
 
 def _image_reader(
-    session: Session,
-    maker: Generator,
-    chosen: ChosenCells,
-    counts: CountReader,
-    readings: Readings,
-    how: ScreenSettings,
+    maker: Generator, chosen: ChosenCells, counts: CountReader, readings: Readings, how: ScreenSettings
 ) -> ImageReader:
     sample = chosen.obs[SAMPLE].to_numpy(object)[chosen.changed]
     section = np.array([chosen.samples.index(str(name)) for name in sample], np.int64)
     row = chosen.obs[ROW].to_numpy(np.int64)[chosen.changed]
-    base, follower = _as_they_are(chosen, session, maker, section, row), None
-    if how.surroundings == "drop":
-        base = without_surroundings(base)
-    elif how.surroundings == "follow" and "niche" in base.conditions:
-        follower = NicheFollower(chosen.corpus, maker.model, session.sections, section, row)
+    rows = chosen.rows_by_section(chosen.changed)
+    device, follower = str(maker.network.device), None
+    with embedded(chosen.corpus, maker.model, use=SEEN, sections=chosen.samples, rows=rows, device=device) as session:
+        base = _as_they_are(chosen, session, maker, section, row)
+        if how.surroundings == "drop":
+            base = without_surroundings(base)
+        elif how.surroundings == "follow" and "niche" in base.conditions:
+            follower = NicheFollower(chosen.corpus, maker.model, session.sections, section, row)
     encoder = CellEncoder(maker, base, counts.visible(chosen.changed), follower)
     own = counts(chosen.changed)
     drawer = _make_drawer(maker, encoder(np.arange(len(own)), own), how)
@@ -264,7 +265,6 @@ def _make_drawer(maker: Generator, asked: Asked, settings: ScreenSettings) -> Dr
 
 
 def _facts(
-    corpus: Corpus,
     maker: Generator,
     chosen: ChosenCells,
     readings: Readings,
@@ -279,7 +279,7 @@ def _facts(
         "caveat": CAVEAT,
         "synthetic": True,
         "spatia_version": __version__,
-        "corpus_id": corpus.corpus_id,
+        "corpus_id": chosen.corpus.corpus_id,
         "generator": maker.generator_id,
         "model": maker.model_id,
         "settings": settings.model_dump(mode="json"),

@@ -24,6 +24,10 @@ class ScreenSettings(BaseModel):
         "embedding",
         description="predict features from the embedding of the changed cell, or measure them in drawn images",
     )
+    rank_by: Literal["magnitude", "sensitivity"] = Field(
+        "magnitude",
+        description="size of what moves; or that for one unit of change, so that much expressed genes do not lead",
+    )
     n_drawn: int = Field(6, ge=0, description="first changes of the ranking whose images are shown")
     draws: int = Field(2, ge=1, le=64, description="images of each cell, each with noise of its own")
     evaluations: int | None = Field(
