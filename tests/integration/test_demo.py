@@ -11,7 +11,17 @@ from PIL import Image
 
 pytestmark = pytest.mark.slow
 
-SMALL = ("--cells", "400", "--no-benchmark", "--set", "presentations.cells=400", "--set", "presentations.context=200")
+SMALL = (
+    "--cells",
+    "400",
+    "--no-benchmark",
+    "--generate",
+    "64",
+    "--set",
+    "presentations.cells=400",
+    "--set",
+    "presentations.context=200",
+)
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
 
@@ -48,6 +58,13 @@ def test_the_report_shows_the_labels_that_the_demo_gives(
     assert "run complete" in html
     assert "annotations.csv" in html
     assert "fibroblast" in html
+
+
+def test_the_report_shows_drawn_cells(first: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, _ = first
+    html = (out / "run" / "report.html").read_text()
+    assert "Synthetic images, of a generator that was trained on 64 images" in html
+    assert anndata.read_zarr(out / "run" / "drawn.zarr").uns["spatia"]["synthetic"]
 
 
 @pytest.mark.parametrize("picture", ["slide.png", "crops.png"])

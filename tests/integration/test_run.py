@@ -215,7 +215,7 @@ def test_a_slide_without_an_image_goes_all_the_way(without_image: Path) -> None:
     absent = {
         section.anchor: section.absent for section in make_page(RunFolder(without_image)).sections if section.absent
     }
-    assert set(absent) == {"crops", "reconstructions", "annotation", "benchmark"}
+    assert set(absent) == {"crops", "reconstructions", "drawn", "annotation", "benchmark"}
     assert "no image" in absent["crops"]
     assert {task.name for task in RunFolder(without_image).expression.tasks} == {"imputation"}
 

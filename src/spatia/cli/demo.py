@@ -16,6 +16,7 @@ _Result = TypeVar("_Result")
 SAMPLE = "demo"
 # Half the default budget of training: enough to see what the model does, in minutes on two cores.
 PRESENTATIONS = 20_000, 30_000
+DRAWN = 12_000  # images that the demo's generator learns from: bodies, nuclei and stains, not yet fine texture
 
 
 def demo(
@@ -28,6 +29,7 @@ def demo(
         list[str] | None, typer.Option("--set", help="A setting of training, as in `spatia train`: NAME=VALUE.")
     ] = None,
     no_benchmark: Annotated[bool, typer.Option("--no-benchmark", help="Do not compare with simple methods.")] = False,
+    generate: Annotated[int, typer.Option(help="Images that a generator is trained on; 0: draw no cells.")] = DRAWN,
 ) -> None:
     """Simulate a slide and do the main job on it, down to the report. Needs no data and no network."""
     from spatia.extras import require
@@ -46,7 +48,13 @@ def demo(
     budget = [f"presentations.cells={PRESENTATIONS[0]}", f"presentations.context={PRESENTATIONS[1]}"]
     training = (*budget, *(set_ or ()))
     read_settings(overrides=training)  # a wrong one is said now, and not after the build
-    values = {"seed": seed, "train": training, "benchmark": not no_benchmark, "annotations": out / "annotations.csv"}
+    values = {
+        "seed": seed,
+        "train": training,
+        "benchmark": not no_benchmark,
+        "generate": generate,
+        "annotations": out / "annotations.csv",
+    }
     settings = make_settings(RunSettings, values, where="spatia demo")
     _step("simulate", slide, lambda: _simulate_once(slide, simulation))
     _write_annotations(slide, out / "annotations.csv", seed)

@@ -55,6 +55,13 @@ def run(
     no_benchmark: Annotated[
         bool, typer.Option("--no-benchmark", help="Do not compare with simple methods.", rich_help_panel=RESULTS)
     ] = False,
+    generate: Annotated[
+        int,
+        typer.Option(
+            help="Also train a generator on so many images, and draw held-out cells from their genes; 40000 is a fair number.",
+            rich_help_panel=RESULTS,
+        ),
+    ] = 0,
     seed: Annotated[int, typer.Option(help="Everything random derives from this number.")] = 0,
     force: Annotated[
         bool, typer.Option("--force", help="Record refusals that are safe to record, instead of refusing.")
@@ -85,6 +92,7 @@ def run(
         "labels_key": labels_key,
         "annotations": annotations,
         "benchmark": not no_benchmark,
+        "generate": generate,
         "force": force,
     }
     read_settings(overrides=set_ or ())  # a wrong one is said now, and not after the build

@@ -61,15 +61,20 @@ def draw_samples(
     """Generate the rows of a batch and set the nearest of some training images beside them."""
     solution = generator.sample(begin_at(generator, batch.key, batch.source, seed), batch.conditions, batch.known)
     generated = generator.unscale(solution.x)
-    small, pool = _small(generated), _small(training)
-    nearest = torch.cdist(small, pool).argmin(dim=1)
     return Samples(
         generator.space.channels,
         None if batch.source is None else batch.source.cpu(),
         generated.cpu(),
         batch.target.cpu(),
-        training[nearest].cpu(),
+        nearest_of(generated, training).cpu(),
     )
+
+
+def nearest_of(
+    images: UInt8[Tensor, "rows channels y x"], among: UInt8[Tensor, "cells channels y x"]
+) -> UInt8[Tensor, "rows channels y x"]:
+    """Return the image of ``among`` that is most like each, by pixels at a small size."""
+    return among[torch.cdist(_small(images), _small(among)).argmin(dim=1)]
 
 
 def _small(images: UInt8[Tensor, "rows channels y x"]) -> Float[Tensor, "rows pixels"]:

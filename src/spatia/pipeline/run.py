@@ -11,7 +11,18 @@ from typing import Any
 from spatia.corpus.corpus import CORPUS_FILE
 from spatia.errors import SettingsError
 from spatia.io.source import Source
-from spatia.pipeline import cells, comparison, expression, groups, labels, levels, model, reconstruction, slide
+from spatia.pipeline import (
+    cells,
+    comparison,
+    expression,
+    generation,
+    groups,
+    labels,
+    levels,
+    model,
+    reconstruction,
+    slide,
+)
 from spatia.pipeline.record import RunRecord
 from spatia.pipeline.settings import RunSettings
 from spatia.pipeline.steps import Job, Step, Tell, carry_out
@@ -218,6 +229,13 @@ STEPS = (
         needs=("train", "split"),
         reads=("seed",),
         results=_of("reconstruct", "reconstructions.json", "reconstructions.npz"),
+    ),
+    Step(
+        "generate",
+        generation.draw_cells,
+        needs=("train", "split"),
+        reads=("seed", "generate"),
+        results=_of("generate", "drawn.json", "drawn.npz"),
     ),
     Step(
         "benchmark",

@@ -25,4 +25,5 @@ class RunSettings(BaseModel):
     umap_cells: int = Field(50_000, ge=100, description="most cells that are laid out")
     benchmark: bool = Field(True, description="compare with simple methods")
     benchmark_seeds: int = Field(3, ge=1, description="draws of hidden genes and of what a method draws")
+    generate: int = Field(0, ge=0, description="images that a generator is trained on, to draw held-out cells; 0: none")
     force: bool = Field(False, description="record refusals that are safe to record, instead of refusing")

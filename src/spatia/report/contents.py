@@ -17,6 +17,7 @@ from spatia.errors import SpatiaError
 from spatia.report.schema import (
     AnnotationResult,
     BenchmarkResult,
+    DrawnResult,
     EmbeddingResult,
     ExpressionResult,
     GroupsResult,
@@ -186,6 +187,11 @@ class RunFolder:
         if missing := [column for column in columns if column not in table.columns]:
             raise ReportError(f"{path}: no column {', '.join(missing)}; expected {', '.join(columns)}.")
         return table
+
+    @cached_property
+    def drawn(self) -> DrawnResult | None:
+        """Facts of the cells that a generator drew."""
+        return self._read(f"{RESULTS}/drawn.json", DrawnResult)
 
     def arrays(self, name: str) -> dict[str, NDArray[Any]] | None:
         """Read ``results/<name>.npz``; None where it is not there. Nothing is ever unpickled."""

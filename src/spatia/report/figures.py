@@ -220,6 +220,22 @@ def reconstruction_picture(folder: RunFolder) -> Picture | None:
     return picture(path, alt, caption)
 
 
+def drawn_picture(folder: RunFolder) -> Picture | None:
+    """Draw generated cells above the real ones and the nearest training cells."""
+    result, arrays = folder.drawn, folder.arrays("drawn")
+    if result is None or not arrays:
+        return None
+    rows = {"generated": "drawn from\nits genes", "real": "the real\ncell", "nearest": "nearest\ntraining cell"}
+    images = {words: arrays[name] for name, words in rows.items() if name in arrays}
+    path = plot_reconstructions(images, folder.path / FIGURES / "drawn.png", rgb=result.rgb)
+    alt = f"{result.n_cells} cells drawn from their genes, under each the real cell, and the training cell most like the drawing."
+    caption = (
+        "Held-out cells, one a column, taken evenly, not chosen. The generator was told the genes and the surroundings, never an image. A "
+        "drawing is one of the cells that fit, so it need not be the real one; it should differ from the nearest training cell, too."
+    )
+    return picture(path, alt, caption)
+
+
 def benchmark_picture(folder: RunFolder, table: BenchmarkTable) -> Picture:
     """Draw the benchmark as dots."""
     dots = []

@@ -170,6 +170,13 @@ def _reconstructions(folder: RunFolder) -> PageSection:
     return PageSection("reconstructions", "Images the model reconstructs", data, absent)
 
 
+def _drawn(folder: RunFolder) -> PageSection:
+    drawn = figures.drawn_picture(folder)
+    absent = "" if drawn else folder.absence("generate")
+    data = {"pictures": figures.several([drawn]), "result": folder.drawn}
+    return PageSection("drawn", "Cells drawn from their genes", data, absent)
+
+
 def _expression(folder: RunFolder) -> PageSection:
     if folder.expression is None or not folder.expression.tasks:
         return PageSection("expression", "Predicted and measured genes", absent=folder.absence("expression"))
@@ -226,7 +233,7 @@ def _glossary(folder: RunFolder) -> PageSection:  # noqa: ARG001 - one signature
 
 
 _SECTIONS: Final[tuple[Callable[[RunFolder], PageSection], ...]] = (
-    _slide, _crops, _training, _embedding, _maps, _markers, _composition, _reconstructions, _expression, _annotation, _unusual,
+    _slide, _crops, _training, _embedding, _maps, _markers, _composition, _reconstructions, _drawn, _expression, _annotation, _unusual,
     _warnings, _made, _glossary,
 )  # fmt: skip
 _BENCHMARK_AT: Final = _SECTIONS.index(_annotation)

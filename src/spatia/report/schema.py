@@ -257,6 +257,26 @@ class ReconstructionResult:
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
+class DrawnResult:
+    """``results/drawn.json``; the images stand in ``drawn.npz`` (uint8, (cells, channels, y, x)): generated, real, nearest.
+
+    Attributes
+    ----------
+    n_images, seconds
+        What the generator was trained on, counted anew in every epoch, and how long that took.
+    evaluations
+        Of the network for one image.
+    """
+
+    n_cells: int
+    channels: tuple[str, ...]
+    rgb: bool
+    n_images: int
+    seconds: float
+    evaluations: int
+
+
+@dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class BenchmarkTask:
     """One column of the benchmark: what is asked, and how the answer is judged; larger is better.
 

@@ -18,6 +18,7 @@ from spatia.report.schema import (
     BenchmarkTask,
     CheckFinding,
     Collapse,
+    DrawnResult,
     EmbeddingResult,
     ExpressionResult,
     ExpressionTask,
@@ -38,7 +39,7 @@ N_CELLS, N_CLUSTERS = 900, 7
 GENES = ["KRT8", "CD3E", "PECAM1", HOSTILE, "$x_1$", "LUM"]
 STEPS = {
     "check": 3.2, "build": 11.4, "split": 0.1, "draw": 2.0, "train": 312.0, "embed": 9.1, "cluster": 14.2, "domains": 2.2,
-    "umap": 8.8, "annotate": 1.0, "expression": 21.0, "reconstruct": 3.0, "benchmark": 44.0,
+    "umap": 8.8, "annotate": 1.0, "expression": 21.0, "reconstruct": 3.0, "generate": 110.0, "benchmark": 44.0,
 }  # fmt: skip
 
 
@@ -78,6 +79,7 @@ def write_run(out: Path, *, n_cells: int = N_CELLS) -> Path:
     _write_markers(results / "markers.parquet", rng)
     _write_expression(results, rng, cells)
     _write_reconstructions(results, rng)
+    _write_drawn(results, rng)
     _write_benchmark(results, rng)
     write_result(results / "annotation.json", _annotation(rng))
     return out
@@ -211,6 +213,13 @@ def _write_reconstructions(results: Path, rng: np.random.Generator) -> None:
     write_result(
         results / "reconstructions.json", ReconstructionResult(n_cells=12, channels=("DAPI",), rgb=False, error=error)
     )
+
+
+def _write_drawn(results: Path, rng: np.random.Generator) -> None:
+    images = {name: rng.integers(0, 256, (12, 1, 16, 16), dtype=np.uint8) for name in ("generated", "real", "nearest")}
+    np.savez(results / "drawn.npz", **images)
+    facts = DrawnResult(n_cells=12, channels=("DAPI",), rgb=False, n_images=12_000, seconds=95.0, evaluations=20)
+    write_result(results / "drawn.json", facts)
 
 
 def _write_benchmark(results: Path, rng: np.random.Generator) -> None:

@@ -134,6 +134,7 @@ SOURCES = {
     "results/markers.parquet": "markers",
     "results/annotation.json": "annotation",
     "results/reconstructions.npz": "reconstructions",
+    "results/drawn.npz": "drawn",
     "figures/crops.png": "crops",
 }
 
