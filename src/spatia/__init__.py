@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from spatia.report.render import write_report
     from spatia.screening.screen import screen
     from spatia.simulate.slide import simulate as simulate_slides
+    from spatia.tasks.evaluate_generation import evaluate_generation
     from spatia.tasks.on_cells import annotate_cells as annotate
     from spatia.tasks.on_cells import cluster_cells as cluster
     from spatia.tasks.on_cells import find_domains as domains
@@ -50,6 +51,7 @@ _DEFINED_IN = {
     "cluster": ("spatia.tasks.on_cells", "cluster_cells"),
     "domains": ("spatia.tasks.on_cells", "find_domains"),
     "embed": ("spatia.inference.embed", "embed"),
+    "evaluate_generation": ("spatia.tasks.evaluate_generation", "evaluate_generation"),
     "generate_cells": ("spatia.inference.generate", "generate"),
     "impute": ("spatia.tasks.predict_expression", "impute_genes"),
     "niche_loader": ("spatia.data.loader", "niche_loader"),
@@ -81,6 +83,7 @@ __all__ = [
     "cluster",
     "domains",
     "embed",
+    "evaluate_generation",
     "generate_cells",
     "impute",
     "niche_loader",

@@ -141,6 +141,65 @@ def test_images_do_not_depend_on_what_else_is_drawn(tiny: Path, trained: Path, t
     assert not np.array_equal(images(tiny, trained, tmp_path / "other.zarr", seed=2), again)
 
 
+def test_only_what_is_asked_for_is_embedded(
+    tiny: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blocks of four cells: the windows of the wanted cells are embedded, and what they are told is what all cells give."""
+    from spatia.inference import blocks
+
+    monkeypatch.setattr(blocks, "BLOCK_CELLS", 4)
+    everything = ad.read_zarr(generate_cells(tiny, trained, tmp_path / "all.zarr"))
+    written: list[str] = []
+    write = blocks.BlockFiles.write
+
+    def noted(files: blocks.BlockFiles, block: int, values: np.ndarray) -> None:
+        written.append(files.name)
+        write(files, block, values)
+
+    monkeypatch.setattr(blocks.BlockFiles, "write", noted)
+    ids = ["left-4", "left-30"]
+    some = images(tiny, trained, tmp_path / "some.zarr", cells=ids)
+    assert np.array_equal(some, everything.obsm["single_cell_images"][everything.obs["cell_id"].isin(ids).to_numpy()])
+    n_cells = Corpus.open(tiny).section("left").entry.n_cells
+    assert written.count("context") == 2
+    assert 2 <= written.count("cells") < n_cells // 4
+
+
+def test_shuffled_conditions_are_those_of_another_cell(tiny: Path, trained: Path, tmp_path: Path) -> None:
+    generator = Generator.load(trained, device="cpu")
+    wake(generator.network)
+    ids = [f"left-{row}" for row in range(6)]
+    own = images(tiny, generator, tmp_path / "own.zarr", cells=ids)
+    out = generate_cells(tiny, generator, tmp_path / "shuffled.zarr", cells=ids, shuffle=True)
+    table = ad.read_zarr(out)
+    assert bool(table.uns["spatia"]["shuffled"])
+    assert list(table.obs["cell_id"]) == ids
+    assert all((one != other).any() for one, other in zip(own, table.obsm["single_cell_images"], strict=True))
+
+
+def test_a_label_is_told_by_whoever_draws(tiny: Path, model: Path, tmp_path: Path) -> None:
+    ids = Corpus.open(tiny).section("left").cells.obs().index.astype(str)
+    labels = pd.DataFrame({"cell_id": ids, "label": np.where(np.arange(len(ids)) % 2, "odd", "even")})
+    told = settings("conditions=[label]", "epochs.generator=1")
+    generator = Generator.load(train_generator(tiny, tmp_path / "g", model, told, labels=labels), device="cpu")
+    assert generator.facts["labels"] == ["even", "odd"]
+    wake(generator.network)
+    some = {"cells": ["left-3"], "labels": labels.assign(label="even")}
+    even = images(tiny, generator, tmp_path / "even.zarr", **some)
+    odd = images(tiny, generator, tmp_path / "odd.zarr", **{**some, "labels": labels.assign(label="odd")})
+    assert not np.array_equal(even, odd)
+    with pytest.raises(SettingsError, match="trained without the label 'prime'; it knows even, odd"):
+        images(tiny, generator, tmp_path / "no.zarr", **{**some, "labels": labels.assign(label="prime")})
+    with pytest.raises(SettingsError, match="told a label, which only its user knows"):
+        images(tiny, generator, tmp_path / "no.zarr", cells=["left-3"])
+    with pytest.raises(SettingsError, match="names 'left-0' twice"):
+        images(tiny, generator, tmp_path / "no.zarr", **{**some, "labels": pd.concat([labels, labels])})
+    with pytest.raises(SettingsError, match=r"conditions=\['label'\] without labels"):
+        train_generator(tiny, tmp_path / "h", model, told)
+    with pytest.raises(SettingsError, match="with labels: the condition 'label' needs them"):
+        train_generator(tiny, tmp_path / "h", model, settings(), labels=labels)
+
+
 def test_a_killed_generate_goes_on(tiny: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from spatia.inference import generated_store as module
 

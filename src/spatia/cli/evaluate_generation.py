@@ -20,6 +20,7 @@ def evaluate_generation(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for evaluation.json, tables and the figure.")],
     split: Annotated[str | None, typer.Option(help="Split whose part the images were generated for.")] = None,
     part: Annotated[str, typer.Option(help="That part: what is judged.")] = "test",
+    level: Annotated[str, typer.Option(help="What an image shows: cell or niche.")] = "cell",
     train_part: Annotated[str, typer.Option(help="Part with the training cells.")] = "train",
     model: Annotated[
         Path | None, typer.Option("--model", "-m", help="Model folder, trained without that part: its image encoder.")
@@ -76,6 +77,7 @@ def evaluate_generation(
             "split": split,
             "part": part,
             "train_part": train_part,
+            "level": level,
             "max_cells": max_cells,
             "resamples": resamples,
             "seed": seed,
@@ -116,20 +118,7 @@ def _named(given: list[str] | None, option: str, form: str) -> dict[str, str]:
 
 def _read_labels(states: str, column: str) -> "str | pd.DataFrame":
     """Return the name of an obs column, or the table of labels in a file."""
-    import pandas as pd
-
-    from spatia.errors import SettingsError
+    from spatia.cli.label_table import SUFFIXES, read_label_table
 
     path = Path(states)
-    if path.suffix not in (".csv", ".parquet"):
-        return states
-    if not path.is_file():
-        raise SettingsError(f"--states {states}: no such file.")
-    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    if column not in table:
-        raise SettingsError(
-            f"{path}: no column {column!r}; give its name with --state-column. There are: {', '.join(map(str, table.columns))}."
-        )
-    return table.drop(columns=[one for one in ("label",) if one != column and one in table]).rename(
-        columns={column: "label"}
-    )
+    return read_label_table(path, "--states", column) if path.suffix in SUFFIXES else states

@@ -32,6 +32,12 @@ def generate(
     drop: Annotated[
         list[str] | None, typer.Option(help="Condition to withhold, e.g. niche; may be given again.")
     ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Of a generator told labels: .csv or .parquet with cell_id and label.")
+    ] = None,
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle", help="Tell each cell what is known of another: how much does it matter?")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Equal seeds draw equal images.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -39,6 +45,7 @@ def generate(
     """Draw cells from their expression and surroundings, or after a change of state. A killed run goes on with the same command."""
     import json
 
+    from spatia.cli.label_table import read_label_table
     from spatia.config import make_settings
     from spatia.corpus.corpus import Corpus
     from spatia.generation.settings import SolverSettings
@@ -53,9 +60,10 @@ def generate(
     changed = {name: value for name, value in given.items() if value is not None}
     steps = make_settings(SolverSettings, {**maker.config.solver.model_dump(), **changed}, where="spatia generate")
     ids = None if cells is None else cells.read_text(encoding="utf-8").split()
+    table_of_labels = None if labels is None else read_label_table(labels, "--labels")
     path = run(
         opened, maker, out, draws=draws, seed=seed, sections=section, split=split, part=part, limit=limit,
-        transition=transition, pairs=pairs, cells=ids, device=device, solver=steps, guidance=guidance, drop=tuple(drop or ()),
+        transition=transition, pairs=pairs, cells=ids, labels=table_of_labels, shuffle=shuffle, device=device, solver=steps, guidance=guidance, drop=tuple(drop or ()),
     )  # fmt: skip
     import anndata
 

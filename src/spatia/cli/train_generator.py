@@ -16,6 +16,9 @@ def train_generator(
     pairs: Annotated[
         Path | None, typer.Option(help="Pairs, as `spatia pair` writes them: learn transitions of state.")
     ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help=".csv or .parquet with cell_id and label, for --set conditions=[label].")
+    ] = None,
     config: options.Config = None,
     set_: options.Values = None,
     split: options.Split = None,
@@ -27,6 +30,7 @@ def train_generator(
     """Train what draws cells from their expression, or (with pairs) after a change of state. A killed run goes on with --resume."""
     from json import dumps
 
+    from spatia.cli.label_table import read_label_table
     from spatia.corpus.corpus import Corpus
     from spatia.training.run_folder import read_run
     from spatia.training.settings import read_settings_of
@@ -50,6 +54,9 @@ def train_generator(
         {name: value for name, value in given.items() if value is not None},
         base=before["settings"] if before else None,
     )
-    folder = run(opened, out, model, settings, resume, pairs=pairs, draw=plot_curves, draw_samples=plot_samples)
+    table = None if labels is None else read_label_table(labels, "--labels")
+    folder = run(
+        opened, out, model, settings, resume, pairs=pairs, labels=table, draw=plot_curves, draw_samples=plot_samples
+    )
     if world()[0] == 0:
         typer.echo(dumps(read_run(folder)) if json else str(folder))

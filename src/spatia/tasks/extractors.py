@@ -1,6 +1,7 @@
 """From cell images to the features that sets of cells are compared in, the same way for generated and for real ones.
 
-- ``morphology``: nucleus, stain and texture, measured without a mask (`spatia.morphology.without_masks`);
+- ``morphology``: nucleus, stain and texture, measured without a mask (`spatia.morphology.without_masks`); of niches stain and
+  texture of the whole picture, and how many nuclei it shows (`spatia.morphology.whole_pictures`);
 - ``encoder``: the patch tokens of our image encoder, which sees neither mask nor measured features;
 - ``inception``: Inception v3 from a local file of weights, each channel as a grey picture.
 
@@ -23,6 +24,7 @@ from spatia.models.checkpoint import load_weights, model_id, read_description, r
 from spatia.models.image_encoder import FIRST_PATCH
 from spatia.models.inputs import ImageInput
 from spatia.models.spatia import Spatia
+from spatia.morphology.whole_pictures import measure_pictures, picture_features
 from spatia.morphology.without_masks import feature_names, measure_images
 from spatia.nn.inception import Inception
 from spatia.training.run_folder import read_run
@@ -115,6 +117,17 @@ def morphology_extractor(channels: Sequence[str], um_per_px: float) -> Extractor
         "nucleus, stain and texture measured from the pixels, without a mask, alike for generated and real images",
         lambda images: measure_images(images, channels, um_per_px).values,
         feature_names(channels),
+        wide=False,
+    )
+
+
+def picture_extractor(channels: Sequence[str], um_per_px: float) -> Extractor:
+    """Return the extractor of measured features of pictures of many cells."""
+    return Extractor(
+        "morphology",
+        "stain and texture of the whole picture, nuclei counted and their share of it, alike for generated and real images",
+        lambda images: measure_pictures(images, channels, um_per_px),
+        picture_features(channels),
         wide=False,
     )
 

@@ -119,10 +119,12 @@ def _text(column: pd.Series) -> NDArray[np.object_]:
 
 @dataclass(frozen=True)
 class CellIndex:
-    """Where the cells of a corpus stand: all sections one after the other.
+    """Where the cells (or niches) of a corpus stand: all sections one after the other.
 
     Attributes
     ----------
+    level
+        ``"cell"`` or ``"niche"``: what a row is.
     samples, cell_ids
         (cells,) section and id of each.
     starts
@@ -133,18 +135,23 @@ class CellIndex:
     samples: NDArray[np.object_]
     cell_ids: NDArray[np.object_]
     starts: dict[str, int]
+    level: str = "cell"
 
     @classmethod
-    def of(cls, corpus: Corpus) -> "CellIndex":
-        """Read the ids of all cells."""
+    def of(cls, corpus: Corpus, level: str = "cell") -> "CellIndex":
+        """Read the ids of all cells, or niches."""
         samples, ids, starts, start = [], [], {}, 0
         for sample, section in corpus.sections.items():
-            names = section.cells.obs().index.astype(str).to_numpy(object)
+            names = section.table(level).obs().index.astype(str).to_numpy(object)
             samples.append(np.full(len(names), sample, object))
             ids.append(names)
             starts[sample] = start
             start += len(names)
-        return cls(corpus, np.concatenate(samples), np.concatenate(ids), starts)
+        return cls(corpus, np.concatenate(samples), np.concatenate(ids), starts, level)
+
+    @property
+    def _images(self) -> str:
+        return f"obsm/{keys.CELL_IMAGES if self.level == 'cell' else keys.IMAGES}"
 
     def locate(self, samples: Names, cell_ids: Names) -> NDArray[np.int64]:
         """Return the rows of named cells, -1 for those that are not in the corpus."""
@@ -170,18 +177,31 @@ class CellIndex:
         return rows
 
     def part(self, split: str, part: str) -> NDArray[np.int64]:
-        """Return the rows of one part of a split."""
+        """Return the rows of one part of a split; of niches those that lie in it whole."""
         table = self.corpus.split(split)
-        rows = [np.arange(a, b) + start for sample, start in self.starts.items() for a, b in table.ranges(part, sample)]
+        rows = [
+            np.arange(a, b) + start
+            for sample, start in self.starts.items()
+            for a, b in self._ranges(sample, table.ranges(part, sample))
+        ]
         return np.concatenate([np.zeros(0, np.int64), *rows])
+
+    def _ranges(self, sample: str, of_cells: tuple[tuple[int, int], ...]) -> Sequence[tuple[int, int]]:
+        niches = self.corpus.section(sample).niches
+        if self.level == "cell" or not niches.has(f"obs/{keys.CELL_START}"):  # a niche around every cell
+            return of_cells
+        size = self._size(sample)
+        first, end = (niches.read(f"obs/{name}", 0, size) for name in (keys.CELL_START, keys.CELL_STOP))
+        inside = [np.flatnonzero((first >= a) & (end <= b)) for a, b in of_cells]
+        return [(row, row + 1) for rows in inside for row in rows.tolist()]
 
     def with_image(self, rows: NDArray[np.int64], channels: Sequence[str] = ()) -> NDArray[np.int64]:
         """Return those of some rows that have a crop with these channels, ascending."""
         kept = [np.zeros(0, np.int64)]
         for sample, start, mine in self._by_section(rows):
             section = self.corpus.section(sample)
-            cells = section.cells
-            if not cells.has(f"obsm/{keys.CELL_IMAGES}") or set(channels) - set(section.entry.channels):
+            cells = section.table(self.level)
+            if not cells.has(self._images) or set(channels) - set(section.entry.channels):
                 continue
             has = cells.column("has_image").to_numpy(bool) if cells.has("obs/has_image") else True
             kept.append(mine[np.broadcast_to(has, (self._size(sample),))[mine - start]])
@@ -189,7 +209,7 @@ class CellIndex:
 
     def column(self, name: str) -> NDArray[np.object_]:
         """Return an obs column of all cells as text, empty where missing."""
-        parts = [_text(section.cells.column(name)) for section in self.corpus.sections.values()]
+        parts = [_text(section.table(self.level).column(name)) for section in self.corpus.sections.values()]
         return np.concatenate(parts)
 
     def images(self, rows: NDArray[np.int64], channels: Sequence[str]) -> Images:
@@ -200,7 +220,7 @@ class CellIndex:
         SettingsError
             If a section lacks a channel.
         """
-        px = self.corpus.levels["cell"].px
+        px = self.corpus.levels[self.level].px
         out = np.zeros((len(rows), len(channels), px, px), np.uint8)
         for sample, start, mine in self._by_section(rows):
             section = self.corpus.section(sample)
@@ -213,7 +233,7 @@ class CellIndex:
             at = np.flatnonzero(self.samples[rows] == sample)
             local = rows[at] - start
             for first, last in _runs(np.unique(mine - start)):
-                block = section.cells.read(f"obsm/{keys.CELL_IMAGES}", first, last)
+                block = section.table(self.level).read(self._images, first, last)
                 inside = (local >= first) & (local < last)
                 out[at[inside]] = block[local[inside] - first][:, order]
         return out
@@ -222,7 +242,7 @@ class CellIndex:
         """Return the corpus' own measured features of some cells, in the order given; NaN where there are none."""
         parts = []
         for sample, start, mine in self._by_section(rows):
-            cells = self.corpus.section(sample).cells
+            cells = self.corpus.section(sample).table(self.level)
             unique = np.unique(mine)
             if cells.has(f"obsm/{keys.MORPHOLOGY}"):
                 names = cells.columns(f"obsm/{keys.MORPHOLOGY}")
@@ -238,12 +258,12 @@ class CellIndex:
         out = np.zeros((len(rows), 2))
         for sample, start, _ in self._by_section(rows):
             at = np.flatnonzero(self.samples[rows] == sample)
-            place = self.corpus.section(sample).cells.read(f"obsm/{keys.SPATIAL}", 0, self._size(sample))
+            place = self.corpus.section(sample).table(self.level).read(f"obsm/{keys.SPATIAL}", 0, self._size(sample))
             out[at] = place[rows[at] - start]
         return out
 
     def _size(self, sample: str) -> int:
-        return self.corpus.section(sample).entry.n_cells
+        return self.corpus.section(sample).n_rows(self.level)
 
     def _by_section(self, rows: NDArray[np.int64]) -> list[tuple[str, int, NDArray[np.int64]]]:
         found = []

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ from spatia.tasks.extractors import (
     inception_extractor,
     model_name,
     morphology_extractor,
+    picture_extractor,
     saw_test_cells,
 )
 from spatia.tasks.generated_cells import TARGET, CellIndex, GeneratedCells, Images
@@ -43,6 +44,7 @@ class EvaluationSettings(BaseModel):
     split: str | None = Field(None, description="split whose part the images were generated for; None: no part")
     part: str = "test"
     train_part: str = "train"
+    level: Literal["cell", "niche"] = Field("cell", description="what an image shows")
     max_cells: int = Field(2000, ge=LEAST_CELLS, description="most generated images of a group, and real cells beside")
     max_training: int = Field(
         4000, ge=LEAST_CELLS, description="most training cells for scales, classifier, memorisation"
@@ -113,9 +115,13 @@ class Reference:
     ) -> None:
         self.corpus = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
         self.settings = settings or EvaluationSettings()
-        self.index = CellIndex.of(self.corpus)
+        self.index = CellIndex.of(self.corpus, self.settings.level)
         self.warnings: list[str] = []
         self.labels = None if labels is None else self._read_labels(labels)
+        if self.settings.level == "niche" and (model is not None or pairs is not None):
+            raise SettingsError(
+                "level=niche: our image encoder sees single cells and pairs are pairs of cells. Give neither."
+            )
         self.pairs = None if pairs is None else read_pairs(pairs, self.corpus)
         self.model, self._model_name = self._read_model(model, device)
         self._inception = None if inception is None else Path(inception)
@@ -212,7 +218,8 @@ class Reference:
         return self.once(key, lambda: extractor.extract(self.real_images(rows, channels)))
 
     def _extractors(self, cells: GeneratedCells) -> list[Extractor]:
-        found = [morphology_extractor(cells.channels, cells.um_per_px)]
+        niche = self.settings.level == "niche"
+        found = [(picture_extractor if niche else morphology_extractor)(cells.channels, cells.um_per_px)]
         if self.model is not None:
             found.append(encoder_extractor(self.model, cells.channels, cells.um_per_px, self._model_name))
         if self._inception is not None:
@@ -230,8 +237,11 @@ class Reference:
 
     def check_fit(self, cells: GeneratedCells) -> None:
         """Refuse images of another size or scale than the crops of the corpus."""
-        if (found := str(cells.facts.get("level", "cell"))) != "cell":
-            raise SettingsError(f"{cells.name}: images of the level {found!r}; expected generated cells.")
+        expected = self.settings.level
+        if (found := str(cells.facts.get("level", "cell"))) != expected:
+            raise SettingsError(
+                f"{cells.name}: images of the level {found!r}; expected {expected!r}. Give --level {found}."
+            )
         if cells.facts.get("corpus", self.corpus.corpus_id) != self.corpus.corpus_id:
             self.warn(f"{cells.name}: was generated for another corpus, or for this one before it was built anew.")
         for sample in dict.fromkeys(cells.obs[SAMPLE]):
@@ -241,7 +251,7 @@ class Reference:
                     f"{cells.name}: channel {missing[0]!r} is not in section {sample!r} of {self.corpus.path}, which has "
                     f"{', '.join(own) or 'none'}."
                 )
-        level = self.corpus.levels["cell"]
+        level = self.corpus.levels[self.settings.level]
         px = cells.images.shape[-2:]
         if px != (level.px, level.px) or not np.isclose(cells.um_per_px, level.um_per_px, rtol=1e-3):
             raise SettingsError(

@@ -7,6 +7,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from tests.unit.conftest import TinySection, write_corpus
 
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError, SpatiaError
@@ -49,7 +50,7 @@ def store(index: CellIndex, rows: np.ndarray, images: np.ndarray, **facts) -> ad
     obs.index = obs.index.astype(str)
     table = ad.AnnData(obs=obs)
     table.obsm["single_cell_images"] = images
-    level = index.corpus.levels["cell"]
+    level = index.corpus.levels[index.level]
     table.uns["spatia"] = {
         "synthetic": True,
         "task": "expression-to-image" if transition is None else "transition",
@@ -210,3 +211,31 @@ def test_labels_of_other_cells_are_refused(corpus: Corpus) -> None:
         Reference(corpus, SETTINGS, labels=pd.DataFrame({"cell_id": ["x"]}))
     with pytest.raises(SettingsError, match=r"None of the labelled cells is in"):
         Reference(corpus, SETTINGS, labels=pd.DataFrame({"cell_id": ["x"], "label": ["y"]}))
+
+
+def test_niches_are_compared_with_the_niches_of_the_part(tmp_path: Path) -> None:
+    """The real ones are perfect, those of another order are not their own, and cells are not taken for niches."""
+    corpus = Corpus.open(
+        write_corpus(tmp_path / "corpus", (TinySection("left", 1, ("A", "B"), CHANNELS, n_windows=24),))
+    )
+    index = CellIndex.of(corpus, "niche")
+    wanted, training = (index.with_image(index.part("block", part), CHANNELS) for part in ("test", "train"))
+    assert len(wanted) >= 20
+    assert not set(wanted) & set(training)
+    section = corpus.section(str(index.samples[wanted[0]]))
+    stop = section.niches.read("obs/cell_stop", 0, section.n_rows("niche"))[wanted[0] - index.starts[section.sample]]
+    ranges = corpus.split("block").ranges("test", section.sample)
+    assert any(a < stop <= b for a, b in ranges)
+    reference = Reference(corpus, SETTINGS.model_copy(update={"level": "niche"}))
+    pictures = index.images(wanted, CHANNELS)
+    found = evaluate_generation(store(index, wanted, pictures, level="niche"), reference)
+    scores = found.groups[0].rows["generated"]
+    assert scores.spaces["morphology"].frechet.value == pytest.approx(0, abs=1e-6)
+    assert scores.features.mean_wasserstein.value == pytest.approx(0, abs=1e-9)
+    assert found.features[0] == "nuclei"
+    turned = evaluate_generation(store(index, wanted, pictures[::-1].copy(), level="niche"), reference)
+    assert turned.groups[0].pairs.pixel_rmse.value > found.groups[0].pairs.pixel_rmse.value == 0
+    with pytest.raises(SettingsError, match=r"images of the level 'cell'; expected 'niche'\. Give --level cell"):
+        evaluate_generation(store(index, wanted, pictures, level="cell"), reference)
+    with pytest.raises(SettingsError, match="level=niche: our image encoder sees single cells"):
+        Reference(corpus, SETTINGS.model_copy(update={"level": "niche"}), model="model")
