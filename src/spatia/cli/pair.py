@@ -47,7 +47,7 @@ def pair(
     values: dict[str, Any] = {"split": split, "scope": scope, "states": states, "embedding": embedding}
     values["cost"] = {"space": "expression" if embedding is None else "embedding"}
     values["solver"] = {"epsilon": epsilon, "balance": "unbalanced" if unbalanced else "balanced"}
-    _set(values, set_ or [])
+    options.set_values(values, set_ or [])
     settings = pair_settings(values, where="spatia pair")
     with progress_by_name() as report:
         pairs = run(corpus, transitions, out, cells=cells, settings=settings, calibration=calibration, report=report)
@@ -56,28 +56,6 @@ def pair(
 
         plot_pairs(pairs, figure)
     typer.echo(dumps(_content(pairs.facts, out), ensure_ascii=False) if json else _line(pairs.facts, out))
-
-
-def _set(values: dict[str, Any], given: list[str]) -> None:
-    """Put ``name.name=value`` into nested settings, as YAML reads the value."""
-    import yaml
-
-    from spatia.errors import SettingsError
-
-    for one in given:
-        name, sign, text = one.partition("=")
-        if not (sign and name):
-            raise SettingsError(f"--set {one!r}: expected NAME=VALUE, as solver.method=exact.")
-        *path, last = name.split(".")
-        inner = values
-        for part in path:
-            inner = inner.setdefault(part, {})
-            if not isinstance(inner, dict):
-                raise SettingsError(f"--set {one!r}: {part!r} is a value, not a group of settings.")
-        try:
-            inner[last] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise SettingsError(f"--set {one!r}: the value cannot be read ({' '.join(str(error).split())}).") from error
 
 
 def _content(facts: Any, out: Path) -> dict[str, Any]:

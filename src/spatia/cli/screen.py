@@ -55,9 +55,6 @@ def screen(
     """Change genes in cells, draw the cells again, and rank the genes by what moves. Association, not proof of cause."""
     from json import dumps
 
-    import yaml
-
-    from spatia.errors import SettingsError
     from spatia.plotting.screening import draw_screen
     from spatia.screening.genes import read_gmt
     from spatia.screening.screen import screen as run
@@ -66,11 +63,7 @@ def screen(
         "factor": factor, "level_of": level_of, "split": split, "part": part, "where": where, "limit": limit, "read": read, "rank_by": rank_by,
         "draws": draws, "evaluations": evaluations, "fast": fast, "score": score, "seed": seed,
     }  # fmt: skip
-    for one in set_ or []:
-        name, sign, text = one.partition("=")
-        if not (sign and name):
-            raise SettingsError(f"--set {one!r}: expected NAME=VALUE, as surroundings=keep.")
-        values[name] = yaml.safe_load(text)
+    options.set_values(values, set_ or [])
     found = run(
         corpus, generator, out, genes=options.gene_list(genes), sets=None if sets is None else read_gmt(sets),
         cells=cells, device=device, draw=draw_screen, **values,
