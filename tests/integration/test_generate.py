@@ -43,6 +43,7 @@ TINY = [
     "batch=16",
     "log_every=1",
     "weights.morphology=0",
+    "network.kind=transformer",
     "network.width=16",
     "network.layers=2",
     "network.heads=2",

@@ -57,9 +57,9 @@ class NetworkSettings(BaseModel):
 
     model_config = STRICT
 
-    kind: Literal["transformer", "unet"] = "transformer"
+    kind: Literal["unet", "transformer"] = "unet"
     width: int = Field(
-        128, ge=16, multiple_of=8, description="features of a token, or of the coarsest level of a U-Net"
+        192, ge=16, multiple_of=8, description="features of a token, or of the coarsest level of a U-Net"
     )
     layers: int = Field(
         4, ge=1, description="transformer layers; of a U-Net, blocks on each side, at least one a level"

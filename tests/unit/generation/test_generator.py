@@ -19,7 +19,7 @@ from spatia.generation.proxy import MorphologyProxy, ProxyObjective
 from spatia.generation.settings import DropSettings, GeneratorConfig, NetworkSettings, PathSettings, SolverSettings
 
 SPACE = ImageSpace(("DAPI", "RNA"), 16, 0.425, (0.2, 0.3), (0.2, 0.1))
-SMALL = {"width": 16, "layers": 2, "heads": 2, "patch_px": 4, "stem": 8, "levels": 3}
+SMALL = {"kind": "transformer", "width": 16, "layers": 2, "heads": 2, "patch_px": 4, "stem": 8, "levels": 3}
 ROWS = 6
 NOTHING_DROPPED = DropSettings(each=0.0, all=0.0)
 
@@ -113,8 +113,8 @@ def test_every_combination_that_makes_sense_learns_and_draws(network: str, path:
         ({"network": {"width": 20}}, "multiple of 8"),
         ({"network": {"width": 24, "heads": 5}}, "network.width 24 is not a multiple of network.heads 5"),
         ({"network": {"kind": "unet", "merge": 0.5}}, "a U-Net has no tokens to merge"),
-        ({"network": {"merge": 0.9}}, "expected shares from 0 to 0.75"),
-        ({"network": {"merge": (0.5, 0.5), "layers": 3}}, "names 2 layers, network.layers 3"),
+        ({"network": {"kind": "transformer", "merge": 0.9}}, "expected shares from 0 to 0.75"),
+        ({"network": {"kind": "transformer", "merge": (0.5, 0.5), "layers": 3}}, "names 2 layers, network.layers 3"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], reason: str) -> None:
@@ -124,7 +124,7 @@ def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], reaso
 
 def test_unfit_sizes_are_refused() -> None:
     with pytest.raises(SettingsError, match=r"even number of patches of network.patch_px=8"):
-        NETWORKS["transformer"](NetworkSettings(patch_px=8, merge=0.5), 1, 24)
+        NETWORKS["transformer"](NetworkSettings(kind="transformer", patch_px=8, merge=0.5), 1, 24)
     with pytest.raises(SettingsError, match="cannot be folded by 2 and halved 5 times"):
         NETWORKS["unet"](NetworkSettings(kind="unet", levels=6), 1, 48)
 

@@ -27,8 +27,6 @@ from spatia.training.generator_settings import GeneratorSettings
 from spatia.training.generator_train import train_generator
 from spatia.training.settings import read_settings_of
 
-# What was best of those tried on simulated cells (docs/experiments.md); `Training.settings` overrule it.
-NETWORK: Final = ("network.kind=unet", "network.levels=5", "network.width=192")
 AT_ONCE: Final = 512
 SOURCE, TARGET = "source", "target"
 
@@ -90,7 +88,7 @@ def flow_settings(problem: GenerationProblem, flow: Flow) -> GeneratorSettings:
     given = {"split": training.split, "part": "train", "seed": problem.seed, "sample_rows": 0}
     if problem.task == TRANSITION:
         given["task"] = TRANSITION
-    lines = (*NETWORK, *budget, *training.settings, *flow.lines)
+    lines = (*budget, *training.settings, *flow.lines)
     return read_settings_of(GeneratorSettings, "the benchmark of generators", None, lines, given)
 
 
