@@ -262,6 +262,7 @@ def main() -> None:
         print(tables(read_rows(arguments.data)))
         return
     command = shlex.join(["python", "benchmarks/generation.py", *sys.argv[1:]])
+    lost: list[str] = []
     with one_at_a_time(arguments.out):
         if not (arguments.ids or arguments.intervals):
             check_plan(arguments)
@@ -269,9 +270,15 @@ def main() -> None:
         for path in data_paths(arguments):
             cells = load_cells(DataSet.read(path))
             for seed in seeds_of(cells.data.only_seed, arguments.seeds):
-                run_seed(arguments, cells, seed, rows, command)
+                try:
+                    run_seed(arguments, cells, seed, rows, command)
+                except SpatiaError as error:  # this seed cannot be drawn; the others can
+                    lost.append(f"{cells.data.name}, seed {seed}: {error}")
+                    logger.warning(lost[-1])
     if not (arguments.ids or arguments.intervals):
         print(tables(rows.frame()))
+    if lost:
+        raise SpatiaError("Not run: " + " ".join(lost))
 
 
 if __name__ == "__main__":
