@@ -3,6 +3,7 @@
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from tests.unit.model_setup import SMALL, wake
 
 from spatia.bench.cells import BenchCells, load_cells
 from spatia.bench.dataset import DataSet
-from spatia.bench.generators.flow import Flow, drawn, flow_settings, trained, wanted_of
+from spatia.bench.generators import diffusers_unet
+from spatia.bench.generators.flow import Flow, drawn, flow_settings, pairs_of, trained, wanted_of
 from spatia.bench.generators.generator import GenerationProblem, Generator, KnownTransition, Training
 from spatia.bench.generators.grid import grid
 from spatia.bench.generators.ours import OURS, OURS_SHUFFLED
@@ -24,6 +26,7 @@ from spatia.generation.checkpoint import GENERATOR_FILE
 from spatia.inference.generator import Generator as Maker
 from spatia.models.checkpoint import save_model
 from spatia.models.spatia import Spatia
+from spatia.pairing.pairs import read_pairs
 from spatia.training.statistics import measure_statistics
 
 GENES = tuple(f"G{number}" for number in range(12))
@@ -121,9 +124,6 @@ def test_labels_of_test_cells_come_from_whoever_asks(cells: BenchCells, model: P
 
 def test_a_transition_is_learnt_from_training_cells_alone(cells: BenchCells, model: Path, work: Path) -> None:
     """The pairs name no test cell, and another budget is another generator."""
-    from spatia.bench.generators.flow import pairs_of
-    from spatia.pairing.pairs import read_pairs
-
     problem = make(cells, model, work, "transition")
     pairs = read_pairs(pairs_of(problem), cells.corpus)
     train = set(cells.cell_ids[problem.train])
@@ -153,3 +153,19 @@ def test_the_grid_is_every_combination_and_only_that(cells: BenchCells, model: P
 def test_a_change_between_types_that_are_not_there_is_refused(cells: BenchCells) -> None:
     with pytest.raises(SettingsError, match="tiny: no cell has the type 'a'"):
         make_problem(cells, "block", 0, most=10, change=StateChange(types=("a", "b")))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("diffusers") is None, reason="diffusers is not installed (the extra 'rivals')")
+def test_the_unet_of_diffusers_learns_what_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two kinds of plain pictures, told apart by one number: each comes out at its own brightness."""
+    kind = np.random.default_rng(0).integers(0, 2, 80)
+    pictures = np.broadcast_to(np.where(kind, 200, 60)[:, None, None, None], (80, 1, 16, 16)).astype(np.uint8)
+    monkeypatch.setattr(diffusers_unet, "conditions", lambda _: (kind * 2.0 - 1)[:, None].astype(np.float32))
+    made_up = SimpleNamespace(images=pictures, corpus=SimpleNamespace(path=Path("made up")))
+    training = Training("split", tmp_path, images=960)
+    rows = np.arange(80)
+    problem = GenerationProblem(made_up, rows[:64], rows[64:], 0, work=tmp_path, training=training)  # type: ignore[arg-type]
+    drawn_pictures = diffusers_unet.draw(problem)
+    for code, brightness in enumerate((60, 200)):
+        assert drawn_pictures[kind[64:] == code].mean() == pytest.approx(brightness, abs=20)

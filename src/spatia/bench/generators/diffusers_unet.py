@@ -98,6 +98,7 @@ def _train(network: Conditioned, problem: GenerationProblem, told: NDArray[np.fl
     rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps + 1, pct_start=0.05)
     mean = {name: value.clone() for name, value in network.state_dict().items()}
     network.train()
+    done = 0
     with progress("diffusers U-Net", steps * size, "images") as advance:
         for _ in range(passes):
             order = rng.permutation(problem.train)
@@ -115,9 +116,11 @@ def _train(network: Conditioned, problem: GenerationProblem, told: NDArray[np.fl
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0)
                 optimiser.step()
                 rate.step()
+                done += 1
+                decay = min(DECAY, (1 + done) / (10 + done))  # a short training must not keep where it began
                 with torch.no_grad():
                     for name, value in network.state_dict().items():
-                        mean[name].lerp_(value, 1 - DECAY)
+                        mean[name].lerp_(value, 1 - decay)
                 advance(size)
     network.load_state_dict(mean)
     logger.info("diffusers U-Net: %d images, last loss %.3f", steps * size, loss.item())
@@ -131,7 +134,8 @@ def _train(network: Conditioned, problem: GenerationProblem, told: NDArray[np.fl
 def _sample(network: Conditioned, told: NDArray[np.float32], seed: int) -> Images:
     """Walk from noise with DDIM; the noise is a function of seed and row."""
     diffusers = require("diffusers", "rivals")
-    solver, device = _schedule(diffusers.DDIMScheduler), network.told.weight.device
+    # from the last time of all, at which nothing but noise is left
+    solver, device = _schedule(diffusers.DDIMScheduler, timestep_spacing="trailing"), network.told.weight.device
     draws, parts = torch.Generator().manual_seed(seed), []
     channels, px = network.network.config.in_channels, network.network.config.sample_size
     for start in range(0, len(told), AT_ONCE):
@@ -149,8 +153,8 @@ def _scaled(images: Images) -> Tensor:
     return torch.from_numpy(images).float() / 127.5 - 1
 
 
-def _schedule(kind: Any) -> Any:
-    return kind(num_train_timesteps=STEPS, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction")
+def _schedule(kind: Any, **options: Any) -> Any:
+    return kind(num_train_timesteps=STEPS, beta_schedule="squaredcos_cap_v2", prediction_type="v_prediction", **options)
 
 
 def _weights(problem: GenerationProblem) -> Path:
