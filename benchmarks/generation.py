@@ -53,6 +53,7 @@ from spatia.tasks.generation_group import GENERATED
 from spatia.tasks.generation_reference import EvaluationSettings, Reference
 from spatia.tasks.generation_table import bracket
 from spatia.tasks.generation_table import markdown as table_of
+from spatia.training.generator_settings import GeneratorSettings
 
 SUITES = ("expression", "simulated", "breast", "transition", "ablation", "tables")
 OF_STATES = ("transition", "ablation")
@@ -201,12 +202,14 @@ def check_plan(arguments: argparse.Namespace) -> None:
     """Refuse rows of two budgets in one table."""
     path, names = arguments.out / "generation_plan.json", ("images", "proxy_images", "set", "most")
     plan = {name: getattr(arguments, name) for name in names}
+    plan["defaults"] = GeneratorSettings().model_dump(mode="json")  # which change between versions
     if path.is_file():
         import json
 
         before = json.loads(path.read_text("utf-8"))
-        if before != plan:
-            raise SettingsError(f"{path}: what stands there was run with {before}, now {plan}. Name another --out.")
+        if other := [name for name, value in plan.items() if before.get(name, value) != value]:
+            was = "; ".join(f"{name}: {before[name]}, now {plan[name]}" for name in other)
+            raise SettingsError(f"{path}: what stands there was run with other settings. Name another --out. {was}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_json(path, plan)
 
