@@ -15,7 +15,7 @@ from spatia.models.spatia import Spatia
 from spatia.training.statistics import measure_statistics
 
 CHANNELS = ("DAPI", "boundary")
-NETWORK = {"width": 16, "layers": 2, "heads": 2, "patch_px": 2, "stem": 4}
+NETWORK = {"kind": "transformer", "width": 16, "layers": 2, "heads": 2, "patch_px": 2, "stem": 4}
 
 
 def write_generator(corpus: Path, folder: Path, **config: object) -> Path:
