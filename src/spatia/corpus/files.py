@@ -1,8 +1,11 @@
-"""Small files written atomically, and digests of large ones."""
+"""Small files and folders written atomically, and digests of large ones."""
 
 import hashlib
 import json
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,27 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder beside ``folder`` that takes its place at the end: ``folder`` is whole or absent, never half written."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
+    for left in (aside, old):
+        if left.exists():
+            shutil.rmtree(left)
+    aside.mkdir()
+    try:
+        yield aside
+    except BaseException:  # Ctrl-C, too, leaves nothing behind
+        shutil.rmtree(aside)
+        raise
+    if folder.exists():
+        folder.replace(old)  # a folder cannot take the place of another in one step
+    aside.replace(folder)
+    if old.exists():
+        shutil.rmtree(old)
 
 
 def sha256(path: Path) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from spatia import keys
 from spatia.corpus.corpus import Corpus
-from spatia.corpus.files import sha256, write_json
+from spatia.corpus.files import sha256, whole_folder, write_json
 from spatia.corpus.splits import PARTS
 from spatia.errors import PairingError
 from spatia.pairing.signatures import COLUMNS as SIGNATURE_COLUMNS
@@ -193,25 +192,13 @@ class Pairs:
 def write_pairs(folder: Path, table: pd.DataFrame, signatures: pd.DataFrame, facts: Mapping[str, Any]) -> None:
     """Write a folder aside and rename it; an older folder of pairs is replaced, anything else is left alone."""
     check_out(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.with_name(f".{folder.name}.part")
-    if aside.exists():
-        shutil.rmtree(aside)
-    aside.mkdir()
-    for name, content in ((PAIRS_FILE, table), (SIGNATURES_FILE, signatures)):
-        content.to_parquet(aside / name, index=False)
-        with (aside / name).open("rb") as file:
-            os.fsync(file.fileno())
-    digests = {name: sha256(aside / name) for name in (PAIRS_FILE, SIGNATURES_FILE)}
-    write_json(aside / FACTS_FILE, {"format": FORMAT, "format_version": FORMAT_VERSION, **facts, "sha256": digests})
-    old = folder.with_name(f".{folder.name}.old")  # a folder cannot take the place of another in one step
-    if old.exists():
-        shutil.rmtree(old)
-    if folder.exists():
-        folder.replace(old)
-    aside.replace(folder)
-    if old.exists():
-        shutil.rmtree(old)
+    with whole_folder(folder) as aside:
+        for name, content in ((PAIRS_FILE, table), (SIGNATURES_FILE, signatures)):
+            content.to_parquet(aside / name, index=False)
+            with (aside / name).open("rb") as file:
+                os.fsync(file.fileno())
+        digests = {name: sha256(aside / name) for name in (PAIRS_FILE, SIGNATURES_FILE)}
+        write_json(aside / FACTS_FILE, {"format": FORMAT, "format_version": FORMAT_VERSION, **facts, "sha256": digests})
 
 
 def check_out(folder: Path) -> None:

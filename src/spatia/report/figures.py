@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -205,12 +205,11 @@ def gene_score_picture(folder: RunFolder) -> Picture | None:
 
 def reconstruction_picture(folder: RunFolder) -> Picture | None:
     """Draw real crops above their reconstructions."""
-    result, arrays = folder.reconstruction, folder.arrays("reconstructions")
-    if result is None or not arrays:
-        return None
+    result = folder.reconstruction
     rows = {"real": "real", "image": "from the\nimage", "genes": "from the\ngenes alone"}
-    crops = {words: arrays[name] for name, words in rows.items() if name in arrays}
-    path = plot_reconstructions(crops, folder.path / FIGURES / "reconstructions.png", rgb=result.rgb)
+    path = _rows_of_crops(folder, "reconstructions", rows, rgb=result is not None and result.rgb)
+    if result is None or path is None:
+        return None
     shown = min(12, result.n_cells)
     alt = f"{shown} real cell crops, and under each the model's reconstruction from the image and from the genes."
     caption = (
@@ -222,18 +221,26 @@ def reconstruction_picture(folder: RunFolder) -> Picture | None:
 
 def drawn_picture(folder: RunFolder) -> Picture | None:
     """Draw generated cells above the real ones and the nearest training cells."""
-    result, arrays = folder.drawn, folder.arrays("drawn")
-    if result is None or not arrays:
-        return None
+    result = folder.drawn
     rows = {"generated": "drawn from\nits genes", "real": "the real\ncell", "nearest": "nearest\ntraining cell"}
-    images = {words: arrays[name] for name, words in rows.items() if name in arrays}
-    path = plot_reconstructions(images, folder.path / FIGURES / "drawn.png", rgb=result.rgb)
+    path = _rows_of_crops(folder, "drawn", rows, rgb=result is not None and result.rgb)
+    if result is None or path is None:
+        return None
     alt = f"{result.n_cells} cells drawn from their genes, under each the real cell, and the training cell most like the drawing."
     caption = (
         "Held-out cells, one a column, taken evenly, not chosen. The generator was told the genes and the surroundings, never an image. A "
         "drawing is one of the cells that fit, so it need not be the real one; it should differ from the nearest training cell, too."
     )
     return picture(path, alt, caption)
+
+
+def _rows_of_crops(folder: RunFolder, name: str, rows: Mapping[str, str], *, rgb: bool) -> Path | None:
+    """Draw the arrays of a result, named in ``rows`` with what stands beside them; None where they are not there."""
+    arrays = folder.arrays(name)
+    if not arrays:
+        return None
+    crops = {words: arrays[key] for key, words in rows.items() if key in arrays}
+    return plot_reconstructions(crops, folder.path / FIGURES / f"{name}.png", rgb=rgb)
 
 
 def benchmark_picture(folder: RunFolder, table: BenchmarkTable) -> Picture:

@@ -1,6 +1,5 @@
 """The result of a screen as tables, and the folder it is written to."""
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spatia.corpus.files import write_json
+from spatia.corpus.files import whole_folder, write_json
 from spatia.errors import SettingsError
 from spatia.screening.effects import Effects
 from spatia.screening.genes import GeneSet
@@ -148,17 +147,10 @@ def write_screen(screen: Screen, folder: Path, draw: Callable[[Screen, Path], No
         Draws figures into a folder; given by whoever may import the plotting layer.
     """
     check_out(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.with_name(f".{folder.name}.part")
-    if aside.exists():
-        shutil.rmtree(aside)
-    aside.mkdir()
-    screen.effects.to_parquet(aside / EFFECTS_FILE, index=False)
-    screen.ranking.to_csv(aside / RANKING_FILE, index=False)
-    if draw is not None:
-        draw(screen, aside)
-    write_json(aside / FACTS_FILE, screen.facts)
-    if folder.exists():
-        shutil.rmtree(folder)
-    aside.replace(folder)
+    with whole_folder(folder) as aside:
+        screen.effects.to_parquet(aside / EFFECTS_FILE, index=False)
+        screen.ranking.to_csv(aside / RANKING_FILE, index=False)
+        if draw is not None:
+            draw(screen, aside)
+        write_json(aside / FACTS_FILE, screen.facts)
     return folder
