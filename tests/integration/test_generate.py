@@ -261,6 +261,16 @@ def test_generated_images_never_enter_a_corpus(tiny: Path, trained: Path, tmp_pa
         read_slide(Source("s", counts=out))
 
 
+def test_only_drawn_images_are_replaced(tiny: Path, trained: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.zarr"
+    shutil.copytree(tiny / "sections" / "left" / "cells.zarr", mine)
+    with pytest.raises(SettingsError, match=r"mine.zarr: is there already, and holds no drawn images"):
+        generate_cells(tiny, trained, mine, limit=2)
+    assert ad.read_zarr(mine).n_obs > 2
+    out = generate_cells(tiny, trained, tmp_path / "out.zarr", limit=2)
+    assert ad.read_zarr(generate_cells(tiny, trained, out, limit=3)).n_obs == 3
+
+
 def test_from_python(tiny: Path, trained: Path) -> None:
     generator = Generator.load(trained, device="cpu")
     wake(generator.network)  # a few steps on a few cells: what it is told hardly shows yet
@@ -276,6 +286,8 @@ def test_from_python(tiny: Path, trained: Path) -> None:
     assert steps.shape == (1, 3, 2, 8, 8)
     with pytest.raises(SettingsError, match="expected raw counts"):
         generator.generate(counts + 0.5)
+    with pytest.raises(SettingsError, match="found ndarray, which does not say which column is which gene"):
+        generator.generate(counts.to_numpy())  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="drop: control is no condition of this generator: genes, niche, tissue"):
         generator.generate(counts, drop=("control",))
     with pytest.raises(SettingsError, match="it makes no transitions"):
@@ -295,6 +307,9 @@ def test_what_makes_no_sense_is_refused(tiny: Path, model: Path, tmp_path: Path)
         settings("network.widht=3")
     with pytest.raises(SettingsError, match=r"coupling=ot with task=expression-to-image"):
         settings("coupling=ot")
+    with pytest.raises(CorpusError, match="no split 'blok'"):
+        train_generator(tiny, tmp_path / "early", model, settings("split=blok"))
+    assert not (tmp_path / "early").exists()
     with pytest.raises(SettingsError, match=r"weights.flow=0: nothing would teach"):
         settings("weights.flow=0")
     with pytest.raises(SettingsError, match="no measured morphology"):

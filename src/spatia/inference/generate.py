@@ -12,6 +12,7 @@ from spatia.inference.asking import asking
 from spatia.inference.generated_store import write_images
 from spatia.inference.generator import Drawing, Generator
 from spatia.inference.wanted import choose_rows, rows_of_pairs, with_transition
+from spatia.io.synthetic import is_synthetic
 from spatia.models.levels import check_levels
 from spatia.pairing.pairs import read_pairs
 
@@ -48,7 +49,7 @@ def generate(
     sections
         Names of sections; all by default.
     split, part
-        Only the cells (or whole niches) of a part of a split.
+        Only the cells (or whole niches) of a part of a split, by default ``test``.
     limit
         At most so many cells, spread evenly.
     transition
@@ -66,7 +67,7 @@ def generate(
 
     Returns
     -------
-    The path of an AnnData zarr: a row an image; ``obs`` ``cell_id, sample, draw, synthetic``; ``obsm["single_cell_images"]``; and
+    The path of an AnnData zarr, in the place of an earlier one of drawn images: a row an image; ``obs`` ``cell_id, sample, draw, synthetic``; ``obsm["single_cell_images"]``; and
     ``uns["spatia"]`` with ``synthetic: true`` and how they were made. A killed run continues with the next call.
 
     Raises
@@ -77,6 +78,10 @@ def generate(
     path = Path(out)
     if path.suffix != ".zarr":
         raise SettingsError(f"{path}: expected a name that ends in .zarr.")
+    if path.exists() and not is_synthetic(path):
+        raise SettingsError(f"{path}: is there already, and holds no drawn images. Choose another name, or remove it.")
+    if split is not None and part is None:
+        part = "test"
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     maker = generator if isinstance(generator, Generator) else Generator.load(generator, device=device)
     how = Drawing(draws, seed, **drawing)

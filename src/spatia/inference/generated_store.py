@@ -89,7 +89,8 @@ def write_images(
     write_uns(root, {"spatia": _facts(maker, how, evaluations, corpus) | facts})
     (aside / PROGRESS_FILE).unlink()
     finish_store(aside)
-    if path.exists():
+    if path.exists():  # `generate` has seen that it is one of drawn images
+        logger.warning("%s: an earlier store of drawn images is replaced", path)
         shutil.rmtree(path)
     aside.replace(path)
     return path

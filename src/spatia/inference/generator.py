@@ -324,6 +324,11 @@ class Generator:
         return replace(asked, conditions=kept, known={name: asked.known[name] for name in kept})
 
     def _cells(self, expression: ad.AnnData | pd.DataFrame) -> CellBatch:
+        if not isinstance(expression, ad.AnnData | pd.DataFrame):
+            raise SettingsError(
+                f"expression: found {type(expression).__name__}, which does not say which column is which gene. Expected an AnnData or a "
+                "DataFrame with gene ids as columns."
+            )
         table = expression.to_df() if isinstance(expression, ad.AnnData) else expression
         vocabulary: Vocabulary = self.model.vocabulary
         columns = vocabulary.gene_columns([str(name) for name in table.columns])

@@ -45,7 +45,7 @@ def plot_volcano(screen: Screen, path: Path) -> Path:
 
 def _note(figure: Figure, text: str, room: float) -> None:
     """Write a line below everything else."""
-    figure.text(0.005, 0.004, text, fontsize=7, color=MUTED, parse_math=False)
+    figure.text(0.005, 0.004, text, va="bottom", fontsize=7, color=MUTED, parse_math=False)
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
     engine.set(rect=(0, room, 1, 1 - room))

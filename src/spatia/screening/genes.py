@@ -1,6 +1,7 @@
 """Which genes are changed: named singly or as sets, by id or symbol; what cannot be changed is refused by name."""
 
 import difflib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,19 +116,27 @@ class _Panel:
         for gene, symbol in self._symbol.items():
             self._by_symbol.setdefault(symbol, []).append(gene)
         self._measured = {sample: set(corpus.section(sample).cells.var().index.astype(str)) for sample in samples}
-        everywhere = set.intersection(*self._measured.values()) & self._known
-        self.possible = [gene for gene in self._ids if gene in everywhere]
+        everywhere = set.intersection(*self._measured.values())
+        if not everywhere:
+            raise SettingsError(
+                f"{corpus.path}: no gene is measured in all of the sections {', '.join(samples)}. Choose cells of sections with the same "
+                f"panel, for example --where \"sample == '{samples[0]}'\"."
+            )
+        self.possible = [gene for gene in self._ids if gene in everywhere & self._known]
         if not self.possible:
             raise SettingsError(f"{corpus.path}: the model knows no gene that {', '.join(samples)} measure.")
+        self._symbols_here = Counter(self._symbol[gene] for gene in everywhere if gene in self._symbol)
 
     def label(self, gene: str) -> str:
         """Return the symbol of a gene, its id where it has none or shares it."""
         symbol = self._symbol.get(gene, "")
-        return symbol if symbol and len(self._by_symbol[symbol]) == 1 else gene
+        return symbol if self._symbols_here[symbol] == 1 else gene
 
     def find(self, name: str) -> str:
         """Return the id of a gene that can be changed."""
         found = [name] if name in set(self._ids) else self._by_symbol.get(name, [])
+        if len(found) > 1:  # other sections may use other ids
+            found = [gene for gene in found if all(gene in measured for measured in self._measured.values())] or found
         if len(found) > 1:
             raise SettingsError(
                 f"gene {name!r} is the symbol of {len(found)} genes: {', '.join(found)}. Give the gene_id."

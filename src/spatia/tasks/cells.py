@@ -21,7 +21,7 @@ SAMPLE: Final = "sample"
 UNS: Final = "spatia"
 
 
-def read_cells(path: str | Path) -> ad.AnnData:
+def read_cells(path: str | Path, *, written_by: str = "spatia embed") -> ad.AnnData:
     """Read an AnnData from ``.h5ad`` or ``.zarr``.
 
     Raises
@@ -32,7 +32,7 @@ def read_cells(path: str | Path) -> ad.AnnData:
     path = Path(path)
     if path.suffix not in (".h5ad", ".zarr") or not path.exists():
         what = "no such file" if not path.exists() else "neither .h5ad nor .zarr"
-        raise SettingsError(f"{path}: {what}. Expected the table of cells that `spatia embed` writes.")
+        raise SettingsError(f"{path}: {what}. Expected the table of cells that `{written_by}` writes.")
     try:
         return ad.read_h5ad(path) if path.suffix == ".h5ad" else ad.read_zarr(path)
     except Exception as error:  # h5py, zarr and anndata raise many kinds for a damaged file

@@ -12,7 +12,9 @@ from typing import Any, Final
 import anndata as ad
 import numpy as np
 
+from spatia.config import make_settings
 from spatia.corpus.corpus import Corpus
+from spatia.errors import SettingsError
 from spatia.tasks.counterfactual_error import CounterfactualScores, check_simulated, counterfactual_scores
 from spatia.tasks.generated_cells import GeneratedCells
 from spatia.tasks.generation_group import MEASURED, GroupScorer
@@ -87,7 +89,8 @@ def evaluate_generation(
     corpus
         That the images were generated for; or a :class:`Reference`, which several stores may share.
     settings, sources
-        As :class:`Reference` takes them (model, inception, labels, device); of no use beside one.
+        As :class:`Reference` takes them (model, inception, labels, pairs, device); of no use beside one. Fields of the settings may be given
+        by name instead: ``split="block"``.
     shuffled
         A store generated for the same cells with shuffled conditions: its scores stand beside.
     slides, simulated
@@ -99,6 +102,10 @@ def evaluate_generation(
     SettingsError
         If the store does not fit the corpus, or there are too few cells.
     """
+    if named := {name: sources.pop(name) for name in EvaluationSettings.model_fields if name in sources}:
+        if settings is not None:
+            raise SettingsError(f"settings and {', '.join(named)}: give one or the other.")
+        settings = make_settings(EvaluationSettings, named, where="evaluate_generation")
     reference = corpus if isinstance(corpus, Reference) else Reference(corpus, settings, **sources)
     cells = GeneratedCells.of(generated)
     others = None if shuffled is None else GeneratedCells.of(shuffled)

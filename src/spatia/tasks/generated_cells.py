@@ -56,7 +56,7 @@ class GeneratedCells:
             Naming what is missing.
         """
         name = "the generated cells" if isinstance(table, ad.AnnData) else str(table)
-        opened = table if isinstance(table, ad.AnnData) else read_cells(table)
+        opened = table if isinstance(table, ad.AnnData) else read_cells(table, written_by="spatia generate")
         facts = dict(opened.uns.get(UNS, {}))
         if not bool(facts.get("synthetic", False)):
             raise SettingsError(

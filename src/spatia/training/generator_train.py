@@ -88,6 +88,7 @@ def train_generator(
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     network = load_model(model)
     check_levels(opened.levels, network.config, corpus=opened.path)
+    _check_split(opened, settings)
     paired = _read_pairs(pairs, opened, settings)
     labelled = _read_labels(labels, opened, settings)
     with ExitStack() as stack:
@@ -129,6 +130,14 @@ def train_generator(
         if labelled is not None:
             inputs["labels"] = labelled.digest
         return run_training([opened], out, settings, make_stages, write, resume=resume, inputs=inputs, draw=draw)
+
+
+def _check_split(corpus: Corpus, settings: GeneratorSettings) -> None:
+    """Refuse an unknown split or part before anything is embedded."""
+    if settings.split is not None:
+        split = corpus.split(settings.split)
+        for sample in corpus.sections:
+            split.ranges(settings.part, sample)
 
 
 def _read_pairs(pairs: str | Path | None, corpus: Corpus, settings: GeneratorSettings) -> Pairs | None:

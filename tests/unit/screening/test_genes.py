@@ -1,9 +1,11 @@
 """Genes by name, sets, and every refusal."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.unit.conftest import SECTIONS, write_corpus
 
 from spatia import Corpus
 from spatia.errors import SettingsError
@@ -44,6 +46,23 @@ def test_genes_and_sets(corpus: Corpus) -> None:
 def test_what_cannot_be_changed_is_refused(corpus: Corpus, genes: list[str], samples: list[str], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         choose_gene_sets(corpus, KNOWN, samples, genes)
+
+
+def test_a_symbol_goes_by_the_panel_of_the_cells(tmp_path: Path) -> None:
+    """Sections may name one symbol by different ids; only where both are meant is it ambiguous."""
+    corpus = Corpus.open(write_corpus(tmp_path / "corpus", SECTIONS[:2]))
+    corpus.genes["symbol"] = corpus.genes["gene_id"].replace({"VIM": "SAME", "EPCAM": "SAME"})
+    assert choose_gene_sets(corpus, KNOWN, ["left"], ["SAME"]) == [GeneSet("SAME", ("EPCAM",))]
+    assert choose_gene_sets(corpus, KNOWN, ["right"], ["SAME"]) == [GeneSet("SAME", ("VIM",))]
+    with pytest.raises(SettingsError, match="is the symbol of 2 genes: EPCAM, VIM"):
+        choose_gene_sets(corpus, KNOWN, ["left", "right"], ["SAME"])
+
+
+def test_sections_without_a_common_gene_are_refused(tmp_path: Path) -> None:
+    sections = (SECTIONS[0], replace(SECTIONS[1], genes=("VIM",)))
+    corpus = Corpus.open(write_corpus(tmp_path / "corpus", sections))
+    with pytest.raises(SettingsError, match=r"no gene is measured in all of the sections left, right"):
+        choose_gene_sets(corpus, KNOWN, ["left", "right"])
 
 
 def test_a_set_may_not_have_the_name_of_a_gene_beside_it(corpus: Corpus) -> None:

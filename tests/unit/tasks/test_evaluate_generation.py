@@ -171,6 +171,16 @@ def test_a_store_that_does_not_fit_is_refused(
         evaluate_generation(table, reference)
 
 
+def test_settings_may_be_given_by_name(
+    corpus: Corpus, index: CellIndex, test_rows: np.ndarray, real: np.ndarray, perfect: Evaluation
+) -> None:
+    table = store(index, test_rows, real)
+    named = evaluate_generation(table, corpus, labels="cell_type", **SETTINGS.model_dump(exclude_unset=True))
+    assert named.to_json() == perfect.to_json()
+    with pytest.raises(SettingsError, match="settings and split: give one or the other"):
+        evaluate_generation(table, corpus, SETTINGS, split="block")
+
+
 def test_cells_outside_the_part_and_too_few_cells_are_refused(
     index: CellIndex, test_rows: np.ndarray, real: np.ndarray, reference: Reference
 ) -> None:
