@@ -16,7 +16,7 @@ _Result = TypeVar("_Result")
 SAMPLE = "demo"
 # Half the default budget of training: enough to see what the model does, in minutes on two cores.
 PRESENTATIONS = 20_000, 30_000
-DRAWN = 12_000  # images that the demo's generator learns from: bodies, nuclei and stains, not yet fine texture
+DRAWN = 20_000  # images that the demo's generator learns from: bodies, nuclei and stains, not yet fine texture
 
 
 def demo(
