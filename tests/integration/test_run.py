@@ -23,7 +23,16 @@ from spatia.simulate.slide import simulate
 
 pytestmark = pytest.mark.slow
 
-BUDGET = ("--set", "presentations.cells=400", "--set", "presentations.context=200", "--set", "batch_cells=64")
+BUDGET = (
+    "--generate",
+    "64",
+    "--set",
+    "presentations.cells=400",
+    "--set",
+    "presentations.context=200",
+    "--set",
+    "batch_cells=64",
+)
 # One thread: beside other work on two cores, threads that wait for each other take most of the time.
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
