@@ -1,6 +1,5 @@
 """`spatia demo` ends with a report and two pictures, and can be run again."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,21 +7,11 @@ from pathlib import Path
 import anndata
 import pytest
 from PIL import Image
+from tests.integration.small_runs import BUDGET, ENVIRONMENT
 
 pytestmark = pytest.mark.slow
 
-SMALL = (
-    "--cells",
-    "400",
-    "--no-benchmark",
-    "--generate",
-    "64",
-    "--set",
-    "presentations.cells=400",
-    "--set",
-    "presentations.context=200",
-)
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+SMALL = ("--cells", "400", "--no-benchmark", *BUDGET)
 
 
 def demo(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

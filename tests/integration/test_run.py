@@ -14,6 +14,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from tests.integration.small_runs import BUDGET, ENVIRONMENT
 
 from spatia.pipeline.run import only_run_in
 from spatia.report.contents import RunFolder
@@ -22,19 +23,6 @@ from spatia.simulate.settings import SimulationSettings
 from spatia.simulate.slide import simulate
 
 pytestmark = pytest.mark.slow
-
-BUDGET = (
-    "--generate",
-    "64",
-    "--set",
-    "presentations.cells=400",
-    "--set",
-    "presentations.context=200",
-    "--set",
-    "batch_cells=64",
-)
-# One thread: beside other work on two cores, threads that wait for each other take most of the time.
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 
 
 def command(*arguments: object) -> list[str]:

@@ -150,7 +150,7 @@ class GeneratorObjective(nn.Module):
         return Walked(x_1, t, x_t, generator(x_t, t, batch.conditions, told), coupled)
 
     def _pixels(self, batch: GenerationBatch) -> Float[Tensor, "rows 1 y x"]:
-        """Weights of pixels: neighbours fill most of a crop, and what is told is mostly about the cell in its middle."""
+        """Weights of pixels: most of a crop lies outside the cell, and what is told is mostly about the cell."""
         if batch.inside is None or self.inside_weight == 1:
             return batch.target.new_ones((len(batch), 1, 1, 1), dtype=torch.float32)
         weight = 1 + (self.inside_weight - 1) * batch.inside.float()

@@ -29,6 +29,15 @@ def beside_real(
         Of the cells; the split's part ``train`` is where nearest cells are looked for, among at most ``most_training`` of them.
     vocabulary
         Of the generator's model: its channels are those of the store.
+
+    Returns
+    -------
+    Images (cells, channels, y, x), intensities 0…255.
+
+    Raises
+    ------
+    CorpusError
+        If the corpus lacks the split, or a section of the store.
     """
     drawn = ad.read_zarr(store)
     chosen = np.unique(np.linspace(0, drawn.n_obs - 1, min(cells, drawn.n_obs)).astype(int))

@@ -206,41 +206,41 @@ def gene_score_picture(folder: RunFolder) -> Picture | None:
 def reconstruction_picture(folder: RunFolder) -> Picture | None:
     """Draw real crops above their reconstructions."""
     result = folder.reconstruction
-    rows = {"real": "real", "image": "from the\nimage", "genes": "from the\ngenes alone"}
-    path = _rows_of_crops(folder, "reconstructions", rows, rgb=result is not None and result.rgb)
-    if result is None or path is None:
+    if result is None:
         return None
+    rows = {"real": "real", "image": "from the\nimage", "genes": "from the\ngenes alone"}
     shown = min(12, result.n_cells)
     alt = f"{shown} real cell crops, and under each the model's reconstruction from the image and from the genes."
     caption = (
         "Held-out cells, one a column. A reconstruction is the expected picture, so it is smoother than a real one; what to look "
         "for is size, place and brightness of nucleus and cell."
     )
-    return picture(path, alt, caption)
+    return _rows_of_crops(folder, "reconstructions", rows, alt, caption, rgb=result.rgb)
 
 
 def drawn_picture(folder: RunFolder) -> Picture | None:
     """Draw generated cells above the real ones and the nearest training cells."""
     result = folder.drawn
-    rows = {"generated": "drawn from\nits genes", "real": "the real\ncell", "nearest": "nearest\ntraining cell"}
-    path = _rows_of_crops(folder, "drawn", rows, rgb=result is not None and result.rgb)
-    if result is None or path is None:
+    if result is None:
         return None
+    rows = {"generated": "drawn from\nits genes", "real": "the real\ncell", "nearest": "nearest\ntraining cell"}
     alt = f"{result.n_cells} cells drawn from their genes, under each the real cell, and the training cell most like the drawing."
     caption = (
         "Held-out cells, one a column, taken evenly, not chosen. The generator was told the genes and the surroundings, never an image. A "
         "drawing is one of the cells that fit, so it need not be the real one; it should differ from the nearest training cell, too."
     )
-    return picture(path, alt, caption)
+    return _rows_of_crops(folder, "drawn", rows, alt, caption, rgb=result.rgb)
 
 
-def _rows_of_crops(folder: RunFolder, name: str, rows: Mapping[str, str], *, rgb: bool) -> Path | None:
+def _rows_of_crops(
+    folder: RunFolder, name: str, rows: Mapping[str, str], alt: str, caption: str, *, rgb: bool
+) -> Picture | None:
     """Draw the arrays of a result, named in ``rows`` with what stands beside them; None where they are not there."""
     arrays = folder.arrays(name)
     if not arrays:
         return None
     crops = {words: arrays[key] for key, words in rows.items() if key in arrays}
-    return plot_reconstructions(crops, folder.path / FIGURES / f"{name}.png", rgb=rgb)
+    return picture(plot_reconstructions(crops, folder.path / FIGURES / f"{name}.png", rgb=rgb), alt, caption)
 
 
 def benchmark_picture(folder: RunFolder, table: BenchmarkTable) -> Picture:
