@@ -41,7 +41,8 @@ def summary(work: Path) -> str:
 
 def _table(table: pd.DataFrame) -> str:
     table = table[table["mean"].notna()]
-    header = ["task", "fused", "best of ours", *NAMED, "best other rival"]
+    named = [name for name in NAMED if (table["method"] == name).any()]
+    header = ["task", "fused", "best of ours", *named, "best other rival"]
     lines = [_line(header), _line(["---"] + ["---:"] * (len(header) - 1))]
     for (task, metric), rows in table.groupby(["task", "metric"], sort=False):
         if str(metric).startswith(DETAILS):
@@ -54,7 +55,7 @@ def _table(table: pd.DataFrame) -> str:
         best = max(cells.values(), key=lambda cell: cell.mean)
         fused = cells.get(FUSED.get(str(task), OURS), cells.get(f"{OURS} genes"))  # without images only that is there
         texts = [_text(fused, best), _named(ours, best, CHOSEN.get(str(task)))]
-        texts += [_text(cells.get(name), best) for name in NAMED]
+        texts += [_text(cells.get(name), best) for name in named]
         lines.append(_line([f"{task}: {metric}", *texts, _named(others, best)]))
     return "\n".join(lines)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from spatia.data.batch import CellBatch, TissueBatch
 from spatia.data.loader import RowReader
+from spatia.io.memory import give_back
 from spatia.log import progress
 from spatia.models.spatia import Spatia
 from spatia.nn.distributed import world
@@ -71,6 +72,8 @@ class BlockFiles:
         with aside.open("wb") as file:
             np.save(file, values)
         aside.replace(path)
+        # threads that read in turn keep what each has freed: without this, 200,000 cells took 100 to 250 MB more than 20,000
+        give_back()
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return rows of any blocks, in the order given."""

@@ -18,6 +18,7 @@ from spatia.corpus.store import CsrWriter, create_rows, create_store, finish_sto
 from spatia.errors import SettingsError
 from spatia.inference.blocks import BLOCK_CELLS, OUTPUTS
 from spatia.inference.session import Session, embedded
+from spatia.io.memory import give_back
 from spatia.models.spatia import MODALITIES, Spatia
 from spatia.nn.distributed import world
 from spatia.version import __version__
@@ -144,6 +145,7 @@ def _write_zarr(session: Session, path: Path) -> None:
                 spatial[to] = section.cells.read(f"obsm/{keys.SPATIAL}", start, stop)
                 score[start:stop] = values["ood"]
                 counts.append(_counts(section, genes, start, stop))
+                give_back()
             scores.append(score)
             done += embedder.n_cells
     write_element(root, "obs", _obs(session, scores))

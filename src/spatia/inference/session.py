@@ -21,7 +21,6 @@ from spatia.data.loader import RowReader
 from spatia.errors import SettingsError
 from spatia.inference.blocks import Request, SectionEmbedder, hidden_genes_mask
 from spatia.inference.coverage import Coverage, check_coverage
-from spatia.io.memory import give_back
 from spatia.models.checkpoint import load_model, model_id, read_description, weights_digest
 from spatia.models.spatia import MODALITIES, Spatia
 from spatia.nn.distributed import world
@@ -128,10 +127,8 @@ def _embed(
         sample = source.section.sample
         embedder = SectionEmbedder(model, cells, tissues, index, folder / sample, request, rows.get(sample))
         embedder.embed_cells()
-        give_back()  # stages hold different things: what one has freed must not stand beside what the next one asks for
         _wait_for_ranks()
         embedder.embed_context()
-        give_back()
         embedders.append(embedder)
     _wait_for_ranks()
     return embedders
