@@ -1,0 +1,189 @@
+"""What a public protocol is, how its folder is refused, and how its rows are measured and kept."""
+
+import os
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from spatia.bench.methods.vit import WEIGHTS
+from spatia.bench.protocols.trial import Score
+from spatia.bench.rows import Row, RowStore, Status, versions_json
+from spatia.errors import MissingExtraError, SettingsError, SpatiaError
+from spatia.io.memory import peak_memory_bytes
+from spatia.log import logger
+
+
+@dataclass(frozen=True)
+class PublicOptions:
+    """What the user chose, for a protocol that runs by itself.
+
+    Attributes
+    ----------
+    methods
+        Names of encoders, or ``("all",)``; ``("none",)``: the model alone.
+    model
+        A model folder to compare beside them, as it is: the caller answers for what it was trained on.
+    label
+        Added to the name of the model's rows.
+    vit
+        Local folder of a ViT in the transformers format; None: what ``SPATIA_VIT`` names, and no ViT where that is unset.
+    seeds
+        Subsamples, or draws of patches; a protocol with fixed folds runs them all instead.
+    command
+        What the user typed, for the rows.
+    """
+
+    methods: tuple[str, ...] = ("all",)
+    model: Path | None = None
+    label: str = ""
+    vit: Path | None = None
+    seeds: int = 5
+    command: str = ""
+
+    @property
+    def vit_folder(self) -> Path | None:
+        """Where the weights of a ViT are, if anywhere."""
+        given = os.environ.get(WEIGHTS)
+        return self.vit or (Path(given) if given else None)
+
+
+@dataclass(frozen=True)
+class PublicProtocol:
+    """A protocol on data that the user downloads.
+
+    Attributes
+    ----------
+    name
+        As in ``spatia bench --public NAME=FOLDER``.
+    question
+        In one line.
+    download
+        What to download, by name and accession.
+    layout
+        What the folder must hold.
+    source
+        Who published data and protocol, and where the layout was looked up.
+    prepare
+        ``(folder, work) -> JSON files`` of data sets for ``spatia bench``; None where the data are no corpus.
+    run
+        ``(folder, out, options) -> rows`` of the results folder ``out``; None where ``prepare`` stands.
+    """
+
+    name: str
+    question: str
+    download: str
+    layout: str
+    source: str
+    prepare: Callable[[Path, Path], list[Path]] | None = None
+    run: Callable[[Path, Path, PublicOptions], pd.DataFrame] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.prepare is None) == (self.run is None):
+            raise ValueError(f"{self.name}: give either prepare or run")
+
+
+@dataclass(frozen=True)
+class PublicFolder:
+    """A folder in which things must stand, and what to say where they do not.
+
+    Attributes
+    ----------
+    path
+        The folder.
+    download, layout
+        Of the protocol.
+    """
+
+    path: Path
+    download: str
+    layout: str
+
+    def __post_init__(self) -> None:
+        if not self.path.is_dir():
+            raise self.refusal(self.path, "no such folder", "the downloaded data")
+
+    def refusal(self, where: Path, found: str, expected: str) -> SettingsError:
+        """Return the error that names the place, what was found, what was expected and what to download."""
+        return SettingsError(f"{where}: {found}. Expected {expected}. Layout: {self.layout} Download: {self.download}")
+
+    def require(self, path: Path, what: str) -> Path:
+        """Return ``path`` if it is there.
+
+        Raises
+        ------
+        SettingsError
+            Names the file, and what is missing with it.
+        """
+        if not path.exists():
+            raise self.refusal(path, "no such file", what)
+        return path
+
+    def column(self, columns: list[str], names: tuple[str, ...], where: Path, what: str) -> str:
+        """Return the first of ``names`` that is among ``columns``, whatever the case of its letters.
+
+        Raises
+        ------
+        SettingsError
+            Lists both.
+        """
+        known = {str(column).strip().casefold(): column for column in columns}
+        for name in names:
+            if name.casefold() in known:
+                return known[name.casefold()]
+        raise self.refusal(where, f"columns {', '.join(map(str, columns)) or 'none'}", f"{what}: {' or '.join(names)}")
+
+
+class Recorder:
+    """Measures trials and keeps their rows: what stands is not run again, and a failure is a row that says why.
+
+    Parameters
+    ----------
+    out
+        Results folder.
+    command
+        What the user typed.
+    """
+
+    def __init__(self, out: Path, command: str) -> None:
+        self._store, self._command = RowStore(out), command
+
+    def measure(self, task: str, data: str, method: str, seed: int, score: Callable[[], list[Score]]) -> None:
+        """Run ``score`` unless its rows stand, and keep what it gives."""
+        if self._store.has(task, data, method, seed):
+            return
+        start = time.perf_counter()
+        status: Status = "ok"
+        message = ""
+        try:
+            with threadpool_limits(1, user_api="blas"):  # as `spatia.bench.run` does, for the reason given there
+                scores = score()
+        except MissingExtraError as error:
+            status, message = "skipped", str(error)
+        except SpatiaError as error:
+            status, message = "failed", str(error)
+        except Exception as error:  # a method that fails must not stop the others; the row and the log hold it
+            status, message = "failed", f"{type(error).__name__}: {error}"
+            logger.warning("%s on %s:\n%s", method, task, traceback.format_exc())
+        seconds = round(time.perf_counter() - start, 3)
+        if status != "ok":
+            scores = [Score("", float("nan"), 0, 0)]
+        self._store.add(
+            [
+                Row(
+                    task, data, method, one.metric, one.value, seed, one.n, one.n_train, seconds,
+                    round(peak_memory_bytes() / 1e6), status, message, self._command, versions_json(),
+                )
+                for one in scores
+            ]
+        )  # fmt: skip
+        told = f"{scores[0].metric} {scores[0].value:.3f}" if status == "ok" else f"{status}: {message}"
+        logger.info("%s, seed %d, %s: %s (%.1f s)", data, seed, method, told, seconds)
+
+    def frame(self) -> pd.DataFrame:
+        """All rows of the results folder."""
+        return self._store.frame()
