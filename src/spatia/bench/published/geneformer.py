@@ -1,0 +1,128 @@
+"""Geneformer (Theodoris et al., Nature 2023; V2: Chen et al. 2024): BERT over the genes of a cell in order of their rank.
+
+A gene's value is its count by the cell's total, times 10,000, by its median over the cells of the training corpus that express
+it; detected genes stand from the largest value to the smallest. V2 puts ``<cls>`` before them and ``<eos>`` behind. A cell is
+the mean of its genes' states one layer below the top, as the authors' extractor gives with its defaults (``emb_layer=-1``).
+
+Source of names, sizes and of the order: the authors' repository ctheodoris/Geneformer (config.json; tokenizer, embedding extractor).
+Loaded with the BERT of transformers. The masked-language head is left out.
+"""
+
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from spatia.bench.methods.method import GENES, Embed, Problem
+from spatia.bench.published.genes import match_genes
+from spatia.bench.published.model import PublishedModel, device, find_file, zeros_for_empty
+from spatia.bench.published.sequences import embed_by_length, mean_of, padded
+from spatia.bench.published.weights import load_strictly, read_checkpoint, read_json, read_mapping, tensors_of
+from spatia.config import make_settings
+from spatia.errors import ModelError
+from spatia.extras import require
+
+TARGET: Final = 10_000
+PAD, FIRST, LAST = "<pad>", "<cls>", "<eos>"
+CONFIG, WEIGHTS = "config.json", "model.safetensors|pytorch_model.bin"
+TOKENS = "token_dictionary*.json|token_dictionary*.parquet|token_dictionary*.pkl"
+MEDIANS = "gene_median_dictionary*.json|gene_median_dictionary*.parquet|gene_median_dictionary*.pkl"
+LEFT_OUT = ("cls.", "bert.pooler.", "bert.embeddings.position_ids")
+
+
+class GeneformerConfig(BaseModel):
+    """What ``config.json`` must say; the rest of it concerns training."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    model_type: Literal["bert"]
+    vocab_size: int = Field(ge=1)
+    hidden_size: int = Field(ge=1)
+    num_hidden_layers: int = Field(ge=2)
+    num_attention_heads: int = Field(ge=1)
+    intermediate_size: int = Field(ge=1)
+    max_position_embeddings: int = Field(ge=3)
+    hidden_act: str = "relu"
+    layer_norm_eps: float = Field(default=1e-12, gt=0)
+    type_vocab_size: int = 2
+    position_embedding_type: Literal["absolute"] = "absolute"
+
+
+def make_bert(config: GeneformerConfig) -> nn.Module:
+    """Return the BERT of these sizes, without pooler, its tensors named as in the published files."""
+    transformers = require("transformers", "rivals")
+    sizes = config.model_dump(exclude={"model_type", "position_embedding_type"})
+    module = nn.Module()
+    module.bert = transformers.BertModel(transformers.BertConfig(**sizes), add_pooling_layer=False)
+    return module
+
+
+class _Geneformer:
+    def __init__(self, folder: Path) -> None:
+        path = find_file(folder, CONFIG)
+        self.config = make_settings(GeneformerConfig, read_json(path), where=str(path))
+        weights = find_file(folder, WEIGHTS)
+        tensors = tensors_of(read_checkpoint(weights), str(weights))
+        self.model = load_strictly(make_bert(self.config), tensors, str(weights), left_out=LEFT_OUT).to(device())
+        tokens = find_file(folder, TOKENS)
+        self.tokens = {name: int(token) for name, token in read_mapping(tokens).items()}
+        if PAD not in self.tokens or (FIRST in self.tokens) != (LAST in self.tokens):
+            raise ModelError(f"{tokens}: expected {PAD}, and {FIRST} and {LAST} both or neither.")
+        if (top := max(self.tokens.values())) >= self.config.vocab_size:
+            raise ModelError(
+                f"{tokens}: token {top} for a vocabulary of {self.config.vocab_size}. V1 models have a dictionary of their own."
+            )
+        medians = {name: float(value) for name, value in read_mapping(find_file(folder, MEDIANS)).items()}
+        self.median = {self.tokens[name]: value for name, value in medians.items() if name in self.tokens}
+        self.genes = {name: token for name, token in self.tokens.items() if token in self.median}
+
+    def __call__(self, problem: Problem) -> NDArray[np.floating]:
+        found = match_genes(problem, self.genes, "Geneformer")
+        median = np.array([self.median[int(token)] for token in found.tokens])
+        head, tail = ([self.tokens[name]] if name in self.tokens else [] for name in (FIRST, LAST))
+        longest = self.config.max_position_embeddings - len(head) - len(tail)
+        sentences = []
+        for cell in range(len(problem.cells)):
+            genes, counts = found.row(cell)
+            value = counts / max(found.depth[cell], 1) * TARGET / median[genes]
+            ranked = genes[np.argsort(-value, kind="stable")][:longest]  # ties stand in the order of the vocabulary
+            sentences.append(np.array([*head, *found.tokens[ranked], *tail], np.int64))
+        empty = np.flatnonzero(found.detected == 0)
+        sentences = [line if len(line) else np.array([self.tokens[PAD]]) for line in sentences]
+
+        def encode(rows: NDArray[np.int64]) -> Tensor:
+            ids, padding = padded([sentences[row] for row in rows], self.tokens[PAD], torch.long)
+            states: Any = self.model.bert(ids, attention_mask=~padding, output_hidden_states=True)  # type: ignore[operator]
+            genes = ~padding
+            if head:
+                genes &= (ids != self.tokens[FIRST]) & (ids != self.tokens[LAST])
+                genes |= ~genes.any(dim=1, keepdim=True)  # a cell without genes: set to zero below
+            return mean_of(states.hidden_states[-2], genes)
+
+        lengths = np.array([len(line) for line in sentences])
+        return zeros_for_empty(embed_by_length(lengths, encode, "Geneformer"), empty)
+
+
+def load(folder: Path) -> Embed:
+    """Read a folder of Geneformer.
+
+    Raises
+    ------
+    ModelError, SettingsError
+        If a file is missing or damaged, or the weights are not of this architecture.
+    """
+    return _Geneformer(folder)
+
+
+GENEFORMER = PublishedModel(
+    "geneformer",
+    GENES,
+    "Geneformer: BERT over genes ranked by expression",
+    "Theodoris et al., Nature 2023; weights: ctheodoris/Geneformer",
+    (CONFIG, WEIGHTS, TOKENS, MEDIANS),
+    load,
+)
