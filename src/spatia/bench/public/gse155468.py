@@ -27,7 +27,7 @@ from spatia.tasks.predictors import fit_logistic
 
 DOWNLOAD = (
     "GEO accession GSE155468 (Li et al. 2020; 8 aneurysms, 3 controls, 48,082 cells): the tables GSM47049xx_<sample>.txt.gz, and "
-    "the cell types, which GEO does not hold; or one h5ad of those who have put both together, as CellPLM's authors did."
+    "the cell types, which GEO does not hold; or one h5ad of somebody who has put both together."
 )
 LAYOUT = (
     "either *.h5ad with raw counts (X, layers['counts'] or raw), obs 'celltype' (or cell_type, annotation) and obs 'batch' (or "

@@ -27,8 +27,8 @@ Floats = NDArray[np.floating]
 Rows = NDArray[np.int64]
 
 DOWNLOAD = (
-    "the data set 'hest-bench' of the Mahmood Lab (HEST-1k, Jaume et al. 2024), one folder a task (IDC, PRAD, PAAD, SKCM, COAD, "
-    "READ, CCRCC, HCC, LUNG, LYMPH_IDC), without its folder of encoder weights (fm_v1)."
+    "the data set 'hest-bench' of the Mahmood Lab (HEST-1k, Jaume et al. 2024): one folder a task (IDC, PRAD, PAAD and so on), "
+    "without its folder of encoder weights (fm_v1)."
 )
 LAYOUT = (
     "TASK/splits/train_K.csv and test_K.csv (sample_id, patches_path, expr_path), TASK/var_50genes.json, TASK/patches/*.h5 "
