@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -24,7 +25,7 @@ OSMFISH_UM_PER_PX = 0.065  # size_um2 over size_pix of the loom file
 
 def breast(work: Path) -> list[Path]:
     """Xenium breast: 2,189 cells, DAPI, 16 expression clusters."""
-    corpus = _built(work / "breast", [Source("xenium_breast", REAL / "xenium_breast" / "outs")])
+    corpus = built(work / "breast", [Source("xenium_breast", REAL / "xenium_breast" / "outs")])
     data = DataSet(
         name="xenium breast", corpus=corpus, labels=REAL / "xenium_breast" / "clusters.csv", cell_type="cluster"
     )
@@ -42,7 +43,7 @@ def melc(work: Path) -> list[Path]:
         channels=("DAPI", "CD45"),
         measure="intensity",
     )
-    corpus = _built(work / "melc", [source])
+    corpus = built(work / "melc", [source])
     data = DataSet(name="melc protein", corpus=corpus, cell_type="Clusters", block_um=150, test=0.3)
     return [write_dataset(data, work / "melc.json")]
 
@@ -56,7 +57,7 @@ def starmap(work: Path) -> list[Path]:
         cells.obsm["spatial"] = cells.obs[["x", "y"]].to_numpy(np.float64) * STARMAP_UM_PER_PX
         cells.obs = cells.obs.drop(columns=["x", "y"])
         cells.write_h5ad(table)
-    corpus = _built(work / "starmap", [Source("starmap", counts=table)])
+    corpus = built(work / "starmap", [Source("starmap", counts=table)])
     layers = pd.read_csv(folder / "Starmap_BY3_1k_meta_annotated_18oct22.csv", index_col=0)
     cells = ad.read_h5ad(table, backed="r").obs
     labels = pd.DataFrame(
@@ -85,7 +86,7 @@ def osmfish(work: Path) -> list[Path]:
         counts = ad.AnnData(expression.astype(np.float32))
         counts.obsm["spatial"] = place.loc[counts.obs_names, ["X", "Y"]].to_numpy(np.float64) * OSMFISH_UM_PER_PX
         counts.write_h5ad(table)
-    corpus = _built(work / "osmfish", [Source("osmfish", counts=table)])
+    corpus = built(work / "osmfish", [Source("osmfish", counts=table)])
     labels = pd.read_csv(folder / "osmFISH_prep_cell_metadata.txt", sep="\t").rename(columns={"CellID": "cell_id"})
     labels.to_parquet(work / "osmfish_labels.parquet")
     data = DataSet(
@@ -101,13 +102,13 @@ def osmfish(work: Path) -> list[Path]:
 
 def mouse_brain(work: Path) -> list[Path]:
     """Xenium mouse brain: 36,602 cells, 248 genes; no image, no labels."""
-    corpus = _built(work / "mouse_brain", [Source("mouse_brain", REAL / "tables" / "xenium_mouse_brain_36k")])
+    corpus = built(work / "mouse_brain", [Source("mouse_brain", REAL / "tables" / "xenium_mouse_brain_36k")])
     return [write_dataset(DataSet(name="xenium mouse brain", corpus=corpus, block_um=435.2), work / "mouse_brain.json")]
 
 
 def cosmx_lung(work: Path) -> list[Path]:
     """CosMx lung: 9,233 cells, 960 genes; no image, no labels."""
-    corpus = _built(work / "cosmx_lung", [Source("cosmx_lung", REAL / "tables" / "cosmx_lung9_p9s1", um_per_px=0.18)])
+    corpus = built(work / "cosmx_lung", [Source("cosmx_lung", REAL / "tables" / "cosmx_lung9_p9s1", um_per_px=0.18)])
     return [write_dataset(DataSet(name="cosmx lung", corpus=corpus, block_um=200), work / "cosmx_lung.json")]
 
 
@@ -119,12 +120,9 @@ def simulated(work: Path, n_cells: int, seeds: int) -> list[Path]:
         slides, labels = work / f"{name}_slides", work / f"{name}_labels.parquet"
         corpus = work / name
         if not corpus.exists():
-            settings = SimulationSettings(
-                n_cells=n_cells, n_sections=2, n_donors=2, seed=seed, um_per_px=0.425, transcripts=False
+            simulated_corpus(
+                work, name, n_cells=n_cells, n_sections=2, n_donors=2, seed=seed, um_per_px=0.425, transcripts=False
             )
-            folders = sorted(slides.glob("section_*")) if slides.exists() else simulate(slides, settings)
-            sources = [Source(f.name, f, donor=f"donor_{i + 1}", tissue="breast") for i, f in enumerate(folders)]
-            _built(corpus, sources)
         if not labels.exists():
             _truth(slides).to_parquet(labels)
         for split in ("donor", "block"):
@@ -144,6 +142,15 @@ def simulated(work: Path, n_cells: int, seeds: int) -> list[Path]:
     return paths
 
 
+def simulated_corpus(work: Path, name: str, **settings: Any) -> Path:
+    """Simulate sections of as many donors, and build their corpus; the slides stay in NAME_slides."""
+    corpus, slides = work / name, work / f"{name}_slides"
+    if (corpus / "corpus.json").exists():
+        return corpus
+    folders = sorted(slides.glob("section_*")) if slides.exists() else simulate(slides, SimulationSettings(**settings))
+    return built(corpus, [Source(f.name, f, donor=f"donor_{i + 1}", tissue="breast") for i, f in enumerate(folders)])
+
+
 def _truth(slides: Path) -> pd.DataFrame:
     tables = []
     for folder in sorted(slides.glob("section_*")):
@@ -156,7 +163,8 @@ def _truth(slides: Path) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)[columns].astype({"type": str, "domain": str})
 
 
-def _built(corpus: Path, sources: list[Source]) -> Path:
+def built(corpus: Path, sources: list[Source]) -> Path:
+    """Build a corpus as `spatia run` does, unless it is there."""
     if (corpus / "corpus.json").exists():
         return corpus
     if not REAL.exists() and any(str(REAL) in source.where for source in sources):

@@ -31,3 +31,7 @@ class ModelError(SpatiaError):
 
 class PairingError(SpatiaError):
     """Cells cannot be paired, a plan did not converge, or a folder of pairs is damaged."""
+
+
+class LeakError(SpatiaError):
+    """A benchmark would measure what was leaked: test cells, or what makes them known, are among the training cells."""

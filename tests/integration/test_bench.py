@@ -41,7 +41,7 @@ def data(corpus: Path, slide: Path, tmp_path_factory: pytest.TempPathFactory) ->
         cell_type="type",
         states=("state_hypoxia",),
         block_um=60,
-        margin_um=13,
+        margin_um=27.2,
     )
     return write_dataset(given, folder / "tiny.json")
 

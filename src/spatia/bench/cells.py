@@ -4,7 +4,7 @@ A benchmark compares methods that want whole arrays, so its data sets must fit i
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import anndata as ad
@@ -57,6 +57,7 @@ class BenchCells:
     labels: pd.DataFrame
     usable: NDArray[np.bool_]
     _read_images: Callable[[], NDArray[np.uint8]] | None = field(default=None, repr=False)
+    _whole: "BenchCells | None" = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.sample)
@@ -74,6 +75,12 @@ class BenchCells:
         return self._read_images()
 
     @cached_property
+    def donors(self) -> NDArray[np.object_]:
+        """(n,) donor of each cell's section; a section without one is a donor of its own."""
+        of = {sample: section.entry.donor or sample for sample, section in self.corpus.sections.items()}
+        return np.array([of[str(sample)] for sample in self.sample], object)
+
+    @cached_property
     def is_count(self) -> bool:
         """Whether values are molecule counts; False: declared intensities, which have no depth."""
         return all(section.details.get("measure", "counts") == "counts" for section in self.corpus.sections.values())
@@ -86,6 +93,8 @@ class BenchCells:
     @cached_property
     def neighbours(self) -> NDArray[np.int64]:
         """(n, 15) the nearest cells of the same section, nearest first, the cell itself left out."""
+        if self._whole is not None:
+            return self._whole.neighbours
         near = np.empty((len(self), NEIGHBOURS), np.int64)
         for name, n_cells in pd.Series(self.sample).value_counts(sort=False).items():
             if n_cells <= NEIGHBOURS:
@@ -93,6 +102,32 @@ class BenchCells:
         for rows, others in nearest_in_sections(self.position_um, self.sample, NEIGHBOURS):
             near[rows] = rows[others]
         return near
+
+    def without(
+        self, *, labels_of: NDArray[np.int64], genes: NDArray[np.int64], except_in: NDArray[np.int64]
+    ) -> "BenchCells":
+        """Return the same cells without what a method must not know: it cannot cheat with what is not there.
+
+        Parameters
+        ----------
+        labels_of
+            Cells whose labels are missing.
+        genes, except_in
+            Genes that are 0 in every cell but these.
+        """
+        labels = self.labels.copy()
+        for place, name in enumerate(labels.columns):
+            labels[name] = self.labels.iloc[:, place].mask(np.isin(np.arange(len(self)), labels_of))
+        counts = self.counts
+        if len(genes):
+            hidden, kept = np.isin(np.arange(counts.shape[1]), genes), np.zeros(len(self), bool)
+            kept[except_in] = True
+            counts = counts.copy()
+            row = np.repeat(np.arange(len(self)), np.diff(counts.indptr))
+            counts.data[hidden[counts.indices] & ~kept[row]] = 0
+            counts.eliminate_zeros()
+        images = None if self._read_images is None else lambda: self.images
+        return replace(self, labels=labels, counts=counts, _read_images=images, _whole=self)
 
     def expression(self, genes: NDArray[np.int64], *, depth_of: NDArray[np.int64] | None = None) -> sp.csr_matrix:
         """Return log1p of counts scaled to the median depth, (n, len(genes)); log1p alone for intensities.

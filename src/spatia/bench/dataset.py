@@ -30,6 +30,7 @@ class DataSet(BaseModel):
     cell_type: str | None = Field(None, description="column of named or numbered types")
     domain: str | None = Field(None, description="column of regions or layers")
     states: tuple[str, ...] = Field((), description="columns of continuous states; empty where a cell cannot have one")
+    outcome: str | None = Field(None, description="column that is 0 or 1, the same for all cells of a donor")
     split: SplitKind = "block"
     block_um: float = Field(80.0, gt=0)
     margin_um: float = Field(27.2, ge=0, description="one crop: cells of two parts share no pixel")
@@ -53,7 +54,7 @@ class DataSet(BaseModel):
 
     def join_labels(self, obs: pd.DataFrame) -> pd.DataFrame:
         """Return the named label columns for the cells of ``obs`` (index: cell ids; column ``sample``), missing where absent."""
-        wanted = [name for name in (self.cell_type, self.domain, *self.states) if name]
+        wanted = [name for name in (self.cell_type, self.domain, *self.states, self.outcome) if name]
         table = obs.reset_index(drop=True)
         if self.labels is not None:
             given = pd.read_parquet(self.labels) if self.labels.suffix == ".parquet" else pd.read_csv(self.labels)
@@ -86,7 +87,7 @@ class DataSet(BaseModel):
     def split_name(self, seed: int) -> str:
         """Return the name of the split of one seed, and make it where it is not there yet."""
         corpus = Corpus.open(self.corpus)
-        kind = {"donor": "donor", "section": "section"}.get(self.split, f"block{self.block_um:g}m{self.margin_um:g}")
+        kind = {"donor": "donor", "section": "section"}.get(self.split, f"square{self.block_um:g}m{self.margin_um:g}")
         first = 0 if self.only_seed is None else seed
         names = [f"bench-{kind}-{number}" for number in range(first, seed + 1)]
         if names[-1] not in corpus.split_names():

@@ -2,7 +2,7 @@
 
 The test part is chosen first and whole; train and validation give up the cells that lie too near. What is proven (and
 proven again by ``spatia verify``): no cell is in two parts, no donor or section is on both sides, and cells of different
-parts of one section are at least the margin apart.
+parts of one section are at least the margin apart, along x or along y.
 """
 
 from collections.abc import Callable
@@ -187,14 +187,18 @@ def _by_block(corpus: Corpus, rng: np.random.Generator, settings: SplitSettings)
 
 
 def _give_up_margin(position_um: NDArray[np.float64], codes: NDArray[np.int8], margin_um: float) -> NDArray[np.int8]:
-    """Take cells of train (then of validation) that lie within the margin of a later part out of it."""
+    """Take cells of train (then of validation) that lie within the margin of a later part out of it.
+
+    Distances are the larger of those along x and y: crops and windows are squares, and two of them overlap exactly where both are
+    below a side. In a straight line, corners of crops could still meet.
+    """
     codes = codes.copy()
     for part, later in (("validation", ("test",)), ("train", ("validation", "test"))):
         own = np.flatnonzero(codes == _CODE[part])
         other = np.flatnonzero(np.isin(codes, [_CODE[name] for name in later]))
         if len(own) and len(other):
             distance, _ = cKDTree(position_um[other]).query(
-                position_um[own], distance_upper_bound=margin_um * (1 + 1e-9)
+                position_um[own], p=np.inf, distance_upper_bound=margin_um * (1 + 1e-9)
             )
             codes[own[np.isfinite(distance)]] = _CODE[MARGIN]
     return codes
@@ -263,7 +267,7 @@ def _least_distance(position_um: NDArray[np.float64], codes: NDArray[np.int8]) -
     for code in range(len(PARTS) - 1):
         own, later = codes == code, (codes > code) & (codes < _CODE[MARGIN])
         if own.any() and later.any():
-            distance, _ = cKDTree(position_um[later]).query(position_um[own])
+            distance, _ = cKDTree(position_um[later]).query(position_um[own], p=np.inf)
             least = min(least, float(distance.min()))
     return least
 

@@ -1,7 +1,8 @@
 """The panel: gene programmes with plausible public symbols, and the driver genes that act on the picture.
 
 Programmes are sets of symbols known as markers; loadings are drawn. Identifiers have Ensembl's form but lie in a range
-that Ensembl does not use (``ENSG00009…``), so that no simulated gene can be taken for a real one.
+that Ensembl does not use (``ENSG00009…``), so that no simulated gene can be taken for a real one. A symbol has the same one in
+every study, so a model of one study knows the genes of another.
 """
 
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ class Panel:
 
 
 def choose_symbols(n_genes: int) -> list[str]:
-    """Choose drivers first, then programmes in turn, then made-up fillers (``SIMG0001`` …)."""
+    """Choose drivers first, then programmes in turn, then made-up fillers (``SIMG0001`` …); a larger panel begins with the smaller one."""
     chosen = list(DRIVER_GENES)
     lists = [text.split() for text in PROGRAMS.values()]
     for rank in range(max(map(len, lists))):
@@ -117,7 +118,8 @@ def choose_symbols(n_genes: int) -> list[str]:
 
 def make_panel(n_genes: int, seed: int) -> Panel:
     """Draw the panel of a study: loadings of every programme, baselines and dispersions."""
-    symbols = sorted(choose_symbols(n_genes))
+    ids = {symbol: f"ENSG00009{number:06d}" for number, symbol in enumerate(choose_symbols(n_genes))}
+    symbols = sorted(ids)
     rng = generator(seed, Stream.PROGRAMS)
     baseline = 0.06 * rng.lognormal(0, 0.6, n_genes)
     loadings = np.zeros((len(PROGRAMS), n_genes))
@@ -134,8 +136,9 @@ def make_panel(n_genes: int, seed: int) -> Panel:
         dispersion[column] = 1.8
         baseline[column] = driver.reference
         loadings[:, column] = np.where(loadings[:, column] > 0, 2.0 * driver.reference, 0)
-    ids = tuple(f"ENSG00009{number:06d}" for number in rng.permutation(900_000)[:n_genes])
-    return Panel(tuple(symbols), ids, tuple(PROGRAMS), baseline, loadings, dispersion)
+    return Panel(
+        tuple(symbols), tuple(ids[symbol] for symbol in symbols), tuple(PROGRAMS), baseline, loadings, dispersion
+    )
 
 
 def type_activities() -> NDArray[np.float64]:

@@ -61,8 +61,8 @@ def test_states_are_scored_on_cells_that_can_have_them(trial: Trial) -> None:
 
 
 def test_a_decoder_is_scored_as_it_is(trial: Trial) -> None:
-    def truth(problem: Problem, genes: np.ndarray) -> np.ndarray:
-        return problem.cells.expression(genes, depth_of=problem.cells.shared_genes).toarray()
+    def truth(_: Problem, genes: np.ndarray) -> np.ndarray:
+        return trial.cells.expression(genes, depth_of=trial.cells.shared_genes).toarray()
 
     oracle = Method("oracle", BOTH, None, "", expression=truth)
     assert value("imputation", oracle, trial) == pytest.approx(1)

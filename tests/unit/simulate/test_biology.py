@@ -157,3 +157,9 @@ def test_panels_of_any_size_hold_the_drivers(n_genes: int) -> None:
     panel = make_panel(n_genes, seed=1)
     assert len(set(panel.symbols)) == len(set(panel.gene_ids)) == n_genes
     assert {driver.gene for driver in DRIVERS} <= set(panel.symbols)
+
+
+def test_a_symbol_has_the_same_id_in_every_study_and_panel() -> None:
+    small, large = make_panel(60, seed=1), make_panel(700, seed=2)
+    known = dict(zip(large.symbols, large.gene_ids, strict=True))
+    assert all(known[symbol] == gene_id for symbol, gene_id in zip(small.symbols, small.gene_ids, strict=True))

@@ -76,6 +76,8 @@ class Method:
         ``reads`` says; it is scored instead of a ridge on an embedding, and only in tasks that predict genes.
     measures
         Needs measured morphology; it takes no part where outlines are absent.
+    zero_shot
+        It is used as it comes: nothing of it was fitted on this data set.
     common_space
         The two sides live in one space already, so that retrieval compares them directly and fits nothing.
     """
@@ -92,3 +94,4 @@ class Method:
     expression: Predict | None = None
     common_space: bool = False
     measures: bool = False
+    zero_shot: bool = False

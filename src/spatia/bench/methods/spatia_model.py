@@ -220,6 +220,7 @@ def spatia_methods(source: SpatiaSource) -> list[Method]:
                     image_side=_Embedding(source, IMAGE, part) if both else None,
                     genes_side=_Embedding(source, GENES, part) if both else None,
                     around=_Around(source) if view == GENES and part == "fused" else None,
+                    zero_shot=source.model is not None,
                 )
             )
         methods.append(

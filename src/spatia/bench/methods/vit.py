@@ -4,16 +4,17 @@ Slow (4–5 crops a second on two cores), so its embedding is kept in the result
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from spatia.bench.methods.method import IMAGE, Embed, Method, Problem
+from spatia.bench.methods.method import IMAGE, Method, Problem
 from spatia.extras import require
 
 SIDE_PX = 224
@@ -33,40 +34,39 @@ def make_vit(weights: Path | None = None) -> nn.Module:
 
 
 @torch.no_grad()
-def encode(model: nn.Module, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def encode(model: Callable[[Tensor], Any], images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the class token of (n, channels, y, x) crops, each blown up to 224 px; the first three channels, or the one thrice."""
     found = []
     for start in range(0, len(images), AT_ONCE):
         block = torch.from_numpy(images[start : start + AT_ONCE]).float() / 255
         block = block[:, :3] if block.shape[1] >= 3 else block[:, :1].expand(-1, 3, -1, -1)
         large = interpolate(block, size=(SIDE_PX, SIDE_PX), mode="bilinear", align_corners=False)
-        found.append(model((large - 0.5) / 0.5).last_hidden_state[:, 0].numpy())
+        found.append(model((large - 0.5) / 0.5).last_hidden_state[:, 0].float().numpy())
     return np.concatenate(found)
 
 
-@dataclass(frozen=True)
-class _Vit:
-    def __call__(self, problem: Problem) -> NDArray[np.floating]:
-        given = os.environ.get(WEIGHTS)
-        kept = None
-        if problem.work is not None:
-            kept = (
-                problem.work
-                / "embeddings"
-                / f"vit-{'given' if given else 'random'}-{problem.cells.corpus.corpus_id}.npy"
-            )
-            if kept.exists():
-                return np.load(kept, allow_pickle=False)
-        found = encode(make_vit(Path(given) if given else None), problem.cells.images)
-        if kept is not None:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            aside = kept.with_suffix(".part.npy")
-            np.save(aside, found)
-            aside.replace(kept)
-        return found
+def kept(problem: Problem, name: str, make: Callable[[], NDArray[np.floating]]) -> NDArray[np.floating]:
+    """Return what ``make`` gives, from the results folder where it stands there already; ``name`` is that of the file."""
+    if problem.work is None:
+        return make()
+    path = problem.work / "embeddings" / f"{name}.npy"
+    if path.exists():
+        return np.load(path, allow_pickle=False)
+    found = make()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".part.npy")
+    np.save(aside, found)
+    aside.replace(path)
+    return found
 
 
-_embed: Embed = _Vit()
+def embed(problem: Problem) -> NDArray[np.floating]:
+    """Return the class token, (n, 768)."""
+    given = os.environ.get(WEIGHTS)
+    name = f"vit-{'given' if given else 'random'}-{problem.cells.corpus.corpus_id}"
+    return kept(problem, name, lambda: encode(make_vit(Path(given) if given else None), problem.cells.images))
+
+
 VIT = Method(
-    "vit-b/16", IMAGE, _embed, f"ViT-B/16 at 224 px; random weights unless {WEIGHTS} names a folder", image_side=_embed
+    "vit-b/16", IMAGE, embed, f"ViT-B/16 at 224 px; random weights unless {WEIGHTS} names a folder", image_side=embed
 )

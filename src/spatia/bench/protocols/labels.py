@@ -6,7 +6,7 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import accuracy_score
 
 from spatia.bench.cells import BenchCells
-from spatia.bench.methods.method import BOTH, IMAGE, Method
+from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method
 from spatia.bench.protocols.trial import Score, Task, Trial
 from spatia.bench.readout import predict_labels
 from spatia.metrics.classification import macro_f1
@@ -64,6 +64,11 @@ def cluster(trial: Trial, method: Method) -> list[Score]:
     ]
 
 
+def zero_shot(trial: Trial, method: Method) -> list[Score]:
+    """Cluster and annotate from genes alone with an embedding that has seen nothing of this data set."""
+    return [*cluster(trial, method), *annotate(trial, method)]
+
+
 def find_domains(trial: Trial, method: Method) -> list[Score]:
     """Group test cells without labels, and compare with their regions, within each section.
 
@@ -96,6 +101,9 @@ ANNOTATION_BY_IMAGE = Task(
     IMAGE,
     annotate,
     lambda cells: _no_types(cells) or (None if cells.has_images else "no image"),
+)
+ZERO_SHOT = Task(
+    "gene-only zero-shot", "types from genes, nothing fitted here", GENES, zero_shot, _no_types, kind="zero-shot"
 )
 CLUSTERING = Task("clustering", "Leiden against types", BOTH, cluster, _no_types)
 DOMAINS = Task("domains", "Leiden against regions", BOTH, find_domains, _no_domains)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from spatia.bench.choosing import choose
-from spatia.bench.protocols import labels, retrieval, values
+from spatia.bench.protocols import integration, labels, retrieval, tissue, values
 from spatia.bench.protocols.trial import Task
 
 _ALL = (
@@ -19,6 +19,9 @@ _ALL = (
     values.NEIGHBOURHOOD,
     values.SURROUNDINGS,
     retrieval.RETRIEVAL,
+    labels.ZERO_SHOT,
+    integration.INTEGRATION,
+    tissue.BIOMARKER,
 )
 TASKS: dict[str, Task] = {task.name: task for task in _ALL}
 

@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from spatia.bench.audit import audit_parts
 from spatia.bench.cells import BenchCells
 from spatia.bench.dataset import part_rows
 from spatia.bench.methods.method import Embed, Method, Modality, Problem
 from spatia.errors import SpatiaError
 
 HIDDEN_SHARE = 0.2
+FITTED_HERE = "pca"  # what an embedding that was not fitted here is measured against
+NOTHING = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,9 @@ class Trial:
             parts[part] = rows[cells.usable[rows]]
         if not (len(parts["train"]) and len(parts["test"])):
             raise SpatiaError(f"{cells.corpus.path}: split {split!r} leaves no usable cell to train or to test on.")
-        self.problem = Problem(cells, split, parts["train"], parts["validation"], parts["test"], seed=seed, work=work)
+        whole = Problem(cells, split, parts["train"], parts["validation"], parts["test"], seed=seed, work=work)
+        audit_parts(whole)
+        self.problem = replace(whole, cells=self._seen_by_methods(parts["test"]))
         self._made: dict[tuple[Embed, bool], NDArray[np.floating]] = {}
 
     @property
@@ -65,9 +70,16 @@ class Trial:
         rng = np.random.default_rng([self.seed, 20])
         return np.sort(rng.choice(shared, max(1, round(HIDDEN_SHARE * len(shared))), replace=False))
 
-    def withheld(self) -> Problem:
-        """The same problem with :meth:`hidden_genes` withheld from every embedding."""
-        return replace(self.problem, hidden=self.hidden_genes())
+    def withheld(self, *, in_training: bool = True) -> Problem:
+        """The same problem without :meth:`hidden_genes`: in every cell, or in all but the training cells (for a decoder)."""
+        hidden = self.hidden_genes()
+        seen = self._seen_by_methods(self.test, hidden, NOTHING if in_training else self.train)
+        return replace(self.problem, cells=seen, hidden=hidden)
+
+    def _seen_by_methods(
+        self, test: NDArray[np.int64], genes: NDArray[np.int64] = NOTHING, except_in: NDArray[np.int64] = NOTHING
+    ) -> BenchCells:
+        return self.cells.without(labels_of=test, genes=genes, except_in=except_in)
 
     def embedding(self, embed: Embed | None, *, hide_genes: bool = False) -> NDArray[np.floating]:
         """Return an embedding of all cells, computed once.
@@ -109,7 +121,8 @@ class Task:
         Why a data set cannot ask this (None: it can).
     kind
         "embedding": methods with an embedding. "genes": those with a decoder of genes too. "retrieval": those with two sides.
-        "surroundings": those that can embed what is around a cell without it.
+        "surroundings": those that can embed what is around a cell without it. "zero-shot": those that come as they are, and PCA,
+        fitted here, beside them.
     """
 
     name: str
@@ -122,6 +135,8 @@ class Task:
     def takes(self, method: Method, cells: BenchCells) -> bool:
         """Say whether a method takes part."""
         if ("image" in method.reads and not cells.has_images) or (method.measures and cells.morphology is None):
+            return False
+        if self.kind == "zero-shot" and not (method.zero_shot or method.name == FITTED_HERE):
             return False
         if self.kind == "surroundings":
             return method.around is not None or method.around_expression is not None

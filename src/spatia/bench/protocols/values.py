@@ -26,7 +26,7 @@ def _genes(trial: Trial, method: Method, genes: NDArray[np.int64], *, hide: bool
     # the target's depth counts all genes: it is what was measured; the inputs never see the hidden ones
     y = cells.expression(genes, depth_of=cells.shared_genes).toarray()
     if method.expression is not None:
-        predicted = method.expression(trial.withheld() if hide else trial.problem, genes)[trial.test]
+        predicted = method.expression(trial.withheld(in_training=False) if hide else trial.problem, genes)[trial.test]
     else:
         predicted = _predict(trial, method, trial.embedding(method.embed, hide_genes=hide), y)
     score = pearson_per_gene(y[trial.test], predicted).mean
