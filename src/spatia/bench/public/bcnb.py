@@ -36,7 +36,6 @@ LAYOUT = (
 UM_PER_PX = 0.5  # scanned at 20 x; the exact pixel size is not published with the patches
 PARTS = ("train", "val", "test")
 MOST_PATCHES = 64  # of a patient; they have 10 to 2,915, and the patients with most would take most of the time
-PATCHES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -177,23 +176,32 @@ def _list_patches(folder: PublicFolder) -> dict[str, tuple[Path, ...]]:
     return patches
 
 
-def embed_patient(files: Sequence[Path], encoder: PatchEncoder) -> Floats:
-    """Return the mean embedding (width,) of the patches in ``files``.
+def embed_patients(files: Sequence[Sequence[Path]], encoder: PatchEncoder) -> Floats:
+    """Return the mean embedding of each patient's patches, (patients, width).
+
+    Parameters
+    ----------
+    files
+        Of each patient; at least one.
 
     Raises
     ------
     SettingsError
         If a file is no image, or patches differ in size.
     """
+    flat = [(patient, file) for patient, own in enumerate(files) for file in own]
     total: Floats | None = None
-    for start in range(0, len(files), PATCHES_AT_ONCE):
-        block = [_read_patch(file) for file in files[start : start + PATCHES_AT_ONCE]]
-        if len({one.shape for one in block}) > 1:
-            raise SettingsError(f"{files[start].parent}: patches of several sizes; expected one size, as 256 x 256 px.")
-        part = encoder.encode(np.stack(block), UM_PER_PX).sum(axis=0)
-        total = part if total is None else total + part
-    assert total is not None  # a patient without patches is not listed
-    mean: Floats = total / len(files)
+    for start in range(0, len(flat), encoder.at_once):
+        block = flat[start : start + encoder.at_once]
+        images = [_read_patch(file) for _, file in block]
+        sizes = [one.shape for one in images]
+        if other := [file for (_, file), size in zip(block, sizes, strict=True) if size != sizes[0]]:
+            raise SettingsError(f"{other[0]}: patches of several sizes; expected one size, as 256 x 256 px.")
+        found = encoder.encode(np.stack(images), UM_PER_PX)
+        total = np.zeros((len(files), found.shape[1])) if total is None else total
+        np.add.at(total, [patient for patient, _ in block], found)
+    assert total is not None  # the lists of patients are not empty
+    mean: Floats = total / np.array([len(own) for own in files])[:, None]
     return mean
 
 
@@ -217,8 +225,8 @@ class _Patients:
     def embedding(self) -> pd.DataFrame:
         if self._made is None:
             names = [patient for part in PARTS for patient in self._cohort.parts[part]]
-            rows = [embed_patient(self._drawn(patient), self._encoder) for patient in names]
-            self._made = pd.DataFrame(np.stack(rows), index=names)
+            files = [self._drawn(patient) for patient in names]
+            self._made = pd.DataFrame(embed_patients(files, self._encoder), index=names)
         return self._made
 
     def _drawn(self, patient: str) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What turns a patch of a stained slide into a vector: two simple ways, a ViT of a local folder, and our image encoder."""
+"""What turns a patch of a stained slide into a vector: two simple ways, a ViT of a local folder, our image encoder, others."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,9 @@ from torch.nn.functional import interpolate
 
 from spatia.bench.choosing import choose
 from spatia.bench.methods import vit
+from spatia.bench.methods.method import IMAGE, Method
 from spatia.bench.public.protocol import PublicOptions
+from spatia.bench.public.without_corpus import make_problem
 from spatia.errors import ModelError
 from spatia.io.raster import RGB
 from spatia.models.checkpoint import load_model
@@ -34,11 +36,14 @@ class PatchEncoder:
         As the tables and the list show it.
     encode
         ``(patches, um_per_px) -> (n, width)`` of RGB patches (n, y, x, 3), 0…255; um_per_px: their pixel size in µm.
+    at_once
+        Patches to give it in one call.
     """
 
     name: str
     description: str
     encode: Callable[[Patches, float], Floats]
+    at_once: int = 256
 
 
 def colours(patches: Patches, um_per_px: float) -> Floats:  # noqa: ARG001 - encoders share one signature
@@ -103,6 +108,20 @@ def spatia_encoder(folder: Path, label: str = "") -> PatchEncoder:
 
     name = f"spatia {label}".strip()
     return PatchEncoder(f"{name} image", f"image encoder of {folder.name}, mean over the crops in a patch", encode)
+
+
+def encoder_of(method: Method) -> PatchEncoder:
+    """Return a method of the benchmark that reads images alone and is used as it comes, published weights say, as an encoder."""
+    embed = method.embed
+    if embed is None:
+        raise ValueError(f"{method.name} has no embedding")
+
+    def encode(patches: Patches, um_per_px: float) -> Floats:  # noqa: ARG001
+        images = np.ascontiguousarray(np.moveaxis(patches, 3, 1))
+        return np.asarray(embed(make_problem("patches", images=images, channels=RGB)))
+
+    # it reads its weights at each call
+    return PatchEncoder(method.name, method.description, encode, at_once=4096)
 
 
 def _width(model: Spatia) -> int:
@@ -174,4 +193,5 @@ def chosen_encoders(options: PublicOptions) -> list[PatchEncoder]:
         encoders = []
     else:
         encoders = choose(options.methods, known, "patch encoder", "; our model comes with --model")
+    encoders += [encoder_of(method) for method in options.extra if method.reads == IMAGE and method.embed is not None]
     return encoders + ([spatia_encoder(options.model, options.label)] if options.model is not None else [])

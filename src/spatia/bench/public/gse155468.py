@@ -14,11 +14,13 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score
 
+from spatia.bench.methods.method import Method
 from spatia.bench.protocols.labels import RESOLUTION
 from spatia.bench.protocols.trial import Score
-from spatia.bench.public.gene_encoders import GeneEncoder, GeneTable, Rows, chosen_gene_encoders
+from spatia.bench.public.gene_methods import GeneTable, Rows, chosen_gene_methods
 from spatia.bench.public.protocol import PublicFolder, PublicOptions, PublicProtocol, Recorder
 from spatia.bench.readout import INVERSE_PENALTIES
+from spatia.errors import SpatiaError
 from spatia.metrics.classification import macro_f1
 from spatia.metrics.clustering import adjusted_rand, normalised_mutual_information
 from spatia.tasks.cells import read_cells
@@ -159,18 +161,36 @@ def stratified(labels: NDArray[np.str_], n: int, seed: int) -> Rows:
     return np.sort(order[place < wanted[codes]])
 
 
-def score_clustering(table: GeneTable, encoder: GeneEncoder, seed: int) -> list[Score]:
+def embed_cells(table: GeneTable, method: Method, rows: Rows, train: Rows, seed: int) -> NDArray[np.floating]:
+    """Return the embedding (len(rows), width) of some cells, fitted on ``rows[train]`` where anything is.
+
+    Raises
+    ------
+    SpatiaError
+        If it has a row too few, or a value that is not a number.
+    """
+    if method.embed is None:
+        raise SpatiaError(f"{method.name} has no embedding.")
+    values = np.asarray(method.embed(table.problem(rows, train, seed)))
+    if values.ndim != 2 or len(values) != len(rows) or not np.isfinite(values).all():
+        raise SpatiaError(
+            f"The embedding has shape {values.shape} for {len(rows):,} cells, or values that are not numbers."
+        )
+    return values
+
+
+def score_clustering(table: GeneTable, method: Method, seed: int) -> list[Score]:
     """Cluster a stratified subsample of 2,000 cells at a fixed resolution and compare with the types.
 
     The two scores named "oracle" choose the resolution by the labels, as published numbers on these data do; they are no measure
     of a method that has no labels, and stand here so that published numbers have something to stand beside.
     """
-    some = table.take(stratified(table.cell_type, SUBSAMPLE, seed))
-    rows = np.arange(len(some.donor))
-    graph = neighbour_graph(encoder.embed(some, rows, seed), seed=seed)
+    rows = stratified(table.cell_type, SUBSAMPLE, seed)
+    truth = table.cell_type[rows]
+    graph = neighbour_graph(embed_cells(table, method, rows, np.arange(len(rows)), seed), seed=seed)
     found = leiden(graph, [RESOLUTION, *ORACLE_RESOLUTIONS], seed=seed)
-    rand = [adjusted_rand(some.cell_type, one) for one in found]
-    mutual = [normalised_mutual_information(some.cell_type, one) for one in found]
+    rand = [adjusted_rand(truth, one) for one in found]
+    mutual = [normalised_mutual_information(truth, one) for one in found]
     values = {"ARI": rand[0], "NMI": mutual[0], "ARI oracle": max(rand), "NMI oracle": max(mutual)}
     return [Score(name, value, len(rows), 0) for name, value in values.items()]
 
@@ -182,18 +202,17 @@ def donors_held_out(table: GeneTable) -> Iterator[tuple[int, Rows, Rows]]:
         yield number, np.flatnonzero(~own), np.flatnonzero(own)
 
 
-def score_annotation(table: GeneTable, encoder: GeneEncoder, seed: int, train: Rows, test: Rows) -> list[Score]:
+def score_annotation(table: GeneTable, method: Method, seed: int, train: Rows, test: Rows) -> list[Score]:
     """Fit on 2,000 cells of other donors, stratified by type, and tell the types of up to 2,000 cells of one."""
     names, sizes = np.unique(table.cell_type[train], return_counts=True)
     learnable = names[sizes >= LEAST_CELLS]
     train, test = (rows[np.isin(table.cell_type[rows], learnable)] for rows in (train, test))
     train = train[stratified(table.cell_type[train], SUBSAMPLE, seed)]
     test = np.sort(np.random.default_rng(seed).permutation(test)[:SUBSAMPLE])
-    some = table.take(np.concatenate([train, test]))
     n = len(train)
-    z = encoder.embed(some, np.arange(n), seed)
-    model = fit_logistic(z[:n], some.cell_type[:n], inverse_penalties=INVERSE_PENALTIES, seed=seed)
-    truth, told = some.cell_type[n:], model.predict(z[n:])
+    z = embed_cells(table, method, np.concatenate([train, test]), np.arange(n), seed)
+    model = fit_logistic(z[:n], table.cell_type[train], inverse_penalties=INVERSE_PENALTIES, seed=seed)
+    truth, told = table.cell_type[test], model.predict(z[n:])
     return [
         Score("macro-F1", macro_f1(truth, told), len(test), n),
         Score("accuracy", float(accuracy_score(truth, told)), len(test), n),
@@ -206,20 +225,20 @@ def run(folder: Path, out: Path, options: PublicOptions) -> pd.DataFrame:
     Raises
     ------
     SettingsError
-        If the folder does not hold the data, or an encoder is unknown.
+        If the folder does not hold the data, or a method is unknown.
     """
-    encoders = chosen_gene_encoders(options)
+    methods = chosen_gene_methods(options)
     table, recorder = read_table(folder), Recorder(out, options.command)
-    for encoder in encoders:
+    for method in methods:
         for seed in range(options.seeds):
             recorder.measure(
-                "clustering", "GSE155468", encoder.name, seed,
-                partial(score_clustering, table, encoder, seed),
+                "clustering", "GSE155468", method.name, seed,
+                partial(score_clustering, table, method, seed),
             )  # fmt: skip
         for number, train, test in donors_held_out(table):
             recorder.measure(
-                "annotation, donor held out", "GSE155468", encoder.name, number,
-                partial(score_annotation, table, encoder, number, train, test),
+                "annotation, donor held out", "GSE155468", method.name, number,
+                partial(score_annotation, table, method, number, train, test),
             )  # fmt: skip
     return recorder.frame()
 

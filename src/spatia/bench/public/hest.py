@@ -36,7 +36,6 @@ LAYOUT = (
 )
 UM_PER_PX = 0.5  # patches of 224 px are 112 µm wide
 COMPONENTS = 256
-PATCHES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
@@ -198,8 +197,8 @@ def embed_section(task: HestTask, sample: str, encoder: PatchEncoder) -> Floats:
     """Return (n, width), a block of patches in memory at a time."""
     with h5py.File(task.patches[sample], "r") as content:
         images = content["img"]
-        starts = range(0, len(images), PATCHES_AT_ONCE)
-        return np.concatenate([encoder.encode(images[one : one + PATCHES_AT_ONCE], UM_PER_PX) for one in starts])
+        starts = range(0, len(images), encoder.at_once)
+        return np.concatenate([encoder.encode(images[one : one + encoder.at_once], UM_PER_PX) for one in starts])
 
 
 class _Spots:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from spatia.bench.methods.method import Method
 from spatia.bench.methods.vit import WEIGHTS
 from spatia.bench.protocols.trial import Score
 from spatia.bench.rows import Row, RowStore, Status, versions_json
@@ -32,6 +33,9 @@ class PublicOptions:
         Added to the name of the model's rows.
     vit
         Local folder of a ViT in the transformers format; None: what ``SPATIA_VIT`` names, and no ViT where that is unset.
+    extra
+        Further methods that are used as they come: published weights, say. Those that read images alone encode patches, those
+        that read genes alone embed dissociated cells; others take no part.
     seeds
         Subsamples, or draws of patches; a protocol with fixed folds runs them all instead.
     command
@@ -42,6 +46,7 @@ class PublicOptions:
     model: Path | None = None
     label: str = ""
     vit: Path | None = None
+    extra: tuple[Method, ...] = ()
     seeds: int = 5
     command: str = ""
 

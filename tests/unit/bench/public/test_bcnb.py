@@ -1,14 +1,16 @@
 """BCNB on a stand-in: a label that the patches show is told, others are not, and patients stay apart."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 from tests.unit.bench.public.conftest import make_bcnb
 
-from spatia.bench.public.bcnb import embed_patient, read_cohort, run
+from spatia.bench.public.bcnb import embed_patients, read_cohort, run
 from spatia.bench.public.encoders import SIMPLE
 from spatia.bench.public.protocol import PublicOptions
 from spatia.errors import SettingsError
@@ -58,7 +60,7 @@ def test_the_model_takes_part(data: Path, tmp_path: Path, model: Path, monkeypat
 def test_what_stands_is_not_run_again(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = PublicOptions(methods=("colours",), seeds=1, command="c")
     first = run(data, tmp_path, options)
-    monkeypatch.setattr("spatia.bench.public.bcnb.embed_patient", lambda *_: pytest.fail("embedded again"))
+    monkeypatch.setattr("spatia.bench.public.bcnb.embed_patients", lambda *_: pytest.fail("embedded again"))
     pd.testing.assert_frame_equal(run(data, tmp_path, options), first)
 
 
@@ -113,7 +115,15 @@ def test_a_damaged_patch_and_patches_of_two_sizes_are_refused(tmp_path: Path) ->
         Image.new("RGB", (side, side)).save(tmp_path / name)
     files = sorted(tmp_path.glob("*.jpg"))
     with pytest.raises(SettingsError, match="patches of several sizes"):
-        embed_patient(files, SIMPLE["colours"])
+        embed_patients([files], SIMPLE["colours"])
     files[0].write_bytes(b"no image")
     with pytest.raises(SettingsError, match=r"1_0\.jpg: not a readable image"):
-        embed_patient(files[:1], SIMPLE["colours"])
+        embed_patients([files[:1]], SIMPLE["colours"])
+
+
+def test_a_mean_does_not_depend_on_how_patches_are_blocked(data: Path) -> None:
+    cohort = read_cohort(data)
+    files = [cohort.patches[patient] for patient in ("1", "2", "3")]
+    whole = embed_patients(files, SIMPLE["colours"])
+    np.testing.assert_allclose(embed_patients(files, replace(SIMPLE["colours"], at_once=2)), whole, rtol=1e-6)
+    np.testing.assert_allclose(embed_patients(files[1:2], SIMPLE["colours"])[0], whole[1], rtol=1e-6)

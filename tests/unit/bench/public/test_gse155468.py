@@ -1,14 +1,17 @@
 """GSE155468 on a stand-in: types are found from counts alone, both layouts are read alike, and donors stay apart."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 from tests.unit.bench.public.conftest import make_cells, write_deposit
 
-from spatia.bench.public.gene_encoders import GeneEncoder, GeneTable, pca
+from spatia.bench.methods.method import GENES, Method, Problem
+from spatia.bench.public.gene_methods import variable_pca
 from spatia.bench.public.gse155468 import donors_held_out, read_table, run, score_annotation, stratified
 from spatia.bench.public.protocol import PublicOptions
 from spatia.errors import SettingsError
@@ -30,11 +33,11 @@ def _means(rows: pd.DataFrame, method: str) -> pd.Series:
 def test_types_are_found_and_told_in_a_donor_held_out(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("igraph")
     rows = run(folder, tmp_path, PublicOptions(seeds=2, command="c"))
-    found = _means(rows, "pca")
+    found = _means(rows, "pca of variable genes")
     assert found["ARI oracle"] > 0.9
     assert found["ARI oracle"] >= found["ARI"] > 0.2
     assert found["macro-F1"] > 0.95
-    held_out = rows[rows["task"] == "annotation, donor held out"]
+    held_out = rows[(rows["task"] == "annotation, donor held out") & (rows["method"] == "pca")]
     assert set(held_out["seed"]) == {0, 1, 2}
     assert held_out.loc[held_out["metric"] == "accuracy", "n"].sum() == 360
 
@@ -86,21 +89,34 @@ def test_no_donor_is_on_both_sides_and_nothing_is_fitted_on_the_one_held_out(fol
         assert len(train) + len(test) == len(table.donor)
     _, train, test = next(donors_held_out(table))
 
-    def spy(some: GeneTable, fit: np.ndarray, seed: int) -> np.ndarray:
-        assert len(set(some.donor[fit]) & set(table.donor[test])) == 0
-        return pca(some, fit, seed)
+    seen = []
 
-    score_annotation(table, GeneEncoder("spy", "", spy), 0, train, test)
+    def spy(problem: Problem) -> np.ndarray:
+        fitted = {row.tobytes() for row in problem.cells.counts[problem.train].toarray()}
+        held_out = {row.tobytes() for row in table.counts[test].toarray()}
+        seen.append(fitted & held_out)
+        assert not len(problem.cells.labels.columns), "types are not there to be read"
+        return variable_pca(problem)
+
+    score_annotation(table, Method("spy", GENES, spy, ""), 0, train, test)
+    assert seen == [set()]
 
 
 def test_axes_are_fitted_on_the_rows_given(folder: Path) -> None:
     table, fit = read_table(folder), np.arange(200)
-    before = pca(table, fit, 0)
-    changed = table.counts.tolil()
-    changed[300] = 9
-    after = pca(GeneTable(changed.tocsr(), table.genes, None, table.cell_type, table.donor), fit, 0)
+    rows = np.arange(len(table.donor))
+    before = variable_pca(table.problem(rows, fit, 0))
+    changed = table.counts.toarray()
+    changed[300] = changed[300, ::-1]  # the same depth, so the median depth stays
+    after = variable_pca(replace(table, counts=sp.csr_matrix(changed)).problem(rows, fit, 0))
     moved = np.abs(before - after).max(axis=1) > 1e-4
     assert set(np.flatnonzero(moved)) == {300}
+
+
+def test_a_method_that_asks_for_a_place_is_a_row_that_says_so(folder: Path, tmp_path: Path) -> None:
+    spatial = Method("smoothed", GENES, lambda problem: problem.cells.neighbours, "")
+    rows = run(folder, tmp_path, PublicOptions(methods=("none",), extra=(spatial,), seeds=1, command="c"))
+    assert set(rows["status"]) == {"failed"}
 
 
 def test_a_stratified_sample_keeps_the_shares_and_follows_the_seed() -> None:

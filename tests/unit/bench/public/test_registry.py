@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method, Problem
 from spatia.bench.public.encoders import SIMPLE, chosen_encoders, pixels, tile
-from spatia.bench.public.gene_encoders import chosen_gene_encoders
+from spatia.bench.public.gene_methods import chosen_gene_methods
 from spatia.bench.public.protocol import PublicOptions, PublicProtocol
 from spatia.bench.public.registry import PUBLIC, public_text, read_public
 from spatia.errors import ModelError, SettingsError
@@ -50,9 +51,22 @@ def test_encoders_are_chosen_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     with_vit = chosen_encoders(PublicOptions(vit=tmp_path / "uni"))
     assert [one.name for one in with_vit] == [*SIMPLE, "vit uni"]
     assert chosen_encoders(PublicOptions(methods=("none",))) == []
-    assert chosen_gene_encoders(PublicOptions(methods=("none",))) == []
+    assert chosen_gene_methods(PublicOptions(methods=("none",))) == []
     with pytest.raises(SettingsError, match=r"Unknown patch encoder 'uni'.*colours, pixels"):
         chosen_encoders(PublicOptions(methods=("uni",)))
+
+
+def test_given_methods_take_part_by_what_they_read() -> None:
+    def mean(problem: Problem) -> np.ndarray:
+        return problem.cells.images.mean(axis=(2, 3))
+
+    given = tuple(Method(name, reads, mean, "") for name, reads in (("i", IMAGE), ("g", GENES), ("b", BOTH)))
+    options = PublicOptions(methods=("none",), extra=given)
+    assert [one.name for one in chosen_gene_methods(options)] == ["g"]
+    (encoder,) = chosen_encoders(options)
+    patch = np.zeros((2, 8, 8, 3), np.uint8)
+    patch[1, ..., 0] = 7
+    assert encoder.encode(patch, 0.5).tolist() == [[0, 0, 0], [7, 0, 0]]
 
 
 def test_crops_tile_the_middle_of_a_patch_in_its_own_scale() -> None:
