@@ -8,7 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatia.bench.methods.method import Method, Problem
-from spatia.bench.published import geneformer, scgpt, uni
+from spatia.bench.published import (
+    cellplm,
+    conch,
+    geneformer,
+    gigapath,
+    hipt,
+    nicheformer,
+    scfoundation,
+    scgpt,
+    uce,
+    uni,
+)
 from spatia.bench.published.model import PublishedModel, find_file
 from spatia.errors import ModelError, SettingsError
 
@@ -17,7 +28,14 @@ PUBLISHED: dict[str, PublishedModel] = {
     for model in (
         geneformer.GENEFORMER,
         scgpt.SCGPT,
+        uce.UCE,
+        cellplm.CELLPLM,
+        nicheformer.NICHEFORMER,
+        scfoundation.SCFOUNDATION,
         uni.UNI,
+        gigapath.GIGAPATH,
+        hipt.HIPT,
+        conch.CONCH,
     )
 }
 

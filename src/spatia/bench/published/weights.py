@@ -77,7 +77,8 @@ def load_strictly(
     module
         May be on the ``meta`` device: it takes the tensors as they are.
     left_out
-        Prefixes of tensors known to be of no use for an embedding (decoders, training heads); they may be there or not.
+        Tensors known to be of no use for an embedding (decoders, training heads), by name, or by a prefix that ends with a dot;
+        they may be there or not.
 
     Raises
     ------
@@ -85,7 +86,8 @@ def load_strictly(
         Naming tensors that are missing, that the architecture does not have, of another shape, or not finite.
     """
     own = module.state_dict()
-    given = {name: value for name, value in tensors.items() if not (left_out and name.startswith(left_out))}
+    prefixes = tuple(name for name in left_out if name.endswith("."))
+    given = {name: one for name, one in tensors.items() if name not in left_out and not name.startswith(prefixes)}
     shapes = {
         name: f"{name} {tuple(given[name].shape)} instead of {tuple(own[name].shape)}"
         for name in own.keys() & given.keys()
@@ -131,6 +133,26 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelError(f"{path}: expected an object of names and values, found {type(content).__name__}.")
     return content
+
+
+def shape_of(tensors: Mapping[str, Tensor], name: str, where: str, dims: int = 2) -> tuple[int, ...]:
+    """Return the shape of a tensor that tells the sizes of a model whose folder has no settings.
+
+    Raises
+    ------
+    ModelError
+        If it is not there, or has another number of dimensions.
+    """
+    if name not in tensors or tensors[name].ndim != dims:
+        found = f"{tuple(tensors[name].shape)}" if name in tensors else f"none among {len(tensors)} tensors"
+        raise ModelError(f"{where}: expected {name} of {dims} dimensions, found {found}.")
+    return tuple(tensors[name].shape)
+
+
+def n_layers(tensors: Mapping[str, Tensor], prefix: str) -> int:
+    """Return how many numbered layers stand behind a prefix: one more than the largest number."""
+    numbers = [name.removeprefix(prefix).split(".")[0] for name in tensors if name.startswith(prefix)]
+    return 1 + max((int(number) for number in numbers if number.isdigit()), default=-1)
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
