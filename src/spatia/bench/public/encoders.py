@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
-from spatia.bench.choosing import choose
 from spatia.bench.methods import vit
 from spatia.bench.methods.method import IMAGE, Method
 from spatia.bench.public.protocol import PublicOptions
@@ -185,13 +184,8 @@ def chosen_encoders(options: PublicOptions) -> list[PatchEncoder]:
         If a name is unknown; the message lists the names.
     """
     known = {**SIMPLE, "vit-b/16": vit_encoder(options.vit_folder)}
-    if options.methods == (
-        "all",
-    ):  # random weights only where they are asked for by name: hours, for a baseline below pixels
-        encoders = [encoder for name, encoder in known.items() if name != "vit-b/16" or options.vit_folder]
-    elif options.methods == ("none",):
-        encoders = []
-    else:
-        encoders = choose(options.methods, known, "patch encoder", "; our model comes with --model")
+    # random weights only where they are asked for by name: hours, for a baseline below pixels
+    default = [name for name in known if name != "vit-b/16" or options.vit_folder]
+    encoders = options.chosen(known, default, "patch encoder")
     encoders += [encoder_of(method) for method in options.extra if method.reads == IMAGE and method.embed is not None]
     return encoders + ([spatia_encoder(options.model, options.label)] if options.model is not None else [])

@@ -8,7 +8,6 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
-from spatia.bench.choosing import choose
 from spatia.bench.methods.method import GENES, Method, Problem
 from spatia.bench.methods.pca import COMPONENTS, principal_components
 from spatia.bench.methods.registry import BASELINES, SLOW
@@ -151,11 +150,6 @@ def chosen_gene_methods(options: PublicOptions) -> list[Method]:
         If a name is unknown; the message lists the names.
     """
     known = {one.name: one for one in (VARIABLE_PCA, *(BASELINES[name] for name in WITHOUT_PLACES))}
-    if options.methods == ("all",):
-        methods = [one for name, one in known.items() if name not in SLOW]
-    elif options.methods == ("none",):
-        methods = []
-    else:
-        methods = choose(options.methods, known, "method of counts alone", "; our model comes with --model")
+    methods = options.chosen(known, [name for name in known if name not in SLOW], "method of counts alone")
     methods += [one for one in options.extra if one.reads == GENES and one.embed is not None]
     return methods + ([spatia_method(options.model, options.label)] if options.model is not None else [])

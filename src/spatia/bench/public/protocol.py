@@ -3,20 +3,27 @@
 import os
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
+from spatia.bench.choosing import choose
 from spatia.bench.methods.method import Method
+from spatia.bench.methods.registry import BASELINES
 from spatia.bench.methods.vit import WEIGHTS
 from spatia.bench.protocols.trial import Score
 from spatia.bench.rows import Row, RowStore, Status, versions_json
 from spatia.errors import MissingExtraError, SettingsError, SpatiaError
 from spatia.io.memory import peak_memory_bytes
 from spatia.log import logger
+
+T = TypeVar("T")
+# One --methods serves corpora and several public protocols in one call.
+_NAMES_ELSEWHERE = frozenset((*BASELINES, "colours", "pixels", "pca of variable genes"))
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,32 @@ class PublicOptions:
     extra: tuple[Method, ...] = ()
     seeds: int = 5
     command: str = ""
+
+    def chosen(self, known: Mapping[str, T], default: Sequence[str], what: str) -> list[T]:
+        """Return the methods of one protocol by name; names of other protocols' methods are left out.
+
+        Parameters
+        ----------
+        known
+            What this protocol has.
+        default
+            Names for "all".
+        what
+            What an entry is called in an error.
+
+        Raises
+        ------
+        SettingsError
+            If a name is known nowhere, or none is of this protocol and nothing else takes part.
+        """
+        if self.methods == ("all",):
+            return [known[name] for name in default]
+        if self.methods == ("none",):
+            return []
+        own = [name for name in self.methods if name in known or name not in _NAMES_ELSEWHERE]
+        if not own and self.model is None and not self.extra:
+            raise SettingsError(f"No {what} among {', '.join(self.methods)}. Known: {', '.join(known)}.")
+        return choose(own, known, what, "; our model comes with --model")
 
     @property
     def vit_folder(self) -> Path | None:

@@ -52,6 +52,13 @@ def test_encoders_are_chosen_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     assert [one.name for one in with_vit] == [*SIMPLE, "vit uni"]
     assert chosen_encoders(PublicOptions(methods=("none",))) == []
     assert chosen_gene_methods(PublicOptions(methods=("none",))) == []
+    several = PublicOptions(
+        methods=("pca", "pca of variable genes", "colours", "pixels")
+    )  # one option, several protocols
+    assert [one.name for one in chosen_encoders(several)] == ["colours", "pixels"]
+    assert [one.name for one in chosen_gene_methods(several)] == ["pca", "pca of variable genes"]
+    with pytest.raises(SettingsError, match=r"No patch encoder among pca, morphology.*colours"):
+        chosen_encoders(PublicOptions(methods=("pca", "morphology")))
     with pytest.raises(SettingsError, match=r"Unknown patch encoder 'uni'.*colours, pixels"):
         chosen_encoders(PublicOptions(methods=("uni",)))
 
