@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,23 @@ from spatia.bench.methods.method import Problem
 from spatia.corpus.corpus import Corpus
 
 ORGANISM = "human"  # of all data that come this way
+
+
+@dataclass(frozen=True)
+class NoEntry:
+    """What the list of sections would say: nothing is known of platform, donor or channels."""
+
+    platform: None = None
+    donor: None = None
+    channels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NoSection:
+    """The one section that all cells stand for."""
+
+    entry: NoEntry = field(default_factory=NoEntry)
+    details: dict[str, str] = field(default_factory=lambda: {"measure": "counts"})
 
 
 @dataclass(frozen=True)
@@ -37,14 +54,14 @@ class NoCorpus:
     genes
         gene_id, symbol and organism, as a corpus has them.
     sections
-        None: intensities or several panels do not come this way.
+        One, of all cells: intensities or several panels do not come this way.
     """
 
     path: Path
     corpus_id: str
     channels: tuple[str, ...]
     genes: pd.DataFrame
-    sections: dict[str, Any] = field(default_factory=dict)
+    sections: dict[str, NoSection]
 
 
 def make_problem(
@@ -81,7 +98,7 @@ def make_problem(
     digest = hashlib.sha256("/".join(genes).encode())
     for part in (table.data, table.indices, table.indptr, *(() if images is None else (images,))):
         digest.update(np.ascontiguousarray(part).tobytes())
-    corpus = NoCorpus(Path(name), digest.hexdigest(), channels, names)
+    corpus = NoCorpus(Path(name), digest.hexdigest(), channels, names, {name: NoSection()})
     cells = BenchCells(
         data=DataSet(name=name, corpus=corpus.path),
         corpus=cast(Corpus, corpus),  # methods read no more of it than this
