@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, one_hot, relu
 
 from spatia.bench.methods.method import GENES, Embed, Problem
-from spatia.bench.published.genes import match_genes
+from spatia.bench.published.genes import match_genes, with_symbols
 from spatia.bench.published.model import PublishedModel, device, find_file
 from spatia.bench.published.weights import load_strictly, on_meta, read_checkpoint, read_json, tensors_of
 from spatia.config import make_settings
@@ -153,7 +153,7 @@ class _Embedding:
     def __init__(self, folder: Path) -> None:
         path = find_file(folder, CONFIG)
         config = make_settings(CellplmConfig, read_json(path), where=str(path))
-        self.genes = {name: at for at, name in enumerate(config.gene_list)}
+        self.genes = with_symbols({name: at for at, name in enumerate(config.gene_list)}, folder)
         weights = find_file(folder, WEIGHTS)
         content = read_checkpoint(weights)
         if weights.suffix != ".safetensors":

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from spatia.bench.methods.method import GENES, Embed, Problem
-from spatia.bench.published.genes import match_genes
+from spatia.bench.published.genes import match_genes, with_symbols
 from spatia.bench.published.model import PublishedModel, device, find_file, zeros_for_empty
 from spatia.bench.published.sequences import embed_by_length, mean_of, padded
 from spatia.bench.published.weights import load_strictly, read_checkpoint, read_json, read_mapping, tensors_of
@@ -78,7 +78,7 @@ class _Geneformer:
             )
         medians = {name: float(value) for name, value in read_mapping(find_file(folder, MEDIANS)).items()}
         self.median = {self.tokens[name]: value for name, value in medians.items() if name in self.tokens}
-        self.genes = {name: token for name, token in self.tokens.items() if token in self.median}
+        self.genes = with_symbols({name: token for name, token in self.tokens.items() if token in self.median}, folder)
 
     def __call__(self, problem: Problem) -> NDArray[np.floating]:
         found = match_genes(problem, self.genes, "Geneformer")

@@ -2,17 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from spatia.bench.methods.method import Problem
+from spatia.bench.published.model import find_file
+from spatia.bench.published.weights import read_mapping
 from spatia.errors import ModelError, SettingsError
 from spatia.log import logger
 
 LEAST_FOUND = 0.5  # share of the visible genes that a vocabulary must know; below it, ids and names do not fit
 NAMED = 10
+SYMBOLS = "gene_name_id_dict*.json|gene_name_id_dict*.parquet|gene_name_id_dict*.pkl"
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,22 +103,37 @@ def match_genes(problem: Problem, vocabulary: Mapping[str, int], where: str, *, 
     return Matched(tokens, counts, depth, tuple(missing))
 
 
-def organism_of(problem: Problem, known: Mapping[str, str], where: str) -> str:
+def with_symbols(vocabulary: Mapping[str, int], folder: Path) -> dict[str, int]:
+    """Return a vocabulary of Ensembl ids with the symbols that the folder's ``gene_name_id_dict*`` gives for them, if it is there.
+
+    Geneformer publishes such a dictionary, symbol to id; a copy serves any model whose vocabulary is of human Ensembl ids.
+    """
+    if not any(list(folder.glob(pattern)) for pattern in SYMBOLS.split("|")):
+        return dict(vocabulary)
+    symbols = read_mapping(find_file(folder, SYMBOLS))
+    return {name: vocabulary[one] for name, one in symbols.items() if one in vocabulary} | dict(vocabulary)
+
+
+def organism_of(problem: Problem, known: Mapping[str, str], where: str, given: str | None = None) -> str:
     """Return what a model calls the organism of a corpus.
 
     Parameters
     ----------
     known
         Name in the corpus, in small letters: the model's.
+    given
+        Name that stands in for a corpus that names none.
 
     Raises
     ------
     ModelError
-        If the corpus is of several organisms, or of one that the model does not know.
+        If the corpus is of several organisms, of none, or of one that the model does not know.
     """
     names = sorted({str(name).lower() for name in problem.cells.corpus.genes["organism"].dropna()})
+    names = names or ([given.lower()] if given else [])
     if len(names) != 1 or names[0] not in known:
         raise ModelError(
-            f"{where}: the corpus is of {', '.join(names) or 'no named organism'}; the model knows {', '.join(known)}, one at a time."
+            f"{where}: the corpus is of {', '.join(names) or 'no named organism'}; the model knows {', '.join(known)}, one at a "
+            'time. Where the corpus names none, write {"organism": "…"} into spatia.json in the model\'s folder.'
         )
     return known[names[0]]

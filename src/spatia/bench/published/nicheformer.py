@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from spatia.bench.methods.method import GENES, Embed, Problem
-from spatia.bench.published.genes import match_genes, organism_of
+from spatia.bench.published.genes import match_genes, organism_of, with_symbols
 from spatia.bench.published.model import PublishedModel, device, find_file, zeros_for_empty
 from spatia.bench.published.sequences import embed_by_length
 from spatia.bench.published.weights import load_strictly, on_meta, read_checkpoint, read_json, tensors_of
@@ -64,6 +64,7 @@ class NicheformerSettings(BaseModel):
 
     assay: Literal["merfish", "cosmx", "xenium"] | None = None  # None: that of each section's platform
     modality: Literal["spatial", "dissociated"] = "spatial"
+    organism: str | None = None
 
 
 class Nicheformer(nn.Module):
@@ -96,10 +97,10 @@ class _Embedding:
         self.settings = make_settings(NicheformerSettings, settings, where=str(given))
         names = find_file(folder, NAMES)
         if names.suffix == ".json":
-            self.genes = {name: int(token) for name, token in read_json(names).items() if int(token) >= RESERVED}
+            genes = {name: int(token) for name, token in read_json(names).items() if int(token) >= RESERVED}
         else:
-            genes = ad.read_h5ad(names, backed="r").var_names
-            self.genes = {str(name): RESERVED + at for at, name in enumerate(genes)}
+            genes = {str(name): RESERVED + at for at, name in enumerate(ad.read_h5ad(names).var_names)}
+        self.genes = with_symbols(genes, folder)
         if (top := max(self.genes.values(), default=0)) >= self.config.n_tokens:
             raise ModelError(f"{names}: token {top}, but the model has {self.config.n_tokens:,}.")
         weights = find_file(folder, WEIGHTS)
@@ -111,7 +112,7 @@ class _Embedding:
 
     def __call__(self, problem: Problem) -> NDArray[np.floating]:
         found = match_genes(problem, self.genes, "Nicheformer")
-        species = int(organism_of(problem, SPECIES, "Nicheformer"))
+        species = int(organism_of(problem, SPECIES, "Nicheformer", self.settings.organism))
         assay = {name: self._assay(problem, name) for name in problem.cells.corpus.sections}
         mean = {name: self._mean(name)[found.tokens - RESERVED] for name in set(assay.values())}
         length = self.config.context_length

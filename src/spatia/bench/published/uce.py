@@ -59,6 +59,7 @@ class UceSettings(BaseModel):
     heads: int = Field(default=20, ge=1)
     sample_size: int = Field(default=1024, ge=1)
     chromosome_offset: int = Field(default=143_574, ge=1)
+    organism: str | None = None  # of a corpus that names none
 
 
 class Uce(nn.Module):
@@ -105,7 +106,7 @@ class _Embedding:
         self.rows = rows
 
     def __call__(self, problem: Problem) -> NDArray[np.floating]:
-        species = organism_of(problem, SPECIES, "UCE")
+        species = organism_of(problem, SPECIES, "UCE", self.settings.organism)
         place = self._places(species)
         found = match_genes(problem, {name: token for name, (token, _, _) in place.items()}, "UCE", any_case=True)
         where = {token: (chromosome, start) for token, chromosome, start in place.values()}

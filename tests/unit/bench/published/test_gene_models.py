@@ -12,8 +12,7 @@ from tests.unit.bench.published.layouts import Tensors, write_json
 from tests.unit.bench.published.toy import IDS, SYMBOLS, N, make_problem
 
 from spatia.bench.methods.method import Problem
-from spatia.bench.published import cellplm, nicheformer, scgpt, uce
-from spatia.bench.published.genes import match_genes
+from spatia.bench.published import cellplm, scgpt, uce
 from spatia.bench.published.registry import published_method
 from spatia.errors import ModelError, SettingsError
 
@@ -311,22 +310,3 @@ def test_scfoundation_says_which_part_it_misses(tmp_path: Path, problem: Problem
     torch.save({"gene": {}}, folder / "models.ckpt")
     with pytest.raises(ModelError, match=r"expected cell/config.*missing 'cell'"):
         embedding("scfoundation", folder, problem)
-
-
-def test_genes_match_by_id_without_version_and_by_symbol_and_are_added(problem: Problem) -> None:
-    vocabulary = {
-        IDS[0]: 7,
-        SYMBOLS[1]: 3,
-        **{name: 7 if name == IDS[2] else 20 + at for at, name in enumerate(IDS[2:])},
-    }
-    versioned = tuple(f"{gene}.5" for gene in IDS)
-    corpus = problem.cells.corpus
-    genes = corpus.genes.assign(gene_id=versioned)
-    renamed = replace(problem.cells, genes=versioned, corpus=type(corpus)(**{**vars(corpus), "genes": genes}))
-    found = match_genes(replace(problem, cells=renamed), vocabulary, "x")
-    counts = problem.cells.counts.toarray()
-    assert found.tokens[:2].tolist() == [3, 7]
-    np.testing.assert_array_equal(found.counts.toarray()[:, 0], counts[:, 1])
-    np.testing.assert_array_equal(found.counts.toarray()[:, 1], counts[:, 0] + counts[:, 2])
-    np.testing.assert_array_equal(found.depth, counts.sum(axis=1))
-    assert not nicheformer.LEFT_OUT[4].endswith(".")  # "pos" is a name, not the start of "positional_embedding"

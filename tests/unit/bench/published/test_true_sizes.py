@@ -1,8 +1,12 @@
 """The published sizes, built without memory: shapes by name and the number of parameters that others have counted."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from tests.unit.bench.published import gene_folders, image_folders
+from tests.unit.bench.published.toy import random_tensors
 from torch import nn
 
 from spatia.bench.published import (
@@ -17,6 +21,7 @@ from spatia.bench.published import (
     uce,
     uni,
 )
+from spatia.bench.published.registry import published_method
 from spatia.bench.published.vit_timm import VitSizes, VitTimm
 from spatia.bench.published.weights import on_meta
 
@@ -138,3 +143,16 @@ def test_scfoundation_has_its_published_size() -> None:
     shapes = {name.removeprefix("model."): s for name, s in gene_folders.scfoundation_shapes(sizes).items()}
     assert_same(model, shapes, scfoundation.LEFT_OUT)
     assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(100e6, rel=0.01)
+
+
+def test_hipt_runs_at_its_true_size(tmp_path: Path, problem: Problem) -> None:
+    """From a file of the published layout to embeddings of 384 numbers, at 256 px."""
+    sizes = hipt.SIZES
+    shapes = image_folders.vit_shapes(sizes.width, sizes.depth, sizes.hidden, sizes.patch_px, 197)
+    tensors = {f"backbone.{name}": value for name, value in random_tensors(shapes).items()}
+    torch.save({"teacher": tensors, "epoch": 400}, tmp_path / "vit256_small_dino.pth")
+    embed = published_method("hipt", tmp_path).embed
+    assert embed is not None
+    found = embed(problem)
+    assert found.shape == (9, 384)
+    assert np.isfinite(found).all()
