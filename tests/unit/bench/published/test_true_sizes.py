@@ -9,6 +9,7 @@ from tests.unit.bench.published import gene_folders, image_folders
 from tests.unit.bench.published.toy import random_tensors
 from torch import nn
 
+from spatia.bench.methods.method import Problem
 from spatia.bench.published import (
     cellplm,
     conch,
