@@ -116,18 +116,18 @@ class _Embedding:
         assay = {name: self._assay(problem, name) for name in problem.cells.corpus.sections}
         mean = {name: self._mean(name)[found.tokens - RESERVED] for name in set(assay.values())}
         length = self.config.context_length
-        tokens = np.full((len(problem.cells), length), PAD, np.int64)
-        for cell in range(len(problem.cells)):
-            own = assay[problem.cells.sample[cell]]
-            genes, counts = found.row(cell)
-            ranked = genes[np.argsort(-counts / mean[own][genes], kind="stable")][: length - CONTEXT]
-            line = [species, ASSAYS[own], MODALITY[self.settings.modality], *found.tokens[ranked]]
-            tokens[cell, : len(line)] = line
 
         def encode(rows: NDArray[np.int64]) -> Tensor:
-            return self.model(torch.from_numpy(tokens[rows]).to(device()))
+            tokens = np.full((len(rows), length), PAD, np.int64)
+            for line, cell in zip(tokens, rows, strict=True):
+                own = assay[problem.cells.sample[cell]]
+                genes, counts = found.row(cell)
+                ranked = genes[np.argsort(-counts / mean[own][genes], kind="stable")][: length - CONTEXT]
+                line[:CONTEXT] = species, ASSAYS[own], MODALITY[self.settings.modality]
+                line[CONTEXT : CONTEXT + len(ranked)] = found.tokens[ranked]
+            return self.model(torch.from_numpy(tokens).to(device()))
 
-        lengths = np.full(len(tokens), length)
+        lengths = np.full(len(problem.cells), length)
         return zeros_for_empty(embed_by_length(lengths, encode, "Nicheformer"), np.flatnonzero(found.detected == 0))
 
     def _assay(self, problem: Problem, section: str) -> str:

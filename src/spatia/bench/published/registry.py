@@ -70,9 +70,8 @@ def published_method(name: str, path: Path) -> Method:
         find_file(path, pattern)
     embed = _Embedding(name, model, path)
     image, genes = (embed if model.reads == {side} else None for side in ("image", "genes"))
-    return Method(
-        name, model.reads, embed, f"{model.description}; weights of {path}", image_side=image, genes_side=genes
-    )
+    says = f"{model.description}; weights of {path}"
+    return Method(name, model.reads, embed, says, image_side=image, genes_side=genes, zero_shot=True)
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,7 @@ class _Embedding:
         for cell in range(len(problem.cells)):
             genes, counts = found.row(cell)
             if not len(genes):
-                sentences.append(np.array([FIRST], np.int64))
+                sentences.append(np.array([FIRST], np.int32))
                 continue
             weight = np.log1p(counts)
             rng = np.random.default_rng([problem.seed, cell])
@@ -127,7 +127,7 @@ class _Embedding:
             for number in np.unique(chromosome[drawn]):
                 name = number + self.settings.chromosome_offset
                 parts.append(np.array([name, *found.tokens[drawn[chromosome[drawn] == number]], CLOSE]))
-            sentences.append(np.concatenate(parts).astype(np.int64))
+            sentences.append(np.concatenate(parts).astype(np.int32))
 
         def encode(rows: NDArray[np.int64]) -> Tensor:
             return self.model(*padded([sentences[row] for row in rows], PAD, torch.long))

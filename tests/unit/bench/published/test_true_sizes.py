@@ -146,6 +146,7 @@ def test_scfoundation_has_its_published_size() -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(100e6, rel=0.01)
 
 
+@pytest.mark.slow
 def test_hipt_runs_at_its_true_size(tmp_path: Path, problem: Problem) -> None:
     """From a file of the published layout to embeddings of 384 numbers, at 256 px."""
     sizes = hipt.SIZES
