@@ -28,19 +28,17 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
-import numpy as np
 import pandas as pd
 
 from spatia.bench.cells import BenchCells, load_cells
 from spatia.bench.choosing import choose
 from spatia.bench.dataset import DataSet
-from spatia.bench.generation_trial import Trial, run_generator, score_table
+from spatia.bench.drawing import DrawingPlan, draw_rows, make_reference, model_of, truth_of
+from spatia.bench.generation_trial import Trial, score_table
 from spatia.bench.generators.generator import GenerationProblem, Generator, Training, generate
 from spatia.bench.generators.grid import grid, main_effects
-from spatia.bench.generators.problems import StateChange, label_table, make_problem, parts_of, seeds_of
+from spatia.bench.generators.problems import StateChange, make_problem, seeds_of
 from spatia.bench.generators.registry import GENERATORS
-from spatia.bench.methods.method import Problem
-from spatia.bench.methods.spatia_model import SpatiaSource
 from spatia.bench.rows import RowStore, read_rows
 from spatia.bench.run import one_at_a_time
 from spatia.bench.tables import markdown
@@ -50,14 +48,13 @@ from spatia.log import configure, logger
 from spatia.metrics.bootstrap import Estimate
 from spatia.tasks.evaluate_generation import Evaluation, evaluate_generation
 from spatia.tasks.generation_group import GENERATED
-from spatia.tasks.generation_reference import EvaluationSettings, Reference
+from spatia.tasks.generation_reference import Reference
 from spatia.tasks.generation_table import bracket
 from spatia.tasks.generation_table import markdown as table_of
 from spatia.training.generator_settings import GeneratorSettings
 
 SUITES = ("expression", "simulated", "breast", "transition", "ablation", "tables")
 OF_STATES = ("transition", "ablation")
-SIMULATED = "emt: 0→1"  # the simulator's transition that goes with the default state
 
 
 def data_paths(arguments: argparse.Namespace) -> list[Path]:
@@ -79,34 +76,6 @@ def change_of(arguments: argparse.Namespace) -> StateChange | None:
         source, _, target = arguments.types.partition("→")
         return StateChange(types=(source, target))
     return StateChange(arguments.state, arguments.of)
-
-
-def model_of(arguments: argparse.Namespace, cells: BenchCells, split: str, seed: int) -> Path | None:
-    """Return the representation model of a split: given, found, or trained."""
-    if arguments.models is None:
-        return arguments.model
-    train, test = parts_of(cells, split)
-    place = Problem(cells, split, train, np.zeros(0, np.int64), test, seed, work=arguments.models)
-    name = f"{cells.corpus.path.name}-{split}-{seed}"
-    there = arguments.models / "models" / "spatia" / name
-    if (there / "model.json").is_file():
-        return there
-    logger.info("%s: no model there yet; it is trained first", there)
-    return SpatiaSource().folder(place)
-
-
-def truth_of(arguments: argparse.Namespace, cells: BenchCells, change: StateChange | None) -> dict[str, Any]:
-    """Return where the true counterfactuals come from; nothing on slides that were not simulated."""
-    simulated = arguments.simulated
-    slides = arguments.slides or cells.corpus.path.with_name(cells.corpus.path.name + "_slides")
-    if simulated is None and slides.is_dir() and change == StateChange("state_emt", "tumour"):
-        simulated = SIMULATED
-    if change is None or not simulated:
-        return {}
-    return {
-        "slides": {sample: slides / sample for sample in cells.corpus.sections},
-        "simulated": {change.name: simulated},
-    }
 
 
 def generators_of(arguments: argparse.Namespace, problem: GenerationProblem) -> list[Generator]:
@@ -155,7 +124,7 @@ def run_seed(arguments: argparse.Namespace, cells: BenchCells, seed: int, rows: 
     """Run a data set on one seed: what stands in the rows is not run again."""
     data, change = cells.data, change_of(arguments)
     split = data.split_name(seed)
-    model = model_of(arguments, cells, split, seed)
+    model = arguments.model if arguments.models is None else model_of(cells, split, seed, arguments.models)
     training = None
     if model is not None and arguments.images:
         training = Training(split, model, arguments.images, arguments.proxy_images, tuple(arguments.set))
@@ -165,34 +134,17 @@ def run_seed(arguments: argparse.Namespace, cells: BenchCells, seed: int, rows: 
     if arguments.ids is not None:
         arguments.ids.write_text("\n".join(map(str, cells.cell_ids[problem.wanted])) + "\n", "utf-8")
         return
-    settings = EvaluationSettings(
-        split=split, max_cells=max(20, arguments.most), resamples=arguments.intervals, seed=seed
-    )
-    reference = Reference(data.corpus, settings, labels=label_table(problem), model=model)
-    generators, truth = generators_of(arguments, problem), truth_of(arguments, cells, change)
+    reference = make_reference(cells, problem, split, arguments.most, model=model, resamples=arguments.intervals)
+    generators = generators_of(arguments, problem)
+    truth = truth_of(cells, change, arguments.slides, arguments.simulated)
     if arguments.intervals:
         drawn = ((one.name, generate(one, problem)) for one in generators)
         table = with_intervals(chain(drawn, stores_of(arguments)), reference, truth)
         print(f"{data.name}, seed {seed}\n\n{table}\n")
         return
     task = arguments.suite if arguments.suite == "ablation" else problem.task
+    draw_rows(DrawingPlan(generators, task=task), problem, reference, rows, command, **truth)
     sizes = (seed, len(problem.wanted), len(problem.train), command)
-    for generator in generators:
-        if not rows.has(task, data.name, generator.name, seed):
-            found = run_generator(
-                generator, problem, reference, Trial(task, data.name, generator.name, *sizes), **truth
-            )
-            rows.add(found)
-            said = found[0].message or f"{len(found)} values"
-            logger.info(
-                "%s, seed %d, %s: %s, %s (%.0f s)",
-                data.name,
-                seed,
-                generator.name,
-                found[0].status,
-                said,
-                found[0].seconds,
-            )
     for name, store in stores_of(arguments):
         if not rows.has(task, data.name, name, seed):
             rows.add(score_table(store, reference, Trial(task, data.name, name, *sizes), 0.0, **truth))

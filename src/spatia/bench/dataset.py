@@ -31,6 +31,7 @@ class DataSet(BaseModel):
     domain: str | None = Field(None, description="column of regions or layers")
     states: tuple[str, ...] = Field((), description="columns of continuous states; empty where a cell cannot have one")
     outcome: str | None = Field(None, description="column that is 0 or 1, the same for all cells of a donor")
+    transitions: tuple[str, ...] = Field((), description="to be drawn: 'STATE of TYPE' or 'TYPE→TYPE'")
     split: SplitKind = "block"
     block_um: float = Field(80.0, gt=0)
     margin_um: float = Field(27.2, ge=0, description="one crop: cells of two parts share no pixel")

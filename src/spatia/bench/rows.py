@@ -77,6 +77,12 @@ class RowStore:
         """All rows, one column per field of :class:`Row`."""
         return self._frame.copy()
 
+    def rows(self) -> list[Row]:
+        """All rows."""
+        return [
+            Row(**{str(name): value for name, value in record.items()}) for record in self._frame.to_dict("records")
+        ]
+
     def has(self, task: str, data: str, method: str, seed: int) -> bool:
         """Say whether this trial stands; one that failed or was skipped does not, and is tried again."""
         frame = self._frame

@@ -1,6 +1,8 @@
 """Run tasks × methods × seeds over data sets; a method that fails is a row that says why, and the rest goes on."""
 
+import re
 import shlex
+import shutil
 import sys
 import time
 import traceback
@@ -12,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from spatia.bench.cells import load_cells
+from spatia.bench.cells import BenchCells, load_cells
 from spatia.bench.dataset import DataSet
 from spatia.bench.methods.method import Method
 from spatia.bench.protocols.trial import Score, Task, Trial
@@ -20,6 +22,8 @@ from spatia.bench.rows import Row, RowStore, Status, versions_json
 from spatia.errors import MissingExtraError, SpatiaError
 from spatia.io.memory import peak_memory_bytes
 from spatia.log import logger
+
+UNITS = "units"  # below the results folder: rows that a worker has not handed over yet
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Plan:
         0 … seeds − 1; a data set that stands for one seed takes part in that alone.
     command
         What the user typed, for the rows.
+    workers
+        Processes that share data sets and seeds.
     """
 
     data: Sequence[DataSet]
@@ -39,10 +45,15 @@ class Plan:
     methods: Sequence[Method]
     seeds: int = 3
     command: str = ""
+    workers: int = 1
 
 
 def run(plan: Plan, out: Path) -> pd.DataFrame:
     """Run what is not there yet, and return the rows of the whole results folder.
+
+    With several workers, data sets and seeds are shared between processes of a local dask cluster. Each writes its rows into
+    a folder of its own (``OUT/units``), so that nothing is lost when one is killed; they are taken over at the end, or by the
+    next run.
 
     Raises
     ------
@@ -50,39 +61,83 @@ def run(plan: Plan, out: Path) -> pd.DataFrame:
         If a data set cannot be read or split: then there is nothing to compare on.
     """
     store = RowStore(out)
+    _take_over(store, out)
     command = plan.command or shlex.join(["spatia", *sys.argv[1:]])
-    for data in plan.data:
-        seeds = [seed for seed in range(plan.seeds) if data.only_seed in (None, seed)]
-        if not seeds:
-            continue
-        cells = load_cells(data)
-        tasks = [task for task in plan.tasks if task.lacks(cells) is None]
-        for seed in seeds:
-            trial: Trial | None = None
-            for task in tasks:
-                for method in plan.methods:
-                    if not task.takes(method, cells) or store.has(task.name, data.name, method.name, seed):
-                        continue
-                    if trial is None:
-                        trial = Trial(cells, seed, out)
-                    rows = _measure(task, method, trial, command)
-                    store.add(rows)
-                    first = rows[0]
-                    result = (
-                        f"{first.metric} {first.value:.3f}"
-                        if first.status == "ok"
-                        else f"{first.status}: {first.message}"
-                    )
-                    logger.info(
-                        "%s, seed %d, %s, %s: %s (%.1f s)",
-                        data.name,
-                        seed,
-                        task.name,
-                        method.name,
-                        result,
-                        first.seconds,
-                    )
+    units = [
+        (data, seed) for data in plan.data for seed in range(plan.seeds) if data.only_seed in (None, seed)
+    ]  # fmt: skip
+    if plan.workers == 1 or len(units) < 2:
+        cells: BenchCells | None = None
+        for data, seed in units:
+            if cells is None or cells.data != data:
+                cells = load_cells(data)
+            _run_unit(cells, seed, plan, store, out, command)
+    else:
+        _run_on_cluster(units, plan, out, command)
+        _take_over(store, out)
     return store.frame()
+
+
+def _run_unit(cells: BenchCells, seed: int, plan: Plan, store: RowStore, out: Path, command: str) -> None:
+    """Run one data set under one seed."""
+    trial: Trial | None = None
+    for task in plan.tasks:
+        if task.lacks(cells) is not None:
+            continue
+        for method in plan.methods:
+            if not task.takes(method, cells) or store.has(task.name, cells.data.name, method.name, seed):
+                continue
+            if trial is None:
+                trial = Trial(cells, seed, out)
+            rows = _measure(task, method, trial, command)
+            store.add(rows)
+            first = rows[0]
+            ok = first.status == "ok"
+            result = f"{first.metric} {first.value:.3f}" if ok else f"{first.status}: {first.message}"
+            where = (cells.data.name, seed, task.name, method.name)
+            logger.info("%s, seed %d, %s, %s: %s (%.1f s)", *where, result, first.seconds)
+
+
+def _run_on_cluster(units: Sequence[tuple[DataSet, int]], plan: Plan, out: Path, command: str) -> None:
+    from distributed import Client, LocalCluster, as_completed
+
+    for data in {data.corpus: data for data, _ in units}.values():
+        for seed in (seed for other, seed in units if other == data):
+            data.split_name(seed)  # written before workers could write it twice
+    with (
+        LocalCluster(n_workers=plan.workers, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        futures = {client.submit(_unit_in_worker, *unit, plan, out, command, pure=False): unit for unit in units}
+        for future in as_completed(futures):
+            future.result()  # a data set that cannot be read stops the rest
+            data, seed = futures[future]
+            logger.info("%s, seed %d: done", data.name, seed)
+
+
+def _unit_in_worker(data: DataSet, seed: int, plan: Plan, out: Path, command: str) -> None:
+    unit = RowStore(out / UNITS / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', data.name)}-{seed}")
+    before = RowStore(out)
+    known = _Both(unit, before)
+    _run_unit(load_cells(data), seed, plan, known, out, command)
+
+
+class _Both(RowStore):
+    """Rows of a unit, which also knows what stood in the results folder when the unit began."""
+
+    def __init__(self, unit: RowStore, before: RowStore) -> None:
+        super().__init__(unit.path.parent)
+        self._before = before
+
+    def has(self, task: str, data: str, method: str, seed: int) -> bool:
+        return super().has(task, data, method, seed) or self._before.has(task, data, method, seed)
+
+
+def _take_over(store: RowStore, out: Path) -> None:
+    """Move rows of units into the results folder."""
+    for path in sorted((out / UNITS).glob("*/rows.parquet")):
+        store.add(RowStore(path.parent).rows())
+        shutil.rmtree(path.parent)
 
 
 def _measure(task: Task, method: Method, trial: Trial, command: str) -> list[Row]:

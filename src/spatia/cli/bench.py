@@ -1,10 +1,17 @@
 """``spatia bench``: every task, every method, on the user's corpora or ours."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from spatia.bench.dataset import DataSet
+    from spatia.bench.methods.method import Method
 
 
 class Suite(StrEnum):
@@ -16,52 +23,283 @@ class Suite(StrEnum):
 
 def bench(
     corpora: Annotated[
-        list[Path], typer.Argument(help="Corpus folders, or JSON files that name a corpus, labels and a split.")
-    ],
+        list[Path] | None,
+        typer.Argument(
+            help="Corpus folders, or JSON files that name a corpus, labels and a split. None: simulated slides are made."
+        ),
+    ] = None,
     out: Annotated[
-        Path, typer.Option("-o", "--out", help="Folder of the results; what stands there is not run again.")
-    ],
-    suite: Annotated[Suite, typer.Option(help="quick leaves out scvi and vit-b/16; full is everything.")] = Suite.quick,
+        Path | None, typer.Option("-o", "--out", help="Folder of the results; what stands there is not run again.")
+    ] = None,
+    suite: Annotated[
+        Suite, typer.Option(help="quick: small slides, without the slow rivals; full: larger ones, three seeds, all.")
+    ] = Suite.quick,
     methods: Annotated[
         str, typer.Option(help="Baselines, comma-separated; all: every one of the suite; none.")
     ] = "all",
     tasks: Annotated[str, typer.Option(help="Tasks, comma-separated; all: every one the data can ask.")] = "all",
     spatia: Annotated[bool, typer.Option(help="Train our model on each split and compare it too.")] = False,
-    model: Annotated[Path | None, typer.Option(help="A model folder to compare instead, as it is.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A model folder to compare as it is; tiny: the one that comes with spatia.")
+    ] = None,
+    start_from: Annotated[
+        str | None, typer.Option("--from", help="With --spatia: fine-tune this model folder (or tiny) instead.")
+    ] = None,
     label: Annotated[str, typer.Option(help="Name of this try of our model, beside other tries.")] = "",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A training setting of our model.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Splits, held-out genes and draws.")] = 3,
+    embeddings: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=TABLE", help="A rival that ran elsewhere: parquet or CSV with cell_id."),
+    ] = None,
+    published: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FOLDER", help="A published model by its local weights; 'list' says which."),
+    ] = None,
+    public: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FOLDER", help="A public protocol on a local download; 'list' says which."),
+    ] = None,
+    draw: Annotated[
+        int,
+        typer.Option(
+            metavar="IMAGES", help="Also draw cells; each network sees so many images (40000 is its default)."
+        ),
+    ] = 0,
+    control: Annotated[
+        list[str] | None,
+        typer.Option(help="Also on copies with one input shuffled: images, genes, positions. May be given again."),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Splits, held-out genes and draws.", show_default="3")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share data sets and seeds.")] = 1,
     cell_type: Annotated[str | None, typer.Option(help="Column of types, for corpora given as folders.")] = None,
     domain: Annotated[str | None, typer.Option(help="Column of regions, for corpora given as folders.")] = None,
+    outcome: Annotated[
+        str | None, typer.Option(help="Column that is 0 or 1 for a donor, for corpora given as folders.")
+    ] = None,
     labels: Annotated[Path | None, typer.Option(help="Table with cell_id and those columns.")] = None,
     split: Annotated[str, typer.Option(help="block, donor or section, for corpora given as folders.")] = "block",
+    list_: Annotated[bool, typer.Option("--list", help="Say which tasks and methods there are.")] = False,
+    explain: Annotated[
+        str | None,
+        typer.Option(metavar="TASK", help="Print what a task asks, how, and which leaks are guarded against."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Compare embeddings on held-out cells: the same splits and the same simple predictors for every method."""
-    from spatia.bench.dataset import DataSet
+    if said := _only_said(list_, explain, published, public):
+        typer.echo(said)
+        return
     from spatia.bench.methods.registry import SLOW, chosen_methods
     from spatia.bench.protocols.registry import chosen_tasks
     from spatia.bench.run import Plan, one_at_a_time, run
-    from spatia.bench.tables import markdown, summary
-    from spatia.config import make_settings
+    from spatia.errors import SettingsError
 
-    data = []
-    for path in corpora:
-        one = DataSet.read(path)
-        if path.is_dir():
-            given = {"cell_type": cell_type, "domain": domain, "labels": labels, "split": split}
-            one = make_settings(DataSet, {**one.model_dump(), **given}, where="spatia bench")
-        data.append(one)
-    chosen = chosen_methods([name.strip() for name in methods.split(",")])
+    if out is None:
+        raise SettingsError("Give a folder for the results: spatia bench … -o OUT.")
+    names = [name.strip() for name in methods.split(",")]
+    of_patches = {"colours", "pixels"} if public else set()  # encoders that public protocols alone know
+    chosen = chosen_methods([name for name in names if name not in of_patches] or ["none"])
     if suite is Suite.quick and methods == "all":
         chosen = [method for method in chosen if method.name not in SLOW]
-    if model is not None or spatia:
-        from spatia.bench.methods.spatia_model import SpatiaSource, spatia_methods
-
-        chosen += spatia_methods(SpatiaSource(label, tuple(set_ or ()), model))
-    plan = Plan(data, chosen_tasks([name.strip() for name in tasks.split(",")]), chosen, seeds)
+    chosen += _others(embeddings or (), published or ())
+    asked = chosen_tasks([name.strip() for name in tasks.split(",")])
     with one_at_a_time(out):
+        given = {"cell_type": cell_type, "domain": domain, "outcome": outcome, "labels": labels, "split": split}
+        data = [_read(path, given) for path in corpora or ()]
+        own_data = not (data or public)
+        if own_data:
+            data = _simulated(out, suite)
+        chosen += _ours(model, spatia, start_from, label, set_ or (), suite if own_data else None)
+        data += _public(public or (), out, names, model, label, seeds, _others((), published or ()))
+        data += [one for what in control or () for one in _shuffled(data, what, out)]
+        plan = Plan(data, asked, chosen, seeds or 3, workers=workers)
         rows = run(plan, out)
-    typer.echo(summary(rows).to_json(orient="records") if json else markdown(rows))
+        if draw:
+            rows = _draw(data, seeds or 3, draw, out)
+        typer.echo(_summary(rows, out, json=json))
+
+
+def _only_said(list_: bool, explain: str | None, published: list[str] | None, public: list[str] | None) -> str:
+    """Return what is only to be printed, "" where something is to be run."""
+    if explain is not None:
+        from spatia.bench.explain import explain as page
+
+        return page(explain)
+    if published == ["list"]:
+        from spatia.bench.published.registry import PUBLISHED
+
+        return "\n".join(f"{name}: {model.description}" for name, model in PUBLISHED.items())
+    if public == ["list"]:
+        from spatia.bench.public.registry import public_text
+
+        return public_text()
+    if not list_:
+        return ""
+    from spatia.bench.methods.registry import BASELINES
+    from spatia.bench.protocols.registry import TASKS
+
+    tasks = [f"  {task.name}: {task.question}" for task in TASKS.values()]
+    methods = [f"  {method.name}: {method.description}" for method in BASELINES.values()]
+    return "\n".join(["tasks", *tasks, "methods", *methods])
+
+
+def _read(path: Path, given: Mapping[str, object]) -> "DataSet":
+    from spatia.bench.dataset import DataSet
+    from spatia.config import make_settings
+
+    one = DataSet.read(path)
+    return make_settings(DataSet, {**one.model_dump(), **given}, where="spatia bench") if path.is_dir() else one
+
+
+def _simulated(out: Path, suite: Suite) -> list["DataSet"]:
+    from spatia.bench.dataset import DataSet
+    from spatia.bench.suites import SIZES, suite_data
+
+    return [DataSet.read(path) for path in suite_data(out / "data", SIZES[suite.value])]
+
+
+def _others(embeddings: list[str] | tuple[()], published: list[str] | tuple[()]) -> list["Method"]:
+    from spatia.bench.published.embeddings_file import embeddings_method
+    from spatia.bench.published.registry import published_method
+
+    tables = [embeddings_method(*_pair(text, "--embeddings")) for text in embeddings]
+    return tables + [published_method(*_pair(text, "--published")) for text in published]
+
+
+def _pair(text: str, option: str) -> tuple[str, Path]:
+    from spatia.errors import SettingsError
+
+    name, _, path = text.partition("=")
+    if not (name and path):
+        raise SettingsError(f"{option} {text!r}: expected NAME=PATH.")
+    return name, Path(path)
+
+
+def _ours(
+    model: str | None,
+    train: bool,
+    start_from: str | None,
+    label: str,
+    settings: list[str] | tuple[()],
+    suite: Suite | None,
+) -> list["Method"]:
+    """Return our model as asked for; on our own data it always takes part: as it comes, and fine-tuned or trained."""
+    from spatia.bench.methods.spatia_model import SpatiaSource, spatia_methods
+    from spatia.models.shipped import model_folder
+
+    sources = []
+    if suite is not None and model is None and not train:
+        model, train, start_from = "tiny", True, "tiny" if suite is Suite.quick else None
+        settings = [*QUICK, *settings] if suite is Suite.quick else settings
+    if model is not None:
+        both = "as it comes" if train and not label else label
+        sources.append(SpatiaSource(both, model=model_folder(model)))
+    if train:
+        start = None if start_from is None else model_folder(start_from)
+        sources.append(SpatiaSource(label, tuple(settings), start_from=start))
+    return [method for source in sources for method in spatia_methods(source)]
+
+
+QUICK = ("presentations.cells=8000", "presentations.context=8000")  # of fine-tuning in the quick suite
+
+
+def _public(
+    public: list[str] | tuple[()],
+    out: Path,
+    methods: list[str],
+    model: str | None,
+    label: str,
+    seeds: int | None,
+    extra: list["Method"],
+) -> list["DataSet"]:
+    """Run protocols that run by themselves, and return the data sets of the others."""
+    import shlex
+    import sys
+
+    from spatia.bench.dataset import DataSet
+    from spatia.bench.public.protocol import PublicOptions
+    from spatia.bench.public.registry import read_public
+    from spatia.models.shipped import model_folder
+
+    data = []
+    for text in public:
+        protocol, folder = read_public(text)
+        if protocol.run is None:
+            assert protocol.prepare is not None  # one of the two
+            data += [DataSet.read(path) for path in protocol.prepare(folder, out / "data")]
+            continue
+        options = PublicOptions(
+            methods=tuple(methods),
+            extra=tuple(extra),
+            model=None if model is None else model_folder(model),
+            label=label,
+            seeds=seeds or 5,
+            command=shlex.join(["spatia", *sys.argv[1:]]),
+        )
+        protocol.run(folder, out, options)
+    return data
+
+
+def _shuffled(data: list["DataSet"], what: str, out: Path) -> list["DataSet"]:
+    from spatia.bench.permute import shuffled
+    from spatia.corpus.corpus import Corpus
+
+    return [
+        shuffled(one, what, out / "controls")  # type: ignore[arg-type]
+        for one in data
+        if what != "images" or Corpus.open(one.corpus).channels
+    ]
+
+
+def _draw(data: list["DataSet"], seeds: int, images: int, out: Path) -> "pd.DataFrame":
+    """Draw cells on data sets that name transitions, or are of the user's own, and return all rows."""
+    import shlex
+    import sys
+
+    from spatia.bench.drawing import DrawingPlan, run_drawing
+    from spatia.bench.generators.problems import seeds_of
+    from spatia.bench.generators.registry import GENERATORS
+    from spatia.bench.rows import RowStore
+
+    plan = DrawingPlan(list(GENERATORS.values()), images=images, proxy_images=min(images, 12_000))
+    rows, simulated = RowStore(out), (out / "data").resolve()
+    for one in data:
+        if one.transitions or simulated not in one.corpus.resolve().parents:
+            command = shlex.join(["spatia", *sys.argv[1:]])
+            run_drawing(one, seeds_of(one.only_seed, range(seeds)), plan, rows, out, command)
+    return rows.frame()
+
+
+def _summary(rows: "pd.DataFrame", out: Path, *, json: bool) -> str:
+    """Write tables and the figure of ranks beside the rows, and return what is printed."""
+    from spatia.bench.ranks import markdown as ranks_table
+    from spatia.bench.ranks import rank, wins
+    from spatia.bench.tables import markdown, summary
+    from spatia.corpus.files import write_text
+    from spatia.plotting.ranks import plot_ranks
+
+    text = markdown(rows)
+    ranking = rank(rows)
+    if len(ranking.mean_rank) > 1 and ranking.n_questions:
+        text += f"\n### Mean ranks\n\n{ranks_table(ranking)}\n"
+        ours = [name for name in ranking.mean_rank.index if name.startswith("spatia")]
+        plot_ranks(
+            {str(name): float(value) for name, value in ranking.mean_rank.items()},
+            ranking.critical_difference,
+            out / "ranks.png",
+            ours=ours,
+            n_questions=ranking.n_questions,
+        )
+    outcome = wins(rows)
+    if len(outcome):
+        counts = outcome["outcome"].value_counts()
+        said = ", ".join(f"{name} {counts.get(name, 0)}" for name in ("first", "tied", "behind"))
+        text += f"\nOur best embedding against the best of the others, {len(outcome)} questions: {said}.\n"
+    write_text(out / "summary.md", text)
+    if json:
+        return str(summary(rows).to_json(orient="records"))
+    return text + f"\nRows, tables and the figure of ranks are in {out}."

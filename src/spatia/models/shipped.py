@@ -50,7 +50,7 @@ def write_shipped(model: Path, out: Path, corpora: Sequence[str]) -> dict[str, A
     out
         Folder to make.
     corpora
-        Names of what it was trained on, for the description.
+        Names of what it was trained on, in the order of training: paths of one machine do not ship.
 
     Returns
     -------
@@ -79,6 +79,10 @@ def write_shipped(model: Path, out: Path, corpora: Sequence[str]) -> dict[str, A
             f"{out / WEIGHTS_FILE}: {size / 1e6:.1f} MB; a package carries {MOST_BYTES / 1e6:.0f} at most."
         )
     content["weights_sha256"] = sha256(out / WEIGHTS_FILE)
-    content["facts"] = {**content["facts"], "trained_on": list(corpora)}
+    trained = content["facts"]["corpora"]
+    content["facts"]["corpora"] = [
+        {"name": name, "corpus_id": one["corpus_id"], "n_cells": one["n_cells"]}
+        for name, one in zip(corpora, trained, strict=True)
+    ]
     write_json(out / MODEL_FILE, content)
     return {"bytes": size, "rounding": rounding}

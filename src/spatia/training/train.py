@@ -68,7 +68,7 @@ def train(
         return _make_stages(opened, settings, model_from, folder)
 
     def write(stages: Sequence[Stage], folder: RunFolder) -> None:
-        _write_model(stages, opened, folder)
+        _write_model(stages, opened, folder, settings.split)
 
     return run_training(opened, out, settings, make_stages, write, resume=resume, start_from=model_from, draw=draw)
 
@@ -175,12 +175,12 @@ def _make_stages(
     return list(make_stages(corpora, settings, start=start))
 
 
-def _write_model(stages: Sequence[Stage], corpora: Sequence[Corpus], folder: RunFolder) -> None:
+def _write_model(stages: Sequence[Stage], corpora: Sequence[Corpus], folder: RunFolder, split: str | None) -> None:
     from spatia.models.checkpoint import save_model
     from spatia.training.reference import measure_reference
 
     levels = {name: {"size_um": level.size_um, "px": level.px} for name, level in corpora[0].levels.items()}
-    facts = {"levels": levels} | {
+    facts = {"levels": levels, "split": split} | {
         name: folder.facts[name] for name in ("corpora", "seed", "start_from", "start", "stages")
     }
     model: Any = stages[-1].module.model

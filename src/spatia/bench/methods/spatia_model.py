@@ -16,9 +16,9 @@ from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method, Modality, Pr
 from spatia.bench.methods.smoothed_pca import smoothed
 from spatia.bench.methods.spatia_surroundings import surroundings
 from spatia.corpus.corpus import Corpus
-from spatia.errors import SettingsError, SpatiaError
+from spatia.errors import LeakError, ModelError, SettingsError, SpatiaError
 from spatia.inference.embed import OBSM, embed
-from spatia.models.checkpoint import load_model
+from spatia.models.checkpoint import load_model, read_description
 from spatia.models.spatia import MODALITIES, Spatia
 from spatia.tasks.retrieve import encode_modalities
 from spatia.training.settings import read_settings
@@ -43,12 +43,16 @@ class SpatiaSource:
     settings
         Lines ``name=value`` for training.
     model
-        A trained model folder to use as it is, on every split: the caller answers for what it was trained on.
+        A trained model folder to use as it is, on every split. One that was trained on all cells of a corpus is refused there;
+        for other leaks the caller answers.
+    start_from
+        A model folder that is fine-tuned on each split.
     """
 
     label: str = ""
     settings: tuple[str, ...] = ()
     model: Path | None = None
+    start_from: Path | None = None
     _made: dict[object, Parts] = field(default_factory=dict, compare=False, repr=False)
     _models: dict[object, Spatia] = field(default_factory=dict, compare=False, repr=False)
     _failed: dict[Path, str] = field(default_factory=dict, compare=False, repr=False)
@@ -56,6 +60,7 @@ class SpatiaSource:
     def folder(self, problem: Problem) -> Path:
         """Return the model folder for a split; it is trained if it is not there yet."""
         if self.model is not None:
+            _refuse_seen(self.model, problem.cells.corpus)
             return self.model
         if problem.work is None:
             raise SettingsError("spatia needs a results folder to train in.")
@@ -65,7 +70,8 @@ class SpatiaSource:
             raise SpatiaError(self._failed[out])
         given = {"split": problem.split, "seed": problem.seed}
         try:
-            return train([problem.cells.corpus], out, read_settings(None, self.settings, given), resume=True)
+            settings = read_settings(None, self.settings, given)
+            return train([problem.cells.corpus], out, settings, resume=True, start_from=self.start_from)
         except SpatiaError as error:
             self._failed[out] = str(error)
             raise
@@ -104,6 +110,17 @@ class SpatiaSource:
         return self.kept(problem, "around", lambda: surroundings(self.opened(problem), problem.cells.corpus, cell))
 
 
+def _refuse_seen(model: Path, corpus: Corpus) -> None:
+    """Refuse a model that was trained on all cells of a corpus, its test cells included."""
+    facts = read_description(model)["facts"]
+    seen = {one.get("corpus_id") for one in facts.get("corpora", ())}
+    if corpus.corpus_id in seen and facts.get("split", "not recorded") is None:
+        raise LeakError(
+            f"{model} was trained on every cell of {corpus.path}: its test cells are not new to it. Take a model that was trained "
+            "on the training part of the split, or --spatia."
+        )
+
+
 def embed_corpus(model: Spatia, corpus: Corpus, view: Collection[str], hidden: Sequence[str]) -> Parts:
     """Embed every cell in its niche and window, as `spatia embed` does.
 
@@ -118,7 +135,9 @@ def embed_corpus(model: Spatia, corpus: Corpus, view: Collection[str], hidden: S
     -------
     ``fused, cell, niche, tissue``, (n, width) each; rows in the order of the sections and of their cells.
     """
-    table = embed(corpus, model, use=[one for one in MODALITIES if one in view], hide_genes=list(hidden))
+    known = set(model.vocabulary.genes)
+    hide = [gene for gene in hidden if gene in known]  # what a given model does not know it cannot see
+    table = embed(corpus, model, use=[one for one in MODALITIES if one in view], hide_genes=hide)
     assert not isinstance(table, Path)  # a path only comes back where one was given
     return {name: np.asarray(table.obsm[key]) for name, key in OBSM.items()}
 
@@ -197,6 +216,10 @@ def decode(
     """Return log1p of the counts that the gene head expects at the median depth of training cells, (n, len(genes))."""
     cells = problem.cells
     place = {gene: index for index, gene in enumerate(model.vocabulary.genes)}
+    if unknown := [cells.genes[gene] for gene in genes if cells.genes[gene] not in place]:
+        raise ModelError(
+            f"{len(unknown)} of {len(genes)} genes asked for are not known to the model, first {unknown[0]!r}: its head cannot decode them."
+        )
     wanted = torch.tensor([place[cells.genes[gene]] for gene in genes])
     depth = float(np.median(np.asarray(cells.counts[problem.train].sum(axis=1))))
     return np.log1p(model.log_rates(torch.from_numpy(fused), wanted).exp().numpy() * depth)

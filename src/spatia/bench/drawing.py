@@ -1,0 +1,158 @@
+"""The tasks in which images are drawn, in the same rows as the others: expression → image, and transitions of state.
+
+They cost more than all embeddings together, so `spatia bench` runs them only where asked (``--draw``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from spatia.bench.cells import BenchCells, load_cells
+from spatia.bench.dataset import DataSet
+from spatia.bench.generation_trial import Trial, run_generator
+from spatia.bench.generators.generator import GenerationProblem, Generator, Training
+from spatia.bench.generators.problems import StateChange, label_table, make_problem, parts_of
+from spatia.bench.methods.method import Problem
+from spatia.bench.methods.spatia_model import SpatiaSource
+from spatia.bench.rows import RowStore
+from spatia.errors import SettingsError, SpatiaError
+from spatia.log import logger
+from spatia.tasks.generation_reference import EvaluationSettings, Reference
+
+SIMULATED = "emt: 0→1"  # the simulator's transition that goes with the state "emt" of tumour cells
+EMT = StateChange("state_emt", "tumour")
+
+
+@dataclass(frozen=True)
+class DrawingPlan:
+    """How images are drawn and judged.
+
+    Attributes
+    ----------
+    generators
+        Those that can take part in a problem do.
+    images, proxy_images
+        Training images that each network, and what reads morphology off an image, sees; 0: no network.
+    most
+        Most test cells.
+    settings
+        Lines ``name=value`` of `spatia train-generator`, for all flows.
+    task
+        Name of the task in the rows; None: its own.
+    """
+
+    generators: Sequence[Generator]
+    images: int = 40_000
+    proxy_images: int = 12_000
+    most: int = 1000
+    settings: tuple[str, ...] = ()
+    task: str | None = None
+
+
+def read_change(text: str) -> StateChange:
+    """Read a transition as a data set names it: ``"emt of tumour"`` (state of a type) or ``"luminal→tumour"`` (types).
+
+    Raises
+    ------
+    SettingsError
+        If it is neither.
+
+    Examples
+    --------
+    >>> read_change("emt of tumour") == EMT, read_change("a→b").types
+    (True, ('a', 'b'))
+    """
+    if "→" in text:
+        source, _, target = (part.strip() for part in text.partition("→"))
+        return StateChange(types=(source, target))
+    state, of, kind = (part.strip() for part in text.partition(" of "))
+    if not (of and state and kind):
+        raise SettingsError(f"transition {text!r}: expected 'STATE of TYPE' or 'TYPE→TYPE'.")
+    return StateChange(state if state.startswith("state_") else f"state_{state}", kind)
+
+
+def model_of(cells: BenchCells, split: str, seed: int, models: Path) -> Path:
+    """Return the representation model of a split in a results folder; it is trained if it is not there."""
+    train, test = parts_of(cells, split)
+    place = Problem(cells, split, train, np.zeros(0, np.int64), test, seed, work=models)
+    there = models / "models" / "spatia" / f"{cells.corpus.path.name}-{split}-{seed}"
+    if (there / "model.json").is_file():
+        return there
+    logger.info("%s: no model there yet; it is trained first", there)
+    return SpatiaSource().folder(place)
+
+
+def truth_of(
+    cells: BenchCells, change: StateChange | None, slides: Path | None, simulated: str | None
+) -> dict[str, Any]:
+    """Return where the true counterfactuals come from; nothing on slides that were not simulated.
+
+    Parameters
+    ----------
+    slides
+        Folder of the simulated slides, one a section; None: ``CORPUS_slides``.
+    simulated
+        The simulator's transition; None: that of `EMT` where it is asked.
+    """
+    slides = slides or cells.corpus.path.with_name(cells.corpus.path.name + "_slides")
+    if simulated is None and slides.is_dir() and change == EMT:
+        simulated = SIMULATED
+    if change is None or not simulated:
+        return {}
+    return {
+        "slides": {sample: slides / sample for sample in cells.corpus.sections},
+        "simulated": {change.name: simulated},
+    }
+
+
+def make_reference(cells: BenchCells, problem: GenerationProblem, split: str, most: int, **more: Any) -> Reference:
+    """Return what images of a problem are judged against; ``more``: ``model`` and ``resamples``."""
+    resamples = int(more.pop("resamples", 0))
+    settings = EvaluationSettings(split=split, max_cells=max(20, most), resamples=resamples, seed=problem.seed)
+    return Reference(cells.data.corpus, settings, labels=label_table(problem), **more)
+
+
+def draw_rows(
+    plan: DrawingPlan, problem: GenerationProblem, reference: Reference, rows: RowStore, command: str, **truth: Any
+) -> None:
+    """Draw and judge with every generator; what stands in the rows is not run again."""
+    data, seed, task = problem.cells.data, problem.seed, plan.task or problem.task
+    sizes = (seed, len(problem.wanted), len(problem.train), command)
+    for generator in plan.generators:
+        if not generator.can(problem) or rows.has(task, data.name, generator.name, seed):
+            continue
+        found = run_generator(generator, problem, reference, Trial(task, data.name, generator.name, *sizes), **truth)
+        rows.add(found)
+        said = found[0].message or f"{len(found)} values"
+        where = (data.name, seed, task, generator.name)
+        logger.info("%s, seed %d, %s, %s: %s, %s (%.0f s)", *where, found[0].status, said, found[0].seconds)
+
+
+def run_drawing(
+    data: DataSet, seeds: Sequence[int], plan: DrawingPlan, rows: RowStore, out: Path, command: str
+) -> None:
+    """Run expression → image and the transitions of a data set.
+
+    A transition of which there are too few cells is said and left out; the others are drawn.
+    """
+    cells = load_cells(data)
+    if not cells.has_images:
+        return
+    for seed in seeds:
+        split = data.split_name(seed)
+        model = model_of(cells, split, seed, out)
+        for change in (None, *map(read_change, data.transitions)):
+            training = Training(split, model, plan.images, plan.proxy_images, plan.settings) if plan.images else None
+            # folders of trained generators are told apart by the transition
+            work = out / "generators" / (change.name.replace("→", "-to-") if change else "expression")
+            try:
+                problem = make_problem(cells, split, seed, most=plan.most, change=change, work=work, training=training)
+            except SpatiaError as error:
+                logger.warning("%s, seed %d: %s", data.name, seed, error)
+                continue
+            reference = make_reference(cells, problem, split, plan.most, model=model)
+            named = plan if change is None else DrawingPlan(**{**vars(plan), "task": f"transition {change.name}"})
+            draw_rows(named, problem, reference, rows, command, **truth_of(cells, change, None, None))

@@ -1,0 +1,104 @@
+"""Permutation controls: a copy of a corpus in which one input says nothing about its cell any more.
+
+A method that runs on the copy as on the original shows by the difference what that input gave it: nothing of the method needs
+to be changed, and it may even learn that the input is empty. Rows are exchanged within each section, so composition, depth and
+stain of a section stay.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from spatia import keys
+from spatia.bench.dataset import DataSet
+from spatia.corpus.corpus import CORPUS_FILE, MANIFEST_FILE, Corpus, read_json
+from spatia.corpus.files import sha256, whole_folder, write_json
+from spatia.corpus.manifest import write_manifest
+from spatia.corpus.scheduling import Scheduler
+from spatia.corpus.store import array_in, subgroup
+from spatia.errors import SettingsError
+
+Control = Literal["images", "genes", "positions"]
+CONTROLS: tuple[Control, ...] = get_args(Control)
+_OF_PLACE = ("tissue", "niche", "sample")  # columns of obs that belong to the place, not to the cell
+_OF_IMAGE = ("has_image", "image_share", "has_outline")
+
+
+def shuffled(data: DataSet, what: Control, folder: Path, seed: int = 0) -> DataSet:
+    """Return a data set on a copy of the corpus with one input shuffled among the cells of each section.
+
+    Parameters
+    ----------
+    what
+        ``"images"``: crops, masks and measured morphology. ``"genes"``: counts. ``"positions"``: whole cells, with their labels,
+        change places, so that neighbours are strangers. Crops then overlap with those of cells that now stand elsewhere, so a
+        method that reads pixels may gain from a few shared ones.
+    folder
+        Where copies lie; made once.
+
+    Raises
+    ------
+    SettingsError
+        If the control is unknown, or there is no image to shuffle.
+    """
+    if what not in CONTROLS:
+        raise SettingsError(f"Unknown control {what!r}. Known: {', '.join(CONTROLS)}.")
+    corpus = Corpus.open(data.corpus)
+    if what == "images" and not corpus.channels:
+        raise SettingsError(f"{data.corpus}: no image to shuffle.")
+    copy = folder / f"{data.corpus.name}-{what}-{seed}"
+    if not copy.exists():
+        with whole_folder(copy) as aside:
+            shutil.copytree(corpus.path, aside, dirs_exist_ok=True)
+            for number, sample in enumerate(corpus.sections):
+                _shuffle_section(aside, sample, what, np.random.default_rng([seed, number]))
+    return data.model_copy(update={"name": f"{data.name}, {what} shuffled", "corpus": copy})
+
+
+def _shuffle_section(corpus: Path, sample: str, what: Control, rng: np.random.Generator) -> None:
+    section = corpus / "sections" / sample
+    store = section / keys.STORES["cell"]
+    with zarr.config.set({"threading.max_workers": 2}):
+        root = zarr.open_group(store, mode="r+", use_consolidated=False)
+        n = array_in(root, f"obsm/{keys.SPATIAL}").shape[0]
+        order = rng.permutation(n)
+        if what in ("genes", "positions"):
+            _take_csr_rows(root, order)
+        if what in ("images", "positions"):
+            for name, element in subgroup(root, "obsm").members():
+                if name != keys.SPATIAL:
+                    _take_rows(element, order)
+        for name, element in subgroup(root, "obs").members():
+            image, place = name in _OF_IMAGE, name in _OF_PLACE
+            mine = {"images": image, "genes": name == "n_counts", "positions": not place}[what]
+            if mine:
+                _take_rows(element, order)
+    write_manifest(section, Scheduler(n_workers=1))
+    content = read_json(corpus / CORPUS_FILE)
+    content["sections"][sample]["manifest_sha256"] = sha256(section / MANIFEST_FILE)
+    write_json(corpus / CORPUS_FILE, content)
+
+
+def _take_rows(element: zarr.Array | zarr.Group, order: NDArray[np.int64]) -> None:
+    """Reorder the rows of an array, or of every column of a table; the categories of a categorical are no rows."""
+    if isinstance(element, zarr.Array):
+        if element.shape and element.shape[0] == len(order):
+            element[:] = np.asarray(element[:])[order]
+        return
+    encoding = element.attrs.get("encoding-type")
+    for name, child in element.members():
+        if not (encoding == "categorical" and name == "categories"):
+            _take_rows(child, order)
+
+
+def _take_csr_rows(root: zarr.Group, order: NDArray[np.int64]) -> None:
+    arrays = {name: array_in(root, f"X/{name}") for name in ("indptr", "indices", "data")}
+    indptr, indices, data = (np.asarray(array[:]) for array in arrays.values())
+    length = np.diff(indptr)[order]
+    take = np.repeat(indptr[order] - np.r_[0, np.cumsum(length)[:-1]], length) + np.arange(length.sum())
+    arrays["indices"][:], arrays["data"][:] = indices[take], data[take]
+    arrays["indptr"][:] = np.r_[0, np.cumsum(length)].astype(indptr.dtype)

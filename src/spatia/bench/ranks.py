@@ -1,0 +1,98 @@
+"""Who is where over all tasks: mean ranks, and which differences are larger than chance (Demšar 2006)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import friedmanchisquare, studentized_range
+
+from spatia.bench.tables import DETAIL
+
+LEAST_METHODS, LEAST_QUESTIONS = 3, 3
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Mean ranks of methods that answered the same questions.
+
+    Attributes
+    ----------
+    mean_rank
+        By method, 1 is best; ties share their mean.
+    n_questions
+        (task, data, metric, seed) that all of them answered.
+    p_value
+        Of Friedman's test that all methods are alike; NaN with fewer than three questions.
+    critical_difference
+        Mean ranks nearer than this are not told apart by Nemenyi's test at 5 %; NaN likewise.
+    """
+
+    mean_rank: pd.Series
+    n_questions: int
+    p_value: float
+    critical_difference: float
+
+
+def rank(rows: pd.DataFrame, methods: list[str] | None = None) -> Ranking:
+    """Rank methods over the questions that all of them answered.
+
+    Parameters
+    ----------
+    rows
+        Of `spatia.bench.rows`.
+    methods
+        Whom to rank; None: those that answered as many questions as the one that answered most.
+
+    Notes
+    -----
+    The questions of one data set are not independent, so the critical difference is a guide, not a proof.
+    """
+    good = rows[(rows["status"] == "ok") & ~rows["metric"].str.contains(DETAIL, regex=False)]
+    table = good.pivot_table(index=["task", "data", "metric", "seed"], columns="method", values="value")
+    if methods is None:
+        answered = table.notna().sum()
+        methods = answered.index[answered == answered.max()].tolist()
+    values = table[methods].dropna()
+    ranks = values.rank(axis=1, ascending=False)
+    k, n = len(methods), len(values)
+    p_value = difference = float("nan")
+    if k >= LEAST_METHODS and n >= LEAST_QUESTIONS:
+        p_value = float(friedmanchisquare(*(values[name] for name in methods)).pvalue)
+        q = float(studentized_range.ppf(0.95, k, np.inf)) / np.sqrt(2)
+        difference = float(q * np.sqrt(k * (k + 1) / (6 * n)))
+    return Ranking(ranks.mean().sort_values(), n, p_value, difference)
+
+
+def wins(rows: pd.DataFrame, ours: str = "spatia") -> pd.DataFrame:
+    """Return, for each task and data set, the best of our embeddings, the best of the others, and who is ahead.
+
+    Columns: task, data, metric, ours, our_method, other, other_method, outcome ("first", "tied": within the larger sd over
+    seeds, or "behind").
+    """
+    good = rows[(rows["status"] == "ok") & ~rows["metric"].str.contains(DETAIL, regex=False)]
+    table = good.groupby(["task", "data", "metric", "method"], sort=False)["value"].agg(["mean", "std"]).reset_index()
+    found = []
+    for (task, data, metric), group in table.groupby(["task", "data", "metric"], sort=False):
+        mine = group["method"].str.startswith(ours)
+        if not (mine.any() and (~mine).any()):
+            continue
+        best, other = (part.loc[part["mean"].idxmax()] for part in (group[mine], group[~mine]))
+        sd = np.nan_to_num([best["std"], other["std"]]).max()
+        behind = other["mean"] - best["mean"]
+        outcome = "first" if behind <= 0 else "tied" if behind <= sd else "behind"
+        found.append((task, data, metric, best["mean"], best["method"], other["mean"], other["method"], outcome))
+    names = ["task", "data", "metric", "ours", "our_method", "other", "other_method", "outcome"]
+    return pd.DataFrame(found, columns=names)
+
+
+def markdown(ranking: Ranking) -> str:
+    """Return the ranking as a table, with what it can tell."""
+    lines = ["| method | mean rank |", "| --- | ---: |"]
+    lines += [f"| {name} | {value:.2f} |" for name, value in ranking.mean_rank.items()]
+    note = f"{ranking.n_questions} questions that all of these answered."
+    if np.isfinite(ranking.critical_difference):
+        note += (
+            f" Friedman p = {ranking.p_value:.2g}; mean ranks nearer than {ranking.critical_difference:.2f} are not told apart"
+            " (Nemenyi, 5 %; the questions of one data set are not independent, so this is a guide)."
+        )
+    return "\n".join([*lines, "", note])

@@ -1,0 +1,127 @@
+"""The suite that needs no data, controls with one input shuffled, and several workers."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from spatia.bench import suites
+from spatia.bench.cells import load_cells
+from spatia.bench.dataset import DataSet
+from spatia.bench.methods.registry import chosen_methods
+from spatia.bench.permute import shuffled
+from spatia.bench.protocols.registry import chosen_tasks
+from spatia.bench.rows import RowStore
+from spatia.bench.run import UNITS, Plan, run
+from spatia.cli.main import app
+from spatia.corpus.verify import verify
+from spatia.errors import SettingsError
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> list[DataSet]:
+    """The suite at its smallest: pairs of 250 cells, a cohort of four donors."""
+    folder = tmp_path_factory.mktemp("suite")
+    return [DataSet.read(path) for path in suites.suite_data(folder, suites.Size(250, 4, 120, 1))]
+
+
+def test_the_suite_asks_every_task(data: list[DataSet]) -> None:
+    cells = [load_cells(one) for one in data]
+    unasked = [task.name for task in chosen_tasks(["all"]) if all(task.lacks(one) for one in cells)]
+    assert not unasked
+    assert [one.split for one in data] == ["donor", "block", "section", "donor"]
+    panels = cells[2]
+    assert 0 < (~panels.measured.all(axis=0)).sum() < panels.measured.shape[1]
+    outcome = cells[3].labels.groupby(cells[3].donors)["inflamed"].agg(["min", "max"])
+    assert (outcome["min"] == outcome["max"]).all()
+    assert outcome["min"].sum() == 2
+
+
+@pytest.mark.parametrize("what", ["images", "genes", "positions"])
+def test_a_control_exchanges_one_input(data: list[DataSet], tmp_path: Path, what: str) -> None:
+    one = data[0]
+    copy = shuffled(one, what, tmp_path)  # type: ignore[arg-type]
+    before, after = load_cells(one), load_cells(copy)
+    verify(copy.corpus)  # the copy is a whole corpus, its files as its manifest says
+    same = {
+        "images": (before.images == after.images).all(axis=(1, 2, 3)).mean() > 0.5,
+        "genes": not (before.counts != after.counts).nnz,
+        "labels": before.cell_ids.tolist() == after.cell_ids.tolist(),
+    }
+    assert (
+        same
+        == {
+            "images": {"images": False, "genes": True, "labels": True},
+            "genes": {"images": True, "genes": False, "labels": True},
+            "positions": {"images": False, "genes": False, "labels": False},
+        }[what]
+    )
+    np.testing.assert_array_equal(before.position_um, after.position_um)
+    # cells are whole: each has the counts it had, under its name, where names moved too
+    if what == "positions":
+        place = pd.Series(np.arange(len(before)), index=pd.MultiIndex.from_arrays([before.sample, before.cell_ids]))
+        home = place.loc[list(zip(after.sample, after.cell_ids, strict=True))].to_numpy()
+        assert not (before.counts[home] != after.counts).nnz
+        assert before.labels["type"].to_numpy()[home].tolist() == after.labels["type"].tolist()
+    for sample in before.corpus.sections:
+        own = before.sample == sample
+        assert before.counts[own].sum() == after.counts[own].sum()
+
+
+def test_an_unknown_control_is_refused(data: list[DataSet], tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="Known: images, genes, positions"):
+        shuffled(data[0], "labels", tmp_path)  # type: ignore[arg-type]
+
+
+def test_shuffled_genes_tell_no_types(data: list[DataSet], tmp_path: Path) -> None:
+    both = [data[0], shuffled(data[0], "genes", tmp_path)]
+    plan = Plan(both, chosen_tasks(["annotation"]), chosen_methods(["pca"]), 1, "made up")
+    rows = run(plan, tmp_path / "out")
+    accuracy = rows[rows["metric"] == "macro-F1"].set_index("data")["value"]
+    assert accuracy.iloc[0] > 2.5 * accuracy.iloc[1]
+
+
+def test_workers_give_the_same_rows_and_go_on(data: list[DataSet], tmp_path: Path) -> None:
+    plan = Plan(
+        data[:2], chosen_tasks(["clustering", "annotation"]), chosen_methods(["pca", "knn on pca"]), 1, "made up"
+    )
+    alone = run(plan, tmp_path / "alone")
+    # rows of a worker that was killed before it handed them over
+    half = Plan(data[:1], chosen_tasks(["clustering"]), plan.methods, 1, "made up")
+    run(half, tmp_path / "several" / UNITS / "left")
+    together = run(Plan(**{**vars(plan), "workers": 2}), tmp_path / "several")
+    key = ["task", "data", "method", "metric", "seed"]
+    one, other = (rows.sort_values(key)[[*key, "value", "status"]].reset_index(drop=True) for rows in (alone, together))
+    pd.testing.assert_frame_equal(one, other)
+    assert not list((tmp_path / "several" / UNITS).glob("*/rows.parquet"))
+    assert len(RowStore(tmp_path / "several").frame()) == len(alone)
+
+
+def test_the_command_says_what_there_is_and_writes_a_summary(data: list[DataSet], tmp_path: Path) -> None:
+    said = CliRunner().invoke(app, ["bench", "--list"], catch_exceptions=False).stdout
+    assert "biomarker" in said
+    assert "pca smoothed" in said
+    assert "Leaks" in CliRunner().invoke(app, ["bench", "--explain", "annotation"], catch_exceptions=False).stdout
+    refused = CliRunner().invoke(app, ["bench", str(data[0].corpus)])
+    assert refused.exit_code == 2
+    words = [
+        "bench",
+        str(data[1].corpus),
+        "-o",
+        str(tmp_path),
+        "--seeds",
+        "1",
+        "--methods",
+        "pca,pca smoothed,morphology",
+    ]
+    labels = ["--labels", str(data[1].labels), "--cell-type", "type", "--tasks", "annotation,clustering,neighbourhood"]
+    done = CliRunner().invoke(app, [*words, *labels, "--control", "positions"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "positions shuffled" in done.stdout
+    assert "Mean ranks" in done.stdout
+    assert (tmp_path / "ranks.png").is_file()
+    assert "Mean ranks" in (tmp_path / "summary.md").read_text()

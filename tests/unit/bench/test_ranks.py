@@ -1,0 +1,69 @@
+"""Ranks and wins from rows that were made up."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spatia.bench.ranks import markdown, rank, wins
+from spatia.plotting.ranks import plot_ranks
+
+
+def _rows(values: dict[str, list[float]], **more: object) -> pd.DataFrame:
+    """Methods on questions q0, q1, …, one seed each."""
+    table = [
+        {
+            "task": f"q{number}",
+            "data": "d",
+            "metric": "m",
+            "seed": 0,
+            "method": method,
+            "value": value,
+            "status": "ok",
+            **more,
+        }
+        for method, of in values.items()
+        for number, value in enumerate(of)
+    ]
+    return pd.DataFrame(table)
+
+
+def test_mean_ranks_and_what_is_told_apart() -> None:
+    n = 20
+    rng = np.random.default_rng(0)
+    base = rng.uniform(size=n)
+    found = rank(_rows({"best": list(base + 2), "middle": list(base + 1), "worst": list(base)}))
+    assert found.mean_rank.to_dict() == {"best": 1.0, "middle": 2.0, "worst": 3.0}
+    assert found.p_value < 1e-6
+    # Demšar 2006, table 5: q = 2.343 for three methods
+    assert found.critical_difference == pytest.approx(2.343 * np.sqrt(3 * 4 / (6 * n)), rel=1e-3)
+    assert "| best | 1.00 |" in markdown(found)
+
+
+def test_only_questions_that_all_answered_count() -> None:
+    rows = _rows({"a": [1, 2, 3, 4], "b": [4, 3, 2, 1], "part": [9]})
+    found = rank(rows)
+    assert set(found.mean_rank.index) == {"a", "b"}
+    assert rank(rows, ["a", "part"]).n_questions == 1
+    assert np.isnan(found.critical_difference)
+
+
+def test_wins_are_ours_against_the_best_other() -> None:
+    rows = pd.concat(
+        [
+            _rows({"spatia": [0.9, 0.5, 0.1], "spatia genes": [0.8, 0.6, 0.1], "pca": [0.7, 0.62, 0.9]}),
+            _rows({"spatia": [0.9, 0.5, 0.1], "spatia genes": [0.8, 0.7, 0.1], "pca": [0.7, 0.72, 0.9]}, seed=1),
+        ]
+    )
+    table = wins(rows).set_index("task")
+    assert table["outcome"].to_dict() == {"q0": "first", "q1": "tied", "q2": "behind"}
+    assert table.loc["q1", "our_method"] == "spatia genes"
+    assert wins(_rows({"pca": [1.0]})).empty
+
+
+def test_the_figure_is_drawn(tmp_path: Path) -> None:
+    path = plot_ranks(
+        {"spatia": 1.2, "pca": 1.5, "knn": 3.0}, 0.5, tmp_path / "ranks.png", ours=["spatia"], n_questions=9
+    )
+    assert path.stat().st_size > 5_000
