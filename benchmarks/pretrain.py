@@ -10,19 +10,25 @@ whose panel of 5,006 genes would make most of the file. Corpora stay in WORK and
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import model_data as data
+import torch
 
+from spatia.corpus.files import sha256, write_json
+from spatia.errors import ModelError
 from spatia.io.source import Source
 from spatia.log import configure
-from spatia.models.shipped import write_shipped
+from spatia.models.checkpoint import MODEL_FILE, WEIGHTS_FILE, read_description, read_tensors, save_tensors
 from spatia.training.settings import read_settings
 from spatia.training.train import train
 
 SIMULATED = {"n_cells": 5_000, "n_sections": 2, "n_donors": 2, "um_per_px": 0.425, "transcripts": False}
 SIMULATED_SEEDS = (20, 21)  # the benchmark takes 0, 1 and 2
-PRESENTATIONS = 120_000
+PRESENTATIONS = 100_000
+MOST_BYTES = 15_000_000  # of what a package should carry
 
 
 def corpora(work: Path) -> dict[str, Path]:
@@ -55,6 +61,44 @@ def corpora(work: Path) -> dict[str, Path]:
     for seed in SIMULATED_SEEDS:
         found[f"simulated_{seed}"] = data.simulated_corpus(work, f"simulated_{seed}", seed=seed, **SIMULATED)
     return found
+
+
+def write_shipped(model: Path, out: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Copy a trained model with half the bytes, and without paths of this machine.
+
+    Returns
+    -------
+    ``bytes`` of the weights, and the largest ``rounding`` of a weight, as a share of the largest weight of its tensor.
+
+    Raises
+    ------
+    ModelError
+        If the file is larger than a package should carry, or a weight does not fit 16 bits.
+    """
+    content = read_description(model)
+    weights = read_tensors(model / WEIGHTS_FILE)
+    half = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+    rounding = 0.0
+    for name, value in weights.items():
+        if not torch.isfinite(half[name]).all():
+            raise ModelError(f"{model}: {name} does not fit 16-bit floats.")
+        if value.is_floating_point() and value.numel():
+            off = (half[name].float() - value).abs().max() / value.abs().max().clamp(min=1e-12)
+            rounding = max(rounding, float(off))
+    out.mkdir(parents=True, exist_ok=True)
+    save_tensors(out / WEIGHTS_FILE, half)
+    size = (out / WEIGHTS_FILE).stat().st_size
+    if size > MOST_BYTES:
+        raise ModelError(
+            f"{out / WEIGHTS_FILE}: {size / 1e6:.1f} MB; a package carries {MOST_BYTES / 1e6:.0f} at most."
+        )
+    content["weights_sha256"] = sha256(out / WEIGHTS_FILE)
+    content["facts"]["corpora"] = [
+        {"name": name, "corpus_id": one["corpus_id"], "n_cells": one["n_cells"]}
+        for name, one in zip(names, content["facts"]["corpora"], strict=True)
+    ]
+    write_json(out / MODEL_FILE, content)
+    return {"bytes": size, "rounding": rounding}
 
 
 def main() -> None:

@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
+from spatia.cli.task_options import SHIPPED, Model
+
 
 def embed(
     corpus: Annotated[Path, typer.Argument(help="Corpus folder.")],
     *,
-    model: Annotated[Path, typer.Option("--model", "-m", help="Model folder, as `spatia train` writes it.")],
+    model: Model = SHIPPED,
     out: Annotated[Path, typer.Option("--out", "-o", help="cells.h5ad, or out.zarr (written piece by piece).")],
     use: Annotated[list[str] | None, typer.Option(help="image, genes; give it once for each. Default: both.")] = None,
     section: Annotated[list[str] | None, typer.Option(help="Only this section; may be given again.")] = None,

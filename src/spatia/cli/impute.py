@@ -18,7 +18,7 @@ class Method(StrEnum):
 def impute(
     corpus: options.Corpus,
     *,
-    model: options.Model,
+    model: options.Model = options.SHIPPED,
     out: options.NewTable = None,
     genes: options.Genes = None,
     share: Annotated[

@@ -11,7 +11,7 @@ from spatia.cli.impute import Method
 def predict_expression(
     corpus: options.Corpus,
     *,
-    model: options.Model,
+    model: options.Model = options.SHIPPED,
     out: options.NewTable = None,
     genes: options.Genes = None,
     n_genes: Annotated[int, typer.Option(help="The most variable genes, where none are named.")] = 50,

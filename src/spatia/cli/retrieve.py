@@ -11,7 +11,7 @@ from spatia.cli import task_options as options
 def retrieve(
     corpus: options.Corpus,
     *,
-    model: options.Model,
+    model: options.Model = options.SHIPPED,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Table of ranks to write (.csv), a row a cell.")
     ] = None,

@@ -39,6 +39,14 @@ def run(
     model: Annotated[
         Path | None, typer.Option(help="Use this model as it is: nothing is trained.", rich_help_panel=MODEL)
     ] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Start training from this model; tiny: the one that comes with spatia. Default: from random weights.",
+            rich_help_panel=MODEL,
+        ),
+    ] = None,
     preset: Annotated[
         str, typer.Option(help="Size of the model: tiny, base or large.", rich_help_panel=MODEL)
     ] = "tiny",
@@ -87,6 +95,7 @@ def run(
         "seed": seed,
         "preset": preset,
         "model": model,
+        "start_from": start_from,
         "train": tuple(set_ or ()),
         "build": {"niches": {"definition": niche}},
         "labels_key": labels_key,

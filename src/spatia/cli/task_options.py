@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spatia.models.shipped import NAME as SHIPPED_NAME
+
 if TYPE_CHECKING:
     import anndata as ad
 
@@ -14,7 +16,13 @@ if TYPE_CHECKING:
 
 Cells = Annotated[Path, typer.Argument(help="cells.h5ad or .zarr, as `spatia embed` writes it.")]
 Corpus = Annotated[Path, typer.Argument(help="Corpus folder.")]
-Model = Annotated[Path, typer.Option("--model", "-m", help="Model folder, as `spatia train` writes it.")]
+SHIPPED = Path(SHIPPED_NAME)
+Model = Annotated[
+    Path,
+    typer.Option(
+        "--model", "-m", help="Model folder, as `spatia train` writes it; tiny: the one that comes with spatia."
+    ),
+]
 OutTable = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="AnnData to write (.h5ad, .zarr). Default: CELLS itself, replaced whole."),

@@ -17,7 +17,9 @@ def train(
     split: options.Split = None,
     part: options.Part = None,
     seed: options.Seed = None,
-    start_from: Annotated[Path | None, typer.Option("--from", help="Model folder to fine-tune.")] = None,
+    start_from: Annotated[
+        Path | None, typer.Option("--from", help="Model folder to fine-tune; tiny: the one that comes with spatia.")
+    ] = None,
     resume: options.Resume = False,
     json: options.Json = False,
 ) -> None:

@@ -17,6 +17,7 @@ from spatia.corpus.files import sha256, write_json
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import ModelError
 from spatia.models.config import ModelConfig
+from spatia.models.shipped import model_folder
 from spatia.models.spatia import Spatia
 from spatia.version import __version__
 
@@ -60,7 +61,7 @@ def save_model(folder: Path, model: Spatia, facts: Mapping[str, Any] | None = No
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Spatia:
-    """Read a model folder.
+    """Read a model folder, or ``"tiny"``, which comes with the package.
 
     Returns
     -------
@@ -72,7 +73,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Spatia
         If a file is missing or damaged, of another format version, or the weights are not exactly those that the description
         says (names, shapes, digest).
     """
-    folder = Path(folder)
+    folder = model_folder(folder)
     content = read_description(folder)
     path = folder / WEIGHTS_FILE
     if not path.is_file():
@@ -90,7 +91,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Spatia
 
 def read_description(folder: Path) -> dict[str, Any]:
     """Return the contents of ``model.json``, checked for format and version."""
-    path = Path(folder) / MODEL_FILE
+    path = model_folder(folder) / MODEL_FILE
     if not path.is_file():
         raise ModelError(f"{path}: no such file. Expected a model folder as `spatia train` writes it.")
     try:
@@ -108,7 +109,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 def model_id(folder: str | Path) -> str:
     """Return what identifies a model: the digest of its description, which holds that of its weights."""
-    return hashlib.sha256((Path(folder) / MODEL_FILE).read_bytes()).hexdigest()
+    return hashlib.sha256((model_folder(folder) / MODEL_FILE).read_bytes()).hexdigest()
 
 
 def weights_digest(model: torch.nn.Module) -> str:

@@ -34,8 +34,9 @@ UNUSUAL_MEANING = (
 
 
 def given_model(job: Job) -> Any:
-    """Return the identity of a given model, for the digest."""
-    return model_id(job.settings.model) if job.settings.model is not None else None
+    """Return the identity of a given model, or of one to start from, for the digest."""
+    given = job.settings.model or job.settings.start_from
+    return model_id(given) if given is not None else None
 
 
 def train_settings(job: Job) -> TrainSettings:
@@ -63,7 +64,7 @@ def train_model(job: Job) -> str:
     if not (folder / WEIGHTS_FILE).is_file():
         seconds = forecast_seconds(job.corpus, settings)
         logger.info("training will take about %s on this machine", duration(seconds))
-    train([job.corpus], folder, settings, resume=True, draw=plot_curves)
+    train([job.corpus], folder, settings, resume=True, start_from=job.settings.start_from, draw=plot_curves)
     result = _write_training(job, settings)
     for warning in _run_facts(folder).get("warnings", ()):
         job.warn(warning)

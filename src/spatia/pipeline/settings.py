@@ -15,6 +15,9 @@ class RunSettings(BaseModel):
     seed: int = Field(0, description="everything random derives from this number")
     preset: str = Field("tiny", description="size of the model that is trained")
     model: Path | None = Field(None, description="model folder to use as it is: nothing is trained")
+    start_from: Path | None = Field(
+        None, description="model folder that training starts from; None: from random weights"
+    )
     train: tuple[str, ...] = Field((), description="lines NAME=VALUE for `spatia train`, over the defaults")
     # a niche around every cell: blocks that are held out then need not be as large as a window
     build: BuildSettings = Field(default_factory=lambda: BuildSettings(niches=NicheSettings(definition="knn")))
