@@ -1,7 +1,7 @@
 """Gradient-boosted trees (LightGBM, Ke et al., NeurIPS 2017) from image features to each gene: a rival that is not linear.
 
-One regressor per gene, on measured morphology and PCA of the crops, fitted on training cells and stopped by validation cells
-where the split has any.
+One regressor per gene, on measured morphology and PCA of the crops, fitted on training cells; a sixth of these, drawn by the
+seed, says when to stop (validation cells cannot: their hidden genes are withheld).
 """
 
 import warnings
@@ -13,7 +13,7 @@ from spatia.bench.methods import crops_pca, morphology
 from spatia.bench.methods.method import IMAGE, Method, Problem
 from spatia.extras import require
 
-MOST_TREES, PATIENCE = 200, 15
+MOST_TREES, PATIENCE, STOPPING_SHARE = 200, 15, 1 / 6
 SETTINGS = {
     "learning_rate": 0.05,
     "num_leaves": 15,
@@ -37,17 +37,17 @@ def expression(problem: Problem, genes: NDArray[np.int64]) -> NDArray[np.floatin
     lightgbm = require("lightgbm", "rivals")
     cells, x = problem.cells, features(problem)
     y = cells.expression(genes, depth_of=cells.shared_genes).toarray()
+    rows = np.random.default_rng(problem.seed).permutation(problem.train)
+    stop, fit = np.split(rows, [round(STOPPING_SHARE * len(rows))])
     predicted = np.empty((len(cells), len(genes)))
     settings = {**SETTINGS, "objective": "regression", "seed": problem.seed}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of LightGBM about its own arguments
         for place in range(len(genes)):
-            train = lightgbm.Dataset(x[problem.train], y[problem.train, place], free_raw_data=True)
-            checks, calls = [], []
-            if len(problem.validation):
-                checks = [lightgbm.Dataset(x[problem.validation], y[problem.validation, place], reference=train)]
-                calls = [lightgbm.early_stopping(PATIENCE, verbose=False)]
-            model = lightgbm.train(settings, train, MOST_TREES, valid_sets=checks, callbacks=calls)
+            train = lightgbm.Dataset(x[fit], y[fit, place])
+            check = lightgbm.Dataset(x[stop], y[stop, place], reference=train)
+            stopping = lightgbm.early_stopping(PATIENCE, verbose=False)
+            model = lightgbm.train(settings, train, MOST_TREES, valid_sets=[check], callbacks=[stopping])
             predicted[:, place] = model.predict(x, num_threads=1)
     return predicted
 

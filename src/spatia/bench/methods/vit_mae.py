@@ -5,7 +5,9 @@ downloaded. `vit-mae trained` is a small one (64 px, patches of 8 px) that learn
 """
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +47,21 @@ def make_mae(weights: Path | None = None) -> nn.Module:
         model = transformers.ViTMAEModel.from_pretrained(weights, local_files_only=True, mask_ratio=0.0)
     else:
         model = transformers.ViTMAEModel(transformers.ViTMAEConfig(mask_ratio=0.0))
+        _set_positions(model.embeddings.position_embeddings)
     return _AllPatches(model.eval(), model.embeddings.patch_embeddings.num_patches)
+
+
+@torch.no_grad()
+def _set_positions(parameter: Tensor) -> None:
+    """Fill (1, 1 + patches, width) with the fixed waves of each patch's row and column, zero for the class token.
+
+    A model made from a configuration has zeros there (seen with transformers 5.23), does not train them, and so knows no places.
+    """
+    side, quarter = round((parameter.shape[1] - 1) ** 0.5), parameter.shape[2] // 4
+    angle = torch.arange(side)[:, None] / 10_000 ** (torch.arange(quarter) / quarter)
+    wave = torch.cat([angle.sin(), angle.cos()], dim=1)
+    column, row = wave.expand(side, -1, -1), wave[:, None].expand(-1, side, -1)
+    parameter[0, 1:] = torch.cat([column, row], dim=2).flatten(0, 1)
 
 
 def embed(problem: Problem) -> NDArray[np.floating]:
@@ -63,58 +79,73 @@ def embed_trained(problem: Problem) -> NDArray[np.floating]:
     """Return the mean over patches of the small encoder, (n, 192), after training on the crops of training cells."""
     cells = problem.cells
     name = f"vit_mae-trained-{cells.corpus.corpus_id}-{problem.split}-{problem.seed}"
-    return kept(problem, name, lambda: _train_and_embed(cells.images, problem.train, problem.seed))
+    return kept(problem, name, lambda: train(cells.images[problem.train], problem.seed).embed(cells.images))
 
 
-def _train_and_embed(
-    images: NDArray[np.uint8], train: NDArray[np.int64], seed: int, crops_seen: int = CROPS_SEEN
-) -> NDArray[np.float32]:
+@dataclass(frozen=True)
+class SmallMae:
+    """A small masked autoencoder, and the mean and sd of each channel that its crops are scaled by."""
+
+    model: Any
+    mean: NDArray[np.float64]
+    sd: NDArray[np.float64]
+
+    def scaled(self, images: NDArray[np.uint8]) -> Tensor:
+        """Return (n, channels, y, x) crops with the training crops' mean of 0 and sd of 1."""
+        centred = (images - self.mean[:, None, None]) / np.maximum(self.sd, 1e-6)[:, None, None]
+        return torch.from_numpy(centred.astype(np.float32))
+
+    @torch.inference_mode()
+    def embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the mean over patches, none of them masked, (n, 192)."""
+        self.model.vit.embeddings.config.mask_ratio = 0.0
+        n_patches = self.model.vit.embeddings.patch_embeddings.num_patches
+        encoder, found = _AllPatches(self.model.vit.eval(), n_patches), []
+        for start in range(0, len(images), 256):
+            tokens = encoder(self.scaled(images[start : start + 256])).last_hidden_state
+            found.append(tokens[:, 1:].mean(dim=1).numpy())
+        return np.concatenate(found)
+
+
+def train(images: NDArray[np.uint8], seed: int, crops_seen: int = CROPS_SEEN) -> SmallMae:
+    """Train on (n, channels, y, x) crops, in random batches: three patches in four are masked and predicted from the rest."""
     transformers = require("transformers", "rivals")
-    side, channels = images.shape[2], images.shape[1]
     config = transformers.ViTMAEConfig(
         hidden_size=WIDTH,
         num_hidden_layers=LAYERS,
         num_attention_heads=HEADS,
         intermediate_size=4 * WIDTH,
-        image_size=side,
+        image_size=images.shape[2],
         patch_size=PATCH_PX,
-        num_channels=channels,
+        num_channels=images.shape[1],
         decoder_hidden_size=DECODER_WIDTH,
         decoder_num_hidden_layers=DECODER_LAYERS,
         decoder_num_attention_heads=HEADS,
         decoder_intermediate_size=4 * DECODER_WIDTH,
         norm_pix_loss=True,
     )
+    mean = np.asarray(images.mean(axis=(0, 2, 3), dtype=np.float64))
+    sd = np.asarray(images.std(axis=(0, 2, 3), dtype=np.float64))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = transformers.ViTMAEForPreTraining(config)
+        made = SmallMae(transformers.ViTMAEForPreTraining(config).train(), mean, sd)
+        _set_positions(made.model.vit.embeddings.position_embeddings)
+        _set_positions(made.model.decoder.decoder_pos_embed)
         generator = torch.Generator().manual_seed(seed)
-        mean = images[train].mean(axis=(0, 2, 3), dtype=np.float64)
-        sd = images[train].std(axis=(0, 2, 3), dtype=np.float64)
         steps = max(1, crops_seen // BATCH)
-        optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=DECAY, betas=(0.9, 0.95))
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.1)
-        model.train()
+        warm_up = max(1, steps // 10)
+        optimiser = torch.optim.AdamW(made.model.parameters(), lr=RATE, weight_decay=DECAY, betas=(0.9, 0.95))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda step: min((step + 1) / warm_up, (1 + np.cos(np.pi * step / steps)) / 2)
+        )
         for _ in range(steps):
-            rows = train[torch.randint(len(train), (BATCH,), generator=generator).numpy()]
-            loss = model(_turned(_scaled(images[rows], mean, sd), generator)).loss
+            rows = torch.randint(len(images), (BATCH,), generator=generator).numpy()
+            loss = made.model(_turned(made.scaled(images[rows]), generator)).loss
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
-    model.vit.embeddings.config.mask_ratio = 0.0
-    encoder = _AllPatches(model.vit.eval(), (side // PATCH_PX) ** 2)
-    found = []
-    with torch.inference_mode():
-        for start in range(0, len(images), 256):
-            tokens = encoder(_scaled(images[start : start + 256], mean, sd)).last_hidden_state
-            found.append(tokens[:, 1:].mean(dim=1).numpy())
-    return np.concatenate(found)
-
-
-def _scaled(images: NDArray[np.uint8], mean: NDArray[np.float64], sd: NDArray[np.float64]) -> Tensor:
-    centred = (images - mean[:, None, None]) / np.maximum(sd, 1e-6)[:, None, None]
-    return torch.from_numpy(centred.astype(np.float32))
+    return made
 
 
 def _turned(images: Tensor, generator: torch.Generator) -> Tensor:
