@@ -4,23 +4,21 @@ import re
 import shlex
 import shutil
 import sys
-import time
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from threadpoolctl import threadpool_limits
 
+from spatia.bench.attempt import Question, attempt
 from spatia.bench.cells import BenchCells, load_cells
 from spatia.bench.dataset import DataSet
 from spatia.bench.methods.method import Method
-from spatia.bench.protocols.trial import Score, Task, Trial
-from spatia.bench.rows import Row, RowStore, Status, versions_json
-from spatia.errors import MissingExtraError, SpatiaError
-from spatia.io.memory import peak_memory_bytes
+from spatia.bench.protocols.trial import Task, Trial
+from spatia.bench.rows import RowStore
+from spatia.errors import SpatiaError
 from spatia.log import logger
 
 UNITS = "units"  # below the results folder: rows that a worker has not handed over yet
@@ -89,13 +87,8 @@ def _run_unit(cells: BenchCells, seed: int, plan: Plan, store: RowStore, out: Pa
                 continue
             if trial is None:
                 trial = Trial(cells, seed, out)
-            rows = _measure(task, method, trial, command)
-            store.add(rows)
-            first = rows[0]
-            ok = first.status == "ok"
-            result = f"{first.metric} {first.value:.3f}" if ok else f"{first.status}: {first.message}"
-            where = (cells.data.name, seed, task.name, method.name)
-            logger.info("%s, seed %d, %s, %s: %s (%.1f s)", *where, result, first.seconds)
+            question = Question(task.name, cells.data.name, method.name, seed, command)
+            store.add(attempt(question, partial(task.score, trial, method)))
 
 
 def _run_on_cluster(units: Sequence[tuple[DataSet, int]], plan: Plan, out: Path, command: str) -> None:
@@ -138,47 +131,6 @@ def _take_over(store: RowStore, out: Path) -> None:
     for path in sorted((out / UNITS).glob("*/rows.parquet")):
         store.add(RowStore(path.parent).rows())
         shutil.rmtree(path.parent)
-
-
-def _measure(task: Task, method: Method, trial: Trial, command: str) -> list[Row]:
-    start = time.perf_counter()
-    scores: list[Score] = []
-    status: Status = "ok"
-    message = ""
-    try:
-        # One BLAS thread: beside another busy process, two threads that wait for each other spin. Measured on 2 loaded
-        # cores: a logistic regression 87 s with two threads, 0.5 s with one. torch keeps its own threads.
-        with threadpool_limits(1, user_api="blas"):
-            scores = task.score(trial, method)
-    except MissingExtraError as error:
-        status, message = "skipped", str(error)
-    except SpatiaError as error:
-        status, message = "failed", str(error)
-    except Exception as error:  # whatever a rival raises must not stop the others; the row and the log hold it
-        status, message = "failed", f"{type(error).__name__}: {error}"
-        logger.warning("%s on %s:\n%s", method.name, task.name, traceback.format_exc())
-    seconds = time.perf_counter() - start
-    if status != "ok":
-        scores = [Score("", float("nan"), 0, 0)]
-    return [
-        Row(
-            task=task.name,
-            data=trial.cells.data.name,
-            method=method.name,
-            metric=score.metric,
-            value=score.value,
-            seed=trial.seed,
-            n=score.n,
-            n_train=score.n_train,
-            seconds=round(seconds, 3),
-            peak_memory_mb=round(peak_memory_bytes() / 1e6),
-            status=status,
-            message=message,
-            command=command,
-            versions=versions_json(),
-        )
-        for score in scores
-    ]
 
 
 @contextmanager

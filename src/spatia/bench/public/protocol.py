@@ -1,25 +1,21 @@
 """What a public protocol is, how its folder is refused, and how its rows are measured and kept."""
 
 import os
-import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import pandas as pd
-from threadpoolctl import threadpool_limits
 
+from spatia.bench.attempt import Question, attempt
 from spatia.bench.choosing import choose
 from spatia.bench.methods.method import Method
 from spatia.bench.methods.registry import BASELINES
 from spatia.bench.methods.vit import WEIGHTS
 from spatia.bench.protocols.trial import Score
-from spatia.bench.rows import Row, RowStore, Status, versions_json
-from spatia.errors import MissingExtraError, SettingsError, SpatiaError
-from spatia.io.memory import peak_memory_bytes
-from spatia.log import logger
+from spatia.bench.rows import RowStore
+from spatia.errors import SettingsError
 
 T = TypeVar("T")
 # One --methods serves corpora and several public protocols in one call.
@@ -194,33 +190,7 @@ class Recorder:
         """Run ``score`` unless its rows stand, and keep what it gives."""
         if self._store.has(task, data, method, seed):
             return
-        start = time.perf_counter()
-        status: Status = "ok"
-        message = ""
-        try:
-            with threadpool_limits(1, user_api="blas"):  # as `spatia.bench.run` does, for the reason given there
-                scores = score()
-        except MissingExtraError as error:
-            status, message = "skipped", str(error)
-        except SpatiaError as error:
-            status, message = "failed", str(error)
-        except Exception as error:  # a method that fails must not stop the others; the row and the log hold it
-            status, message = "failed", f"{type(error).__name__}: {error}"
-            logger.warning("%s on %s:\n%s", method, task, traceback.format_exc())
-        seconds = round(time.perf_counter() - start, 3)
-        if status != "ok":
-            scores = [Score("", float("nan"), 0, 0)]
-        self._store.add(
-            [
-                Row(
-                    task, data, method, one.metric, one.value, seed, one.n, one.n_train, seconds,
-                    round(peak_memory_bytes() / 1e6), status, message, self._command, versions_json(),
-                )
-                for one in scores
-            ]
-        )  # fmt: skip
-        told = f"{scores[0].metric} {scores[0].value:.3f}" if status == "ok" else f"{status}: {message}"
-        logger.info("%s, seed %d, %s: %s (%.1f s)", data, seed, method, told, seconds)
+        self._store.add(attempt(Question(task, data, method, seed, self._command), score))
 
     def frame(self) -> pd.DataFrame:
         """All rows of the results folder."""
