@@ -51,7 +51,10 @@ def bench(
     ] = None,
     embeddings: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=TABLE", help="A rival that ran elsewhere: parquet or CSV with cell_id."),
+        typer.Option(
+            metavar="NAME=TABLE",
+            help="A rival that ran elsewhere: parquet or CSV with cell_id. NAME:genes or NAME:image says what it saw.",
+        ),
     ] = None,
     published: Annotated[
         list[str] | None,
@@ -163,10 +166,16 @@ def _simulated(out: Path, suite: Suite) -> list["DataSet"]:
 
 
 def _others(embeddings: list[str] | tuple[()], published: list[str] | tuple[()]) -> list["Method"]:
+    from spatia.bench.methods.method import BOTH, GENES, IMAGE
     from spatia.bench.published.embeddings_file import embeddings_method
     from spatia.bench.published.registry import published_method
 
-    tables = [embeddings_method(*_pair(text, "--embeddings")) for text in embeddings]
+    tables = []
+    for text in embeddings:
+        name, path = _pair(text, "--embeddings")
+        sees = name.rpartition(":")[2]
+        reads = {"image": IMAGE, "genes": GENES}.get(sees if ":" in name else "", BOTH)
+        tables.append(embeddings_method(name, path, reads))
     return tables + [published_method(*_pair(text, "--published")) for text in published]
 
 

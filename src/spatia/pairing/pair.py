@@ -30,6 +30,7 @@ from spatia.version import __version__
 
 Report = Callable[[str, int, int], None]
 _LIBRARIES = ("numpy", "scipy", "POT", "anndata", "pandas")
+FEW_CELLS = 100  # of a side of a transition; below, a mean of 300 genes is mostly noise of sampling
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,15 @@ def pair_transition(
         raise PairingError(
             f"Transition {transition.name!r}: {len(train.source):,} sources and {len(train.target):,} targets in the training part; "
             "expected some of each. Widen the states, or split anew."
+        )
+    if min(len(train.source), len(train.target)) < FEW_CELLS:
+        logger.warning(
+            "transition %r: only %d sources and %d targets in the training part; signatures and what a generator learns from them rest on "
+            "these. %d of each are a fair number",
+            transition.name,
+            len(train.source),
+            len(train.target),
+            FEW_CELLS,
         )
     scope = transition.scope or settings.scope
     for part, own in members.items():

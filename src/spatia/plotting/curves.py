@@ -70,9 +70,10 @@ Draw = Callable[[Axes], None]
 
 def _panels(lines: Sequence[dict[str, Any]]) -> list[tuple[str, Draw]]:
     """Return the panels of a stage: title, and what draws it. A term that never had a value has none."""
-    panels: list[tuple[str, Draw]] = [("weighted loss", lambda ax: _draw_losses(ax, lines, lambda line: line["loss"]))]
-    names = dict.fromkeys(name for line in lines for name, value in line["terms"].items() if value is not None)
-    for name in names:
+    names = list(dict.fromkeys(name for line in lines for name, value in line["terms"].items() if value is not None))
+    loss = "weighted loss" if len(names) != 1 else f"weighted loss: {names[0]} alone"
+    panels: list[tuple[str, Draw]] = [(loss, lambda ax: _draw_losses(ax, lines, lambda line: line["loss"]))]
+    for name in names if len(names) > 1 else ():
         panels.append((name, lambda ax, name=name: _draw_losses(ax, lines, lambda line: line["terms"].get(name))))  # type: ignore[misc]
     if _curve(lines, "validation", lambda line: line.get("effective_rank")):
         panels.append(("effective rank of the embedding", lambda ax: _draw_rank(ax, lines)))
