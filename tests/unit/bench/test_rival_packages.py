@@ -160,6 +160,7 @@ def test_resolvi_refuses_intensities(trial: Trial, cells: BenchCells) -> None:
 def test_novae_reads_neighbourhoods_and_no_hidden_gene(
     trial: Trial, cells: BenchCells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(novae, "LAYERS", 2)
     monkeypatch.setattr(novae, "LEAST_EPOCHS", 3)
     monkeypatch.setattr(novae, "CELLS_SEEN", 0)
     problem = replace(trial.problem, train=trial.train[:50], hidden=np.arange(4, 40, 5))

@@ -5,6 +5,8 @@ alone, by its own contrastive loss. To embed, each section's graph holds all its
 cells, never their labels. A cell without a neighbour in reach gets zeros from the package.
 """
 
+import contextlib
+import io
 import logging
 import warnings
 
@@ -18,10 +20,10 @@ from spatia.bench.methods.method import GENES, Method, Problem
 from spatia.extras import require
 
 LONGEST_EDGE_UM = 100.0
-GENE_WIDTH, WIDTH = 50, 64
+GENE_WIDTH, WIDTH, LAYERS = 50, 64, 10
 # The package's settings, but for batches and prototypes that suit a thousand cells rather than millions.
 BATCH, PROTOTYPES = 64, 128
-CELLS_SEEN, MOST_EPOCHS = 10_000, 20  # a budget of cells seen: about 100 a second on one core
+CELLS_SEEN, MOST_EPOCHS = 10_000, 20  # a budget of cells seen, so that all data take the same time
 LEAST_EPOCHS = 4  # its schedule of learning rates divides by epochs − 2
 
 
@@ -57,6 +59,7 @@ def embed(problem: Problem) -> NDArray[np.floating]:
                     fitted,
                     embedding_size=min(GENE_WIDTH, len(problem.visible) - 1),
                     output_size=WIDTH,
+                    num_layers=LAYERS,
                     batch_size=min(BATCH, len(train) // 2),
                     num_prototypes=PROTOTYPES,
                     # given, as the package would take them from a set, whose order differs between processes
@@ -71,7 +74,8 @@ def embed(problem: Problem) -> NDArray[np.floating]:
                 )
                 for rows in sections:
                     whole = table(rows)
-                    model.compute_representations(whole, accelerator="cpu")
+                    with contextlib.redirect_stderr(io.StringIO()):  # its progress bar cannot be turned off
+                        model.compute_representations(whole, accelerator="cpu")
                     found[rows] = whole.obsm["novae_latent"]
             finally:
                 np.random.set_state(state)  # noqa: NPY002
