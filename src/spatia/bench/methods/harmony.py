@@ -36,8 +36,7 @@ def embed(problem: Problem) -> NDArray[np.floating]:
         ncores=1,
         verbose=False,
     )
-    corrected = np.asarray(found.Z_corr)
-    return corrected if corrected.shape == scores.shape else corrected.T
+    return np.asarray(found.Z_corr)
 
 
 HARMONY = Method("harmony", GENES, embed, "PCA corrected for the section (Harmony)", genes_side=embed)
