@@ -21,7 +21,7 @@ from tests.unit.model_setup import SMALL, wake
 
 from spatia import Corpus, Generator, generate_cells, train_generator
 from spatia.data.vocabulary import Vocabulary
-from spatia.errors import CorpusError, SettingsError, SlideError, TrainingError
+from spatia.errors import CorpusError, ModelError, SettingsError, SlideError, TrainingError
 from spatia.generation.samples import Samples
 from spatia.inference.conditions import cell_conditions
 from spatia.io.read import read_slide
@@ -442,3 +442,23 @@ def test_transitions_from_pairs(tiny: Path, model: Path, pairs: Path, coupling: 
         )
     with pytest.raises(SettingsError, match=r"transition='melt': .* knows grow, shrink"):
         generator.transition(cells, "melt", corpus=tiny)
+
+
+def test_transitions_start_from_a_generator_of_expression(
+    tiny: Path, model: Path, trained: Path, pairs: Path, tmp_path: Path
+) -> None:
+    still = ("task=transition", "epochs.generator=1", "lr=1e-12", "ema_decay=0")
+    folder = train_generator(tiny, tmp_path / "g", model, settings(*still), pairs=pairs, start_from=trained)
+    before, after = (load_file(where / "generator.safetensors") for where in (trained, folder))
+    copied = [name for name in after if name.startswith(("network.", "condition.maps.niche", "condition.scales.niche"))]
+    assert len(copied) > 10
+    for name in copied:
+        torch.testing.assert_close(after[name], before[name])
+    start = json.loads((folder / "run.json").read_text())["start"]
+    assert start["known"] == ["niche", "tissue"]
+    assert "control" in start["new"]
+    assert start["left_out"] == ["genes"]
+    with pytest.raises(ModelError, match=r"has no network\..* of this shape"):
+        train_generator(tiny, tmp_path / "h", model, settings("network.width=32"), start_from=trained)
+    with pytest.raises(ModelError, match="means something else there"):
+        train_generator(tiny, tmp_path / "i", model, settings("path.prediction=velocity"), start_from=trained)

@@ -19,6 +19,12 @@ def train_generator(
     labels: Annotated[
         Path | None, typer.Option(help=".csv or .parquet with cell_id and label, for --set conditions=[label].")
     ] = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="Generator to start from, e.g. one of images from expression, before transitions are learnt."
+        ),
+    ] = None,
     config: options.Config = None,
     set_: options.Values = None,
     split: options.Split = None,
@@ -56,7 +62,16 @@ def train_generator(
     )
     table = None if labels is None else read_label_table(labels, "--labels")
     folder = run(
-        opened, out, model, settings, resume, pairs=pairs, labels=table, draw=plot_curves, draw_samples=plot_samples
+        opened,
+        out,
+        model,
+        settings,
+        resume,
+        pairs=pairs,
+        labels=table,
+        start_from=start_from,
+        draw=plot_curves,
+        draw_samples=plot_samples,
     )
     if world()[0] == 0:
         typer.echo(dumps(read_run(folder)) if json else str(folder))

@@ -13,7 +13,7 @@ import pandas as pd
 from spatia.corpus.corpus import Corpus
 from spatia.corpus.files import sha256
 from spatia.errors import SettingsError
-from spatia.generation.checkpoint import MODEL_FOLDER, save_generator
+from spatia.generation.checkpoint import GENERATOR_FILE, MODEL_FOLDER, save_generator
 from spatia.generation.generator import ImageSpace
 from spatia.generation.samples import Samples
 from spatia.generation.settings import LABEL
@@ -27,6 +27,7 @@ from spatia.training.generator_data import CorpusData, GeneratorData, with_image
 from spatia.training.generator_pairs import PairData, transition_facts
 from spatia.training.generator_settings import GeneratorSettings
 from spatia.training.generator_stages import make_generator_stages
+from spatia.training.generator_start import start_from as begin
 from spatia.training.loop import DrawCurves
 from spatia.training.run_folder import RunFolder
 from spatia.training.stage import Stage
@@ -47,6 +48,7 @@ def train_generator(
     *,
     pairs: str | Path | None = None,
     labels: pd.DataFrame | None = None,
+    start_from: str | Path | None = None,
     draw: DrawCurves | None = None,
     draw_samples: DrawSamples | None = None,
 ) -> Path:
@@ -68,6 +70,8 @@ def train_generator(
         Folder of pairs, as `spatia pair` writes it, for ``task=transition``.
     labels
         Type or state of training cells (``cell_id``, ``label``, and ``sample`` where ids repeat), for ``conditions=["label"]``.
+    start_from
+        A generator folder to start from; its network must be the same, its conditions go by name.
     draw, draw_samples
         Draw ``curves.png`` and ``samples/``; the command line gives those of `spatia.plotting`.
 
@@ -109,7 +113,7 @@ def train_generator(
                 pair_data.append(data)
                 mean_weight = data.mean_weight
             show = None if draw_samples is None else _shower(folder, draw_samples)
-            return make_generator_stages(
+            stages = make_generator_stages(
                 data,
                 settings,
                 _space(opened, network, settings),
@@ -117,6 +121,10 @@ def train_generator(
                 mean_weight=mean_weight,
                 show=show,
             )
+            if start_from is not None:
+                objective: Any = stages[-1].module
+                folder.write(start=begin(objective.generator, Path(start_from)))
+            return stages
 
         def write(stages: Sequence[Stage], folder: RunFolder) -> None:
             more: dict[str, Any] = {} if labelled is None else {"labels": list(labelled.names)}
@@ -129,6 +137,8 @@ def train_generator(
             inputs["pairs"] = sha256(paired.path / FACTS_FILE)
         if labelled is not None:
             inputs["labels"] = labelled.digest
+        if start_from is not None:
+            inputs["start_from"] = sha256(Path(start_from) / GENERATOR_FILE)
         return run_training([opened], out, settings, make_stages, write, resume=resume, inputs=inputs, draw=draw)
 
 
@@ -182,6 +192,7 @@ def _write(stages: Sequence[Stage], folder: RunFolder, corpus: Corpus, model: Pa
     objective: Any = stages[-1].module
     copytree(model, folder.path / MODEL_FOLDER, dirs_exist_ok=True, ignore=_only_the_model)
     facts: dict[str, Any] = {name: folder.facts[name] for name in ("corpora", "seed", "stages", "inputs")}
+    facts["start"] = folder.facts.get("start", {})
     facts["weights"] = objective.weights.model_dump()
     if objective.proxy is not None:
         proxy = objective.proxy

@@ -43,11 +43,14 @@ class Flow:
         Told the label of a cell.
     shuffle
         Told, when it draws, what is known of another cell.
+    from_expression
+        A transition starts from a generator of images from expression, of the same budget, which saw every training cell.
     """
 
     lines: tuple[str, ...] = ()
     labels: bool = False
     shuffle: bool = False
+    from_expression: bool = False
 
     def __call__(self, problem: GenerationProblem) -> Images:
         """Train where it was not trained yet, and draw the wanted cells."""
@@ -68,16 +71,19 @@ def trained(problem: GenerationProblem, flow: Flow) -> Path:
     settings = flow_settings(problem, flow)
     labels = labels_of(problem, problem.train) if flow.labels else None
     pairs = pairs_of(problem) if problem.transition is not None else None
+    first = trained(replace(problem, transition=None), Flow()) if flow.from_expression else None
     content = [
         settings.model_dump(mode="json"),
         model_id(training.model),
         None if labels is None else int(pd.util.hash_pandas_object(labels).sum()),
         None if pairs is None else sha256(pairs / FACTS_FILE),
+        *([] if first is None else [sha256(first / GENERATOR_FILE)]),
     ]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
     out = work / "generators" / place_of(problem) / digest[:16]
     if not (out / GENERATOR_FILE).is_file():
-        train_generator(problem.cells.corpus, out, training.model, settings, True, pairs=pairs, labels=labels)
+        corpus = problem.cells.corpus
+        train_generator(corpus, out, training.model, settings, True, pairs=pairs, labels=labels, start_from=first)
     return out
 
 

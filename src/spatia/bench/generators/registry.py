@@ -28,6 +28,7 @@ _ALL = (
     diffusers_unet.DIFFUSERS_UNET,
     ours.OURS,
     ours.OURS_SHUFFLED,
+    ours.OURS_FROM_EXPRESSION,
 )
 GENERATORS: dict[str, Generator] = {generator.name: generator for generator in _ALL}
 
