@@ -2,21 +2,18 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import anndata as ad
 import numpy as np
 import pandas as pd
 
 from spatia.bench.dataset import DataSet, write_dataset
+from spatia.bench.suites import simulated_corpus, truth_labels
 from spatia.corpus.build import build
 from spatia.corpus.settings import BuildSettings, NicheSettings
 from spatia.errors import SpatiaError
 from spatia.io.source import Source
 from spatia.simulate.celltypes import STATES
-from spatia.simulate.settings import SimulationSettings
-from spatia.simulate.slide import simulate
-from spatia.simulate.states import TYPES_WITH
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 STARMAP_UM_PER_PX = 0.1  # the published field, 1.4 mm, over 13,800 px; the table gives no unit
@@ -120,11 +117,9 @@ def simulated(work: Path, n_cells: int, seeds: int) -> list[Path]:
         slides, labels = work / f"{name}_slides", work / f"{name}_labels.parquet"
         corpus = work / name
         if not corpus.exists():
-            simulated_corpus(
-                work, name, n_cells=n_cells, n_sections=2, n_donors=2, seed=seed, um_per_px=0.425, transcripts=False
-            )
+            simulated_corpus(work, name, n_cells=n_cells, n_sections=2, n_donors=2, seed=seed)
         if not labels.exists():
-            _truth(slides).to_parquet(labels)
+            truth_labels(slides).to_parquet(labels)
         for split in ("donor", "block"):
             data = DataSet(
                 name=f"simulated {2 * n_cells:,} cells, {'other donor' if split == 'donor' else 'blocks'}",
@@ -140,27 +135,6 @@ def simulated(work: Path, n_cells: int, seeds: int) -> list[Path]:
             )
             paths.append(write_dataset(data, work / f"{name}_{split}.json"))
     return paths
-
-
-def simulated_corpus(work: Path, name: str, **settings: Any) -> Path:
-    """Simulate sections of as many donors, and build their corpus; the slides stay in NAME_slides."""
-    corpus, slides = work / name, work / f"{name}_slides"
-    if (corpus / "corpus.json").exists():
-        return corpus
-    folders = sorted(slides.glob("section_*")) if slides.exists() else simulate(slides, SimulationSettings(**settings))
-    return built(corpus, [Source(f.name, f, donor=f"donor_{i + 1}", tissue="breast") for i, f in enumerate(folders)])
-
-
-def _truth(slides: Path) -> pd.DataFrame:
-    tables = []
-    for folder in sorted(slides.glob("section_*")):
-        table = pd.read_parquet(folder / "truth" / "cells.parquet")
-        table["sample"] = folder.name
-        for state in STATES:  # exactly 0 where a type cannot have the state: not a value to predict
-            table.loc[~table["type"].isin(TYPES_WITH[state]), f"state_{state}"] = np.nan
-        tables.append(table)
-    columns = ["cell_id", "sample", "type", "domain", *(f"state_{state}" for state in STATES)]
-    return pd.concat(tables, ignore_index=True)[columns].astype({"type": str, "domain": str})
 
 
 def built(corpus: Path, sources: list[Source]) -> Path:

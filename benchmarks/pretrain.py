@@ -17,6 +17,7 @@ from typing import Any
 import model_data as data
 import torch
 
+from spatia.bench.suites import simulated_corpus
 from spatia.corpus.files import sha256, write_json
 from spatia.errors import ModelError
 from spatia.io.source import Source
@@ -25,7 +26,7 @@ from spatia.models.checkpoint import MODEL_FILE, WEIGHTS_FILE, read_description,
 from spatia.training.settings import read_settings
 from spatia.training.train import train
 
-SIMULATED = {"n_cells": 5_000, "n_sections": 2, "n_donors": 2, "um_per_px": 0.425, "transcripts": False}
+SIMULATED = {"n_cells": 5_000, "n_sections": 2, "n_donors": 2}
 SIMULATED_SEEDS = (20, 21)  # the benchmark takes 0, 1 and 2
 PRESENTATIONS = 100_000
 MOST_BYTES = 15_000_000  # of what a package should carry
@@ -59,7 +60,7 @@ def corpora(work: Path) -> dict[str, Path]:
     }
     found = {name: data.built(work / name, of) for name, of in sources.items()}
     for seed in SIMULATED_SEEDS:
-        found[f"simulated_{seed}"] = data.simulated_corpus(work, f"simulated_{seed}", seed=seed, **SIMULATED)
+        found[f"simulated_{seed}"] = simulated_corpus(work, f"simulated_{seed}", seed=seed, **SIMULATED)
     return found
 
 
