@@ -3,12 +3,16 @@
 python benchmarks/model.py summary --work WORK
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from spatia.bench.ranks import markdown as ranks_table
+from spatia.bench.ranks import rank
 from spatia.bench.tables import Cell, ties
 from spatia.bench.tables import summary as summarise
+from spatia.plotting.ranks import plot_ranks
 
 NAMED = ("pca", "pca smoothed", "scvi", "morphology", "pca of crops", "pca + morphology")  # the baselines of the brief
 OURS = "spatia"
@@ -37,6 +41,33 @@ def summary(work: Path) -> str:
                 table = summarise(of_data[of_data["seed"].isin(seeds)])
                 parts.append(f"**{data}**, seeds {', '.join(map(str, sorted(seeds)))}\n\n{_table(table)}")
     return "\n\n".join(parts)
+
+
+BOTH = (  # named in advance: what sees both image and genes, and the named baselines
+    "spatia", "spatia, cell + niche", "pca + morphology", "pca + morphology + smoothed", "pca", "pca smoothed",
+    "pca + pca smoothed", "scvi", "morphology", "pca of crops", "knn on pca",
+)  # fmt: skip
+GENES = (
+    "spatia genes", "spatia genes, cell", "pca", "pca unscaled", "pca smoothed", "pca + pca smoothed", "scvi", "knn on pca",
+)  # fmt: skip
+
+
+def ranks(works: Sequence[Path], figure: Path | None = None) -> str:
+    """Return mean ranks over every question that all named methods answered, and draw those of `BOTH`.
+
+    A task that gives some of the methods an embedding of another kind ("neighbours to expression") is left out.
+    """
+    frames = [pd.read_parquet(path) for work in works for path in sorted(work.glob("results/*/rows.parquet"))]
+    rows = pd.concat(frames, ignore_index=True)
+    rows = rows[rows["task"] != "neighbours to expression"]
+    key = ["task", "data", "metric", "method", "seed"]
+    rows = rows.drop_duplicates(key, keep="last")
+    both = rank(rows, list(BOTH))
+    if figure is not None:
+        values = {str(name): float(value) for name, value in both.mean_rank.items()}
+        ours = [name for name in BOTH if name.startswith(OURS)]
+        plot_ranks(values, both.critical_difference, figure, ours=ours, n_questions=both.n_questions)
+    return f"{ranks_table(both)}\n\n{ranks_table(rank(rows, list(GENES)))}"
 
 
 def _table(table: pd.DataFrame) -> str:
