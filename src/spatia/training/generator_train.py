@@ -122,8 +122,8 @@ def train_generator(
                 show=show,
             )
             if start_from is not None:
-                objective: Any = stages[-1].module
-                folder.write(start=begin(objective.generator, Path(start_from)))
+                last: Any = stages[-1]  # not its `module`: that freezes the proxy, which an earlier stage trains
+                folder.write(start=begin(last.objective.generator, Path(start_from)))
             return stages
 
         def write(stages: Sequence[Stage], folder: RunFolder) -> None:
