@@ -109,6 +109,9 @@ def _run_on_cluster(units: Sequence[tuple[DataSet, int]], plan: Plan, out: Path,
 
 
 def _unit_in_worker(data: DataSet, seed: int, plan: Plan, out: Path, command: str) -> None:
+    import torch
+
+    torch.set_num_threads(1)  # workers share the cores
     unit = RowStore(out / UNITS / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', data.name)}-{seed}")
     before = RowStore(out)
     known = _Both(unit, before)

@@ -77,7 +77,10 @@ def bench(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Splits, held-out genes and draws.", show_default="3")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that share data sets and seeds.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that share data sets and seeds.", show_default="1; 2 without corpora"),
+    ] = None,
     cell_type: Annotated[str | None, typer.Option(help="Column of types, for corpora given as folders.")] = None,
     domain: Annotated[str | None, typer.Option(help="Column of regions, for corpora given as folders.")] = None,
     outcome: Annotated[
@@ -119,7 +122,7 @@ def bench(
         chosen += _ours(model, spatia, start_from, label, set_ or (), suite if own_data else None)
         data += _public(public or (), out, names, model, label, seeds, _others((), published or ()))
         data += [one for what in control or () for one in _shuffled(data, what, out)]
-        plan = Plan(data, asked, chosen, seeds or 3, workers=workers)
+        plan = Plan(data, asked, chosen, seeds or 3, workers=workers or (2 if own_data else 1))
         rows = run(plan, out)
         if draw:
             rows = _draw(data, seeds or 3, draw, out)
@@ -210,10 +213,12 @@ def _ours(
     if train:
         start = None if start_from is None else model_folder(start_from)
         sources.append(SpatiaSource(label, tuple(settings), start_from=start))
-    return [method for source in sources for method in spatia_methods(source)]
+    methods = [method for source in sources for method in spatia_methods(source)]
+    return [method for method in methods if suite is not Suite.quick or not method.name.endswith(LEFT_OUT)]
 
 
-QUICK = ("presentations.cells=8000", "presentations.context=8000")  # of fine-tuning in the quick suite
+QUICK = ("presentations.cells=4000", "presentations.context=4000")  # of fine-tuning in the quick suite
+LEFT_OUT = (", cell", ", niche", ", tissue")  # levels alone, which the full suite asks too
 
 
 def _public(
