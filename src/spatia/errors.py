@@ -21,6 +21,10 @@ class MissingExtraError(SpatiaError):
     """An optional dependency is not installed; the message holds the line that installs it."""
 
 
+class NotApplicableError(SettingsError):
+    """A method of the benchmark cannot be asked this of these data; the others can."""
+
+
 class TrainingError(SpatiaError):
     """Training cannot start, go on or resume; the last checkpoint stays as it is."""
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from threadpoolctl import threadpool_limits
 
 from spatia.bench.rows import Row, Status, versions_json
-from spatia.errors import MissingExtraError, SpatiaError
+from spatia.errors import MissingExtraError, NotApplicableError, SpatiaError
 from spatia.io.memory import peak_memory_bytes
 from spatia.log import logger
 
@@ -62,7 +62,7 @@ def attempt(question: Question, score: Callable[[], Sequence[Scored]]) -> list[R
         # cores: a logistic regression 87 s with two threads, 0.5 s with one. torch keeps its own threads.
         with threadpool_limits(1, user_api="blas"):
             scores = score()
-    except MissingExtraError as error:
+    except (MissingExtraError, NotApplicableError) as error:
         status, message = "skipped", str(error)
     except SpatiaError as error:
         status, message = "failed", str(error)

@@ -39,7 +39,8 @@ class Row:
     peak_memory_mb
         Largest resident memory of the process so far.
     status
-        "ok", "failed" (``message`` says why) or "skipped" (something is not installed; ``message`` gives the pip line).
+        "ok", "failed" (``message`` says why) or "skipped" (something is not installed, and ``message`` gives the pip line; or the method
+        cannot be asked this, and ``message`` says why).
     versions
         JSON: package, Python and libraries.
     """

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from spatia.bench.methods import pca
 from spatia.bench.methods.method import GENES, Method, Problem
-from spatia.errors import SettingsError
+from spatia.errors import NotApplicableError
 from spatia.extras import require
 
 
@@ -22,7 +22,7 @@ def embed(problem: Problem) -> NDArray[np.floating]:
     cells = problem.cells
     sections = np.unique(cells.sample.astype(str))
     if len(sections) < 2:
-        raise SettingsError(
+        raise NotApplicableError(
             f"{cells.data.name}: Harmony takes out what tells sections apart, and this data set has one. Its row would be that of pca."
         )
     logging.getLogger("harmonypy").setLevel(logging.WARNING)

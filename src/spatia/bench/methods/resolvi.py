@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from spatia.bench.methods.method import GENES, Method, Problem
-from spatia.errors import SettingsError
+from spatia.errors import NotApplicableError
 from spatia.extras import require
 from spatia.metrics.spatial import nearest_in_sections
 
@@ -29,7 +29,7 @@ def embed(problem: Problem) -> NDArray[np.floating]:
     scvi = require("scvi", "rivals")
     cells = problem.cells
     if not cells.is_count:
-        raise SettingsError(f"{cells.data.name}: resolVI models molecule counts; these are intensities.")
+        raise NotApplicableError(f"{cells.data.name}: resolVI models molecule counts; these are intensities.")
     counts = cells.counts[:, problem.visible].astype(np.float32)
     seen = np.asarray(counts.sum(axis=1)).ravel() > 0
     train = problem.train[seen[problem.train]]

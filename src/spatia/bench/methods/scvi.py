@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatia.bench.methods.method import GENES, Method, Problem
-from spatia.errors import SettingsError
+from spatia.errors import NotApplicableError
 from spatia.extras import require
 
 LATENT = 30
@@ -20,7 +20,7 @@ def embed(problem: Problem) -> NDArray[np.floating]:
     """Return the mean of the latent posterior, (n, 30)."""
     scvi = require("scvi", "rivals")
     if not problem.cells.is_count:
-        raise SettingsError(f"{problem.cells.data.name}: scVI models molecule counts; these are intensities.")
+        raise NotApplicableError(f"{problem.cells.data.name}: scVI models molecule counts; these are intensities.")
     table = ad.AnnData(problem.cells.counts[:, problem.visible].astype(np.float32))
     seen = np.asarray(table.X.sum(axis=1)).ravel() > 0
     train = problem.train[seen[problem.train]]
