@@ -23,6 +23,7 @@ RING: Final = "ring"
 SPATIAL: Final = "spatial"  # obsm, (n, 2), µm
 LABEL: Final = "label"  # obs: value of the cell in the label raster, where there is one
 GENE_ID: Final = "gene_id"  # var: Ensembl id where known, else the symbol
+SIMULATED_GENE: Final = "ENSG00009"  # ids of simulated genes begin so: Ensembl does not use that range
 SYMBOL: Final = "symbol"  # var: name as the panel prints it
 FEATURE_TYPE: Final = "feature_type"  # var: "gene" or the vendor's name of a control
 

@@ -22,6 +22,7 @@ from spatia.errors import SettingsError
 from spatia.inference.blocks import Request, SectionEmbedder, hidden_genes_mask
 from spatia.inference.coverage import Coverage, check_coverage
 from spatia.models.checkpoint import load_model, model_id, read_description, weights_digest
+from spatia.models.names import known_by_symbol
 from spatia.models.spatia import MODALITIES, Spatia
 from spatia.nn.distributed import world
 
@@ -98,7 +99,7 @@ def embedded(
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     digest = weights_digest(model) if isinstance(model, Spatia) else model_id(model)
     on = choose_device(device)
-    network = (model if isinstance(model, Spatia) else load_model(model)).to(on).eval()
+    network = (model if isinstance(model, Spatia) else known_by_symbol(load_model(model), [opened])).to(on).eval()
     used = _checked_use(use)
     _check_genes(hide_genes, network)
     names = list(opened.sections) if sections is None else [opened.section(name).sample for name in sections]

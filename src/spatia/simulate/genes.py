@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spatia.keys import SIMULATED_GENE
 from spatia.simulate.celltypes import TYPE_NAMES
 from spatia.simulate.randomness import Stream, generator
 
@@ -118,7 +119,7 @@ def choose_symbols(n_genes: int) -> list[str]:
 
 def make_panel(n_genes: int, seed: int) -> Panel:
     """Draw the panel of a study: loadings of every programme, baselines and dispersions."""
-    ids = {symbol: f"ENSG00009{number:06d}" for number, symbol in enumerate(choose_symbols(n_genes))}
+    ids = {symbol: f"{SIMULATED_GENE}{number:06d}" for number, symbol in enumerate(choose_symbols(n_genes))}
     symbols = sorted(ids)
     rng = generator(seed, Stream.PROGRAMS)
     baseline = 0.06 * rng.lognormal(0, 0.6, n_genes)

@@ -18,6 +18,7 @@ from spatia.inference.predict import ExpressionPrediction
 from spatia.inference.predict import predict_expression as decode
 from spatia.log import logger
 from spatia.models.checkpoint import load_model
+from spatia.models.names import known_by_symbol
 from spatia.models.spatia import Spatia
 from spatia.tasks.cells import expression_of, most_variable, place_of, sections_of
 from spatia.tasks.impute import Imputation, ImputeSettings, Parts, choose_hidden, impute, with_interval
@@ -154,7 +155,7 @@ def predict_from_image(
 
 def _opened(corpus: Corpus | str | Path, model: Spatia | str | Path) -> tuple[Corpus, Spatia]:
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
-    return opened, model if isinstance(model, Spatia) else load_model(model)
+    return opened, model if isinstance(model, Spatia) else known_by_symbol(load_model(model), [opened])
 
 
 def _embedded(corpus: Corpus, model: Spatia, use: Sequence[str], hidden: Sequence[str], device: str) -> ad.AnnData:

@@ -15,6 +15,7 @@ from spatia.data.loader import RowReader
 from spatia.errors import SettingsError
 from spatia.metrics.retrieval import CrossModalRetrieval, cross_modal_retrieval
 from spatia.models.checkpoint import load_model
+from spatia.models.names import known_by_symbol
 from spatia.models.spatia import Spatia
 
 CELLS_AT_ONCE = 512
@@ -123,7 +124,7 @@ def retrieve(
         If fewer than 20 cells have both an image and counts.
     """
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
-    network = model if isinstance(model, Spatia) else load_model(model)
+    network = model if isinstance(model, Spatia) else known_by_symbol(load_model(model), [opened])
     rows = {
         sample: np.arange(section.entry.n_cells)
         if split is None

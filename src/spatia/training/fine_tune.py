@@ -13,6 +13,7 @@ from spatia.models.checkpoint import load_model, model_id
 from spatia.models.config import ModelConfig
 from spatia.models.grow import KINDS, Growth, grow
 from spatia.models.levels import check_levels
+from spatia.models.names import known_by_symbol
 from spatia.models.spatia import Spatia
 from spatia.training.settings import TrainSettings
 from spatia.training.statistics import measure_statistics
@@ -34,7 +35,7 @@ def grown_model(folder: Path, corpora: Sequence[Corpus], settings: TrainSettings
     SettingsError
         If settings ask for another size of model than it has.
     """
-    model = load_model(folder)
+    model = known_by_symbol(load_model(folder), corpora)
     _check_preset(settings, model.config, folder)
     check_levels(joint_levels(corpora), model.config, corpus=corpora[0].path)
     names = Vocabulary.of(corpora)

@@ -19,6 +19,7 @@ from spatia.corpus.corpus import Corpus
 from spatia.errors import LeakError, ModelError, SettingsError, SpatiaError
 from spatia.inference.embed import OBSM, embed
 from spatia.models.checkpoint import load_model, read_description
+from spatia.models.names import known_by_symbol
 from spatia.models.spatia import MODALITIES, Spatia
 from spatia.tasks.retrieve import encode_modalities
 from spatia.training.settings import read_settings
@@ -80,7 +81,7 @@ class SpatiaSource:
         """Return the model, in evaluation mode."""
         key = (problem.cells.corpus.corpus_id, problem.split, problem.seed)
         if key not in self._models:
-            self._models[key] = load_model(self.folder(problem)).eval()
+            self._models[key] = known_by_symbol(load_model(self.folder(problem)), [problem.cells.corpus]).eval()
         return self._models[key]
 
     def parts(self, problem: Problem, view: frozenset[Modality]) -> Parts:

@@ -1,0 +1,48 @@
+"""The model of the package in use: cells of a slide it never saw are embedded without any training, and training starts from it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import anndata as ad
+import pandas as pd
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from tests.integration.small_runs import BUDGET, ENVIRONMENT
+
+from spatia.models.checkpoint import model_id, read_description
+
+pytestmark = pytest.mark.slow
+
+
+def _spatia(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "spatia.cli.main", "-q", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=ENVIRONMENT)
+
+
+def test_cells_are_embedded_with_no_training_at_all(corpus: Path, slide: Path, tmp_path: Path) -> None:
+    done = _spatia("embed", corpus, "-o", tmp_path / "cells.h5ad")
+    assert done.returncode == 0, done.stderr
+    cells = ad.read_h5ad(tmp_path / "cells.h5ad")
+    assert cells.uns["spatia"]["model_id"] == model_id("tiny")
+    truth = pd.read_parquet(slide / "truth" / "cells.parquet").set_index("cell_id")
+    types = truth.loc[cells.obs_names, "type"].astype(str)
+    known = types.map(types.value_counts()) >= 15
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
+    score = cross_val_score(probe, cells[known.to_numpy()].obsm["X_spatia"], types[known], cv=3)
+    assert score.mean() > 0.8
+    assert (cells.obs["spatia_ood"] > 0).all()
+
+
+def test_training_starts_from_it(slide: Path, tmp_path: Path) -> None:
+    budget = [word for word in BUDGET if word not in ("--generate", "64")]
+    done = _spatia("run", slide, "-o", tmp_path / "out", "--from", "tiny", "--no-benchmark", *budget)
+    assert done.returncode == 0, done.stdout + done.stderr
+    facts = read_description(tmp_path / "out" / "model")["facts"]
+    assert facts["start"]["model_id"] == model_id("tiny")
+    step = {one["name"]: one for one in json.loads((tmp_path / "out" / "run.json").read_text())["steps"]}["train"]
+    assert step["status"] == "done"
