@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 
 from spatia import keys
@@ -19,7 +20,7 @@ def known_by_symbol(model: Spatia, corpora: Sequence[Corpus]) -> Spatia:
 
     Returns
     -------
-    The model itself, its vocabulary renamed, and said how many genes were.
+    The model itself where nothing is renamed; else one with the same weights and a renamed vocabulary.
     """
     known = set(model.vocabulary.genes)
     symbols: dict[str, str] = {}
@@ -36,9 +37,12 @@ def known_by_symbol(model: Spatia, corpora: Sequence[Corpus]) -> Spatia:
         and times[symbol] == 1
         and not gene.startswith(keys.SIMULATED_GENE)  # a simulated gene must not be taken for a real one
     }
-    if new_name:
-        genes = tuple(new_name.get(gene, gene) for gene in model.vocabulary.genes)
-        model.vocabulary = replace(model.vocabulary, genes=genes)
-        first = next(iter(new_name.items()))
-        logger.info("%d genes are known to the model by their symbol, first %s (%s)", len(new_name), *first)
-    return model
+    if not new_name:
+        return model
+    renamed = copy(model)  # shares weights: the model that was given may be used on another corpus next
+    genes = tuple(new_name.get(gene, gene) for gene in model.vocabulary.genes)
+    renamed.vocabulary = replace(model.vocabulary, genes=genes)
+    logger.info(
+        "%d genes are known to the model by their symbol, first %s (%s)", len(new_name), *next(iter(new_name.items()))
+    )
+    return renamed

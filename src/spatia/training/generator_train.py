@@ -21,6 +21,7 @@ from spatia.inference.cell_labels import CellLabels
 from spatia.inference.conditions import cell_conditions
 from spatia.models.checkpoint import load_model, model_id
 from spatia.models.levels import check_levels
+from spatia.models.names import known_by_symbol
 from spatia.models.spatia import Spatia
 from spatia.pairing.pairs import FACTS_FILE, Pairs, read_pairs
 from spatia.training.generator_data import CorpusData, GeneratorData, with_images
@@ -92,6 +93,11 @@ def train_generator(
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     network = load_model(model)
     check_levels(opened.levels, network.config, corpus=opened.path)
+    if known_by_symbol(network, [opened]) is not network:
+        raise SettingsError(
+            f"{model}: knows genes of {opened.path} by their symbol, not by their id, and a generator goes by ids. Fine-tune the model on "
+            "this corpus first (`spatia train CORPUS --from MODEL`)."
+        )
     _check_split(opened, settings)
     paired = _read_pairs(pairs, opened, settings)
     labelled = _read_labels(labels, opened, settings)

@@ -27,11 +27,12 @@ def names(model: Spatia, *corpora: SimpleNamespace) -> tuple[str, ...]:
 
 
 def test_a_gene_is_known_by_its_symbol_and_keeps_its_row(model: Spatia) -> None:
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    found = names(model, corpus(("ENSG00000119888", "EPCAM"), ("ACTB", "ACTB"), ("ENSG00000099999", "NEW1")))
-    assert found == ("ENSG00000119888", "CD3E", "ACTB")
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, before[name])
+    given = corpus(("ENSG00000119888", "EPCAM"), ("ACTB", "ACTB"), ("ENSG00000099999", "NEW1"))
+    renamed = known_by_symbol(model, [given])  # type: ignore[list-item]
+    assert renamed.vocabulary.genes == ("ENSG00000119888", "CD3E", "ACTB")
+    assert model.vocabulary.genes == ("EPCAM", "CD3E", "ACTB")  # and can be used on another corpus
+    for name, value in renamed.state_dict().items():
+        assert torch.equal(value, model.state_dict()[name])
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,7 @@ def test_what_is_not_certain_stays_unknown(model: Spatia, genes: list[tuple[str,
 def test_corpora_with_either_name_are_one_gene_only_where_it_is_certain(model: Spatia) -> None:
     assert names(model, corpus(("ENSG1", "CD3E")), corpus(("CD3E", "CD3E"))) == ("EPCAM", "CD3E", "ACTB")
     assert names(model, corpus(("ENSG1", "CD3E")), corpus(("ENSG1", "CD3E"))) == ("EPCAM", "ENSG1", "ACTB")
+
+
+def test_nothing_to_rename_is_the_same_model(model: Spatia) -> None:
+    assert known_by_symbol(model, [corpus(("EPCAM", "EPCAM"))]) is model  # type: ignore[list-item]
