@@ -46,6 +46,9 @@ def test_only_questions_that_all_answered_count() -> None:
     found = rank(rows)
     assert set(found.mean_rank.index) == {"a", "b"}
     assert rank(rows, ["a", "part"]).n_questions == 1
+    most = rank(_rows({"a": [1, 2, 3, 4], "b": [4, 3, 2]}))  # three quarters are enough, and three questions are left
+    assert set(most.mean_rank.index) == {"a", "b"}
+    assert most.n_questions == 3
     assert np.isnan(found.critical_difference)
 
 
