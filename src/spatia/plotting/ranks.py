@@ -42,7 +42,7 @@ def plot_ranks(
         for level, (first, last) in enumerate(cliques(values, critical_difference)):
             ax.plot([values[first] - 0.05, values[last] + 0.05], [0.55 + 0.3 * level] * 2, color=OTHER, lw=3)
         ax.axhline(0, color=INK, lw=1)
-        ax.set(yticks=[], xlim=(0.7, len(names) + 0.6), xticks=range(1, len(names) + 1))
+        ax.set(yticks=[], xlim=(0.7, len(names) + 0.6), xticks=range(1, len(names) + 1, 1 + len(names) // 14))
         ax.xaxis.tick_top()
         ax.set_title(f"Mean rank over {n_questions} questions (1 is best)", fontsize=10, loc="left")
         for side in ("left", "right", "top", "bottom"):
