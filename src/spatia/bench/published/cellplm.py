@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.functional import gelu, one_hot, relu
 
-from spatia.bench.methods.method import GENES, Embed, Problem
+from spatia.bench.methods.method import GENES, Problem
 from spatia.bench.published.genes import match_genes, with_symbols
 from spatia.bench.published.model import PublishedModel, device, find_file
 from spatia.bench.published.weights import load_strictly, on_meta, read_checkpoint, read_json, tensors_of
@@ -182,22 +182,11 @@ class _Embedding:
         return embedding
 
 
-def load(folder: Path) -> Embed:
-    """Read a folder of CellPLM.
-
-    Raises
-    ------
-    ModelError, SettingsError
-        If a file is missing or damaged, or the weights are not of this architecture.
-    """
-    return _Embedding(folder)
-
-
 CELLPLM = PublishedModel(
     "cellplm",
     GENES,
     "CellPLM: cells as tokens, Flow attention between the cells of a section",
     "Wen et al., ICLR 2024; weights: OmicsML/CellPLM, 20230926_85M",
     (CONFIG, WEIGHTS),
-    load,
+    _Embedding,
 )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from spatia.bench.methods.method import GENES, Embed, Problem
+from spatia.bench.methods.method import GENES, Problem
 from spatia.bench.published.genes import match_genes, with_symbols
 from spatia.bench.published.model import PublishedModel, device, find_file, zeros_for_empty
 from spatia.bench.published.sequences import embed_by_length, mean_of, padded
@@ -107,22 +107,11 @@ class _Geneformer:
         return zeros_for_empty(embed_by_length(lengths, encode, "Geneformer"), empty)
 
 
-def load(folder: Path) -> Embed:
-    """Read a folder of Geneformer.
-
-    Raises
-    ------
-    ModelError, SettingsError
-        If a file is missing or damaged, or the weights are not of this architecture.
-    """
-    return _Geneformer(folder)
-
-
 GENEFORMER = PublishedModel(
     "geneformer",
     GENES,
     "Geneformer: BERT over genes ranked by expression",
     "Theodoris et al., Nature 2023; weights: ctheodoris/Geneformer",
     (CONFIG, WEIGHTS, TOKENS, MEDIANS),
-    load,
+    _Geneformer,
 )

@@ -29,7 +29,8 @@ class PublishedModel:
     files
         Files that its folder must hold, as glob patterns; ``|`` between alternatives, the first that is there is taken.
     load
-        Reads a folder; returns an embedding of cells, (n, width), on the CPU, or on a GPU where there is one.
+        Reads a folder; returns an embedding of cells, (n, width), on the CPU, or on a GPU where there is one. Raises ``ModelError`` or
+        ``SettingsError`` if a file is missing or damaged, or the weights are not of this architecture.
     draws
         Its published tokenisation draws at random, so that the seed of a problem counts.
     """

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from spatia.bench.methods.method import GENES, Embed, Problem
+from spatia.bench.methods.method import GENES, Problem
 from spatia.bench.published.genes import match_genes, organism_of, with_symbols
 from spatia.bench.published.model import PublishedModel, device, find_file, zeros_for_empty
 from spatia.bench.published.sequences import embed_by_length
@@ -154,22 +154,11 @@ class _Embedding:
         return np.where(mean == 0, 1.0, mean)
 
 
-def load(folder: Path) -> Embed:
-    """Read a folder of Nicheformer.
-
-    Raises
-    ------
-    ModelError, SettingsError
-        If a file is missing or damaged, or the weights are not of this architecture.
-    """
-    return _Embedding(folder)
-
-
 NICHEFORMER = PublishedModel(
     "nicheformer",
     GENES,
     "Nicheformer: transformer over ranked genes with species, assay and modality",
     "Tejada-Lapuerta et al., Nature Methods 2025; weights: theislab/nicheformer (Mendeley Data), aletlvl/Nicheformer",
     (CONFIG, WEIGHTS, NAMES, MEANS),
-    load,
+    _Embedding,
 )

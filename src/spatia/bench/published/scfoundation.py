@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from spatia.bench.methods.method import GENES, Embed, Problem
+from spatia.bench.methods.method import GENES, Problem
 from spatia.bench.published.genes import match_genes
 from spatia.bench.published.model import PublishedModel, device, find_file, zeros_for_empty
 from spatia.bench.published.sequences import embed_by_length, mean_of, padded
@@ -156,22 +156,11 @@ def _flat(content: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], Mappi
         ) from error
 
 
-def load(folder: Path) -> Embed:
-    """Read a folder of scFoundation.
-
-    Raises
-    ------
-    ModelError, SettingsError
-        If a file is missing or damaged, or the weights are not of this architecture.
-    """
-    return _Embedding(folder)
-
-
 SCFOUNDATION = PublishedModel(
     "scfoundation",
     GENES,
     "scFoundation: transformer over genes with soft-binned values and depth tokens",
     "Hao et al., Nature Methods 2024; weights: biomap-research/scFoundation",
     (WEIGHTS, NAMES),
-    load,
+    _Embedding,
 )

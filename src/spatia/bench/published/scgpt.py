@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize, relu
 
-from spatia.bench.methods.method import GENES, Embed, Problem
+from spatia.bench.methods.method import GENES, Problem
 from spatia.bench.published.genes import match_genes
 from spatia.bench.published.model import PublishedModel, device, find_file
 from spatia.bench.published.sequences import embed_by_length, padded
@@ -138,23 +138,12 @@ class _Embedding:
         return embed_by_length(np.array([len(line) for line in sentences]), encode, "scGPT")
 
 
-def load(folder: Path) -> Embed:
-    """Read a folder of scGPT.
-
-    Raises
-    ------
-    ModelError, SettingsError
-        If a file is missing or damaged, or the weights are not of this architecture.
-    """
-    return _Embedding(folder)
-
-
 SCGPT = PublishedModel(
     "scgpt",
     GENES,
     "scGPT: transformer over genes and binned counts, <cls> state",
     "Cui et al., Nature Methods 2024; weights: bowang-lab/scGPT, scGPT_human",
     (CONFIG, WEIGHTS, VOCABULARY),
-    load,
+    _Embedding,
     draws=True,
 )

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from spatia.bench.methods.method import GENES, Embed, Problem
+from spatia.bench.methods.method import GENES, Problem
 from spatia.bench.published.genes import match_genes, organism_of
 from spatia.bench.published.model import PublishedModel, device, find_file, zeros_for_empty
 from spatia.bench.published.sequences import embed_by_length, padded
@@ -165,23 +165,12 @@ class _Embedding:
         return found
 
 
-def load(folder: Path) -> Embed:
-    """Read a folder of UCE.
-
-    Raises
-    ------
-    ModelError, SettingsError
-        If a file is missing or damaged, or the weights are not of this architecture.
-    """
-    return _Embedding(folder)
-
-
 UCE = PublishedModel(
     "uce",
     GENES,
     "UCE: transformer over ESM2 embeddings of drawn genes",
     "Rosen et al. 2023 (bioRxiv 2023.11.28.568918); weights: snap-stanford/UCE",
     (WEIGHTS, OFFSETS, CHROMOSOMES, "|".join(PROTEINS.values())),
-    load,
+    _Embedding,
     draws=True,
 )
