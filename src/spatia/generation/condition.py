@@ -10,10 +10,11 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from spatia.generation.noise import DROP
-from spatia.generation.settings import DropSettings
+from spatia.generation.settings import AIM, DropSettings
 from spatia.nn.hashing import hash_uniform
 
 TIME_WAVES: Final = 64
+FAINT: Final = 0.3  # of the median: below it a measurement counts as it is, above by its logarithm
 
 
 class ConditionEncoder(nn.Module):
@@ -37,9 +38,12 @@ class ConditionEncoder(nn.Module):
     def __init__(self, widths: Mapping[str, int], width: int) -> None:
         super().__init__()
         self.widths = dict(widths)
-        self.maps = nn.ModuleDict({name: nn.Linear(size, width) for name, size in widths.items()})
         self.absence_tokens = nn.ParameterDict({name: nn.Parameter(torch.randn(width) * 0.02) for name in widths})
-        self.scales = nn.ModuleDict({name: _Scale(size) for name, size in widths.items()})
+        scales: dict[str, _Scale] = {
+            name: _SkewedScale(size) if name == AIM else _Scale(size) for name, size in widths.items()
+        }
+        self.scales = nn.ModuleDict(scales)
+        self.maps = nn.ModuleDict({name: nn.Linear(scale.width, width) for name, scale in scales.items()})
         self.time = nn.Sequential(nn.Linear(TIME_WAVES, width), nn.SiLU(), nn.Linear(width, width))
         self.joint = nn.Sequential(nn.SiLU(), nn.Linear(width, width), nn.SiLU())
 
@@ -75,6 +79,7 @@ class _Scale(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        self.width = width
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("inverse_sd", torch.ones(width))
 
@@ -87,6 +92,35 @@ class _Scale(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         # far outside what was seen in training nothing is known: keep within ten standard deviations
         return ((values - self.mean) * self.inverse_sd).clamp(-10, 10)
+
+
+class _SkewedScale(_Scale):
+    """Measurements, and beside them their logarithms in a way: a faint stain of one cell must not vanish beside a strong one of another.
+
+    What was not measured is NaN, and becomes 0: the mean.
+    """
+
+    unit: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__(2 * size)
+        self.register_buffer("unit", torch.ones(size))
+
+    def measure(self, values: Tensor) -> None:
+        typical = values.abs().nanmedian(dim=0).values.nan_to_num()
+        self.unit.copy_(torch.where(typical > 0, FAINT * typical, 1.0))
+        both = self._both(values)
+        for column in range(both.shape[1]):
+            seen = both[:, column][both[:, column].isfinite()].double()
+            sd = seen.std(unbiased=False) if len(seen) else seen.new_zeros(())
+            self.mean[column] = seen.mean() if len(seen) else 0.0
+            self.inverse_sd[column] = 1 / sd if sd > 1e-6 else 0.0
+
+    def forward(self, values: Tensor) -> Tensor:
+        return super().forward(self._both(values)).nan_to_num()
+
+    def _both(self, values: Tensor) -> Tensor:
+        return torch.cat([torch.asinh(values / self.unit), values], dim=1)
 
 
 def time_waves(t: Float[Tensor, "rows"]) -> Float[Tensor, "rows waves"]:

@@ -61,7 +61,7 @@ def couple(kind: str, ends: Ends) -> Coupled:
     ----------
     kind
         ``noise``; ``control``: a cell of the source state, whichever; ``ot``: its partner in the plan; ``ot-confidence``: the same,
-        weighted.
+        weighted; ``self``: the target itself, changed (`spatia.generation.distortion`).
 
     Raises
     ------
@@ -104,4 +104,5 @@ COUPLINGS: Final[dict[str, Callable[[Ends], Coupled]]] = {
     "control": _from_source,
     "ot": _from_source,
     "ot-confidence": _from_source_weighted,
+    "self": _from_source,
 }

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from spatia.generation.condition import ConditionEncoder
 from spatia.generation.guidance import guided
+from spatia.generation.intensities import Intensities, Scale
 from spatia.generation.path import make_path
 from spatia.generation.settings import GeneratorConfig, NetworkSettings, SolverSettings
 from spatia.generation.solvers import Solution, solve
@@ -22,6 +23,8 @@ NETWORKS: Final[dict[str, Callable[[NetworkSettings, int, int], nn.Module]]] = {
     "transformer": DiffusionTransformer,
     "unet": UNet,
 }
+
+ONE_STEP: Final = SolverSettings(kind="euler", evaluations=1)
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,9 @@ class ImageSpace:
     px, um_per_px
         Side and pixel size.
     mean, sd
-        Of each channel over the training images, as shares of 255.
+        Of each channel over the training images, on the scale (`spatia.generation.intensities`).
+    scale
+        Whether intensities or their logarithms are seen.
     """
 
     channels: tuple[str, ...]
@@ -43,6 +48,7 @@ class ImageSpace:
     um_per_px: float
     mean: tuple[float, ...]
     sd: tuple[float, ...]
+    scale: Scale = "linear"
 
 
 class CellGenerator(nn.Module):
@@ -58,30 +64,27 @@ class CellGenerator(nn.Module):
         Features of each condition by name, in the order of ``config.told``.
     """
 
-    channel_mean: Tensor
-    channel_sd: Tensor
-
     def __init__(self, config: GeneratorConfig, space: ImageSpace, widths: Mapping[str, int]) -> None:
         super().__init__()
         self.config, self.space, self.widths = config, space, dict(widths)
         self.path = make_path(config.path)
         self.condition = ConditionEncoder(widths, config.network.width)
         self.network = NETWORKS[config.network.kind](config.network, len(space.channels), space.px)
-        for name, values in (("channel_mean", space.mean), ("channel_sd", space.sd)):
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.intensities = Intensities(space.mean, space.sd, space.scale)
 
     @property
     def device(self) -> torch.device:
         """Where the parameters lie."""
-        return self.channel_mean.device
+        return self.intensities.mean.device
 
     def scale(self, images: UInt8[Tensor, "rows channels y x"]) -> Float[Tensor, "rows channels y x"]:
         """Turn intensities 0…255 into standard deviations from the mean of the channel."""
-        return (images.to(self.channel_mean.dtype) / 255 - self.channel_mean) / self.channel_sd
+        result: Tensor = self.intensities(images)
+        return result
 
     def unscale(self, images: Float[Tensor, "rows channels y x"]) -> UInt8[Tensor, "rows channels y x"]:
         """Undo :meth:`scale`, rounded and kept within 0…255."""
-        return ((images.float() * self.channel_sd + self.channel_mean) * 255).round().clamp(0, 255).to(torch.uint8)
+        return self.intensities.back(images)
 
     def forward(
         self,
@@ -138,7 +141,7 @@ class CellGenerator(nn.Module):
         return solve(
             guided(velocity, scale),
             x_0,
-            solver or self.config.solver,
+            ONE_STEP if self.path.in_one_step else solver or self.config.solver,
             start=self.path.start if start is None else start,
             stop=stop,
         )

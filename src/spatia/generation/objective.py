@@ -18,7 +18,8 @@ from spatia.generation.discriminator import PatchCritic
 from spatia.generation.generator import CellGenerator
 from spatia.generation.noise import NOISE, TIME, draw_times, gaussian
 from spatia.generation.proxy import MorphologyProxy
-from spatia.generation.settings import STRICT, DropSettings
+from spatia.generation.samples import distorted
+from spatia.generation.settings import SELF, STRICT, DropSettings
 from spatia.models.losses import Term, masked_term
 from spatia.nn.gradient_reversal import reverse_gradient
 
@@ -107,7 +108,7 @@ class GeneratorObjective(nn.Module):
 
     def forward(self, batch: GenerationBatch, epoch: int) -> dict[str, Term]:
         """Return the terms by name."""
-        walked, weights = self.walk(batch, epoch), self.weights
+        walked, weights, generator = self.walk(batch, epoch), self.weights, self.generator
         present = batch.channels_present[:, :, None, None] * self._pixels(batch)
         row_weight = walked.coupled.weight
         terms: dict[str, Term] = {}
@@ -119,8 +120,8 @@ class GeneratorObjective(nn.Module):
             # the path from the same source to the target of another row; minus, as it is to be far
             other = self._error(walked, walked.x_1.roll(1, 0), present * (present.roll(1, 0) > 0))
             terms["contrastive"] = masked_term(-other * row_weight, counted)
-        image = self.generator.path.image(walked.output, walked.x_t, walked.t)
-        late = walked.t >= LATE
+        image = generator.path.image(walked.output, walked.x_t, walked.t)
+        late = (walked.t >= LATE) | generator.path.in_one_step
         if self.proxy is not None:
             terms["morphology"] = self._morphology(batch, image, late)
         if self.critic is not None:
@@ -133,7 +134,7 @@ class GeneratorObjective(nn.Module):
         present = batch.channels_present[:, :, None, None]
         x_1 = generator.scale(batch.target) * present
         noise = gaussian(batch.key, x_1.shape[1:], self.seed, epoch, NOISE)
-        source = None if batch.source is None else generator.scale(batch.source)
+        source = self._source(batch, epoch)
         coupled = couple(
             config.coupled,
             Ends(
@@ -145,9 +146,16 @@ class GeneratorObjective(nn.Module):
             ),
         )
         t = draw_times(batch.key, config.path, self.seed, epoch, TIME)
+        t = torch.zeros_like(t) if generator.path.in_one_step else t
         x_t = generator.path.point(coupled.x_0, x_1, t) * present
         told = drop_conditions(batch.known, batch.key, self.drop, self.seed, epoch)
         return Walked(x_1, t, x_t, generator(x_t, t, batch.conditions, told), coupled)
+
+    def _source(self, batch: GenerationBatch, epoch: int) -> Tensor | None:
+        """Return the images that paths begin at, where they begin at images."""
+        if self.generator.config.coupled == SELF:
+            return distorted(self.generator, batch, self.seed, epoch)
+        return None if batch.source is None else self.generator.scale(batch.source)
 
     def _pixels(self, batch: GenerationBatch) -> Float[Tensor, "rows 1 y x"]:
         """Weights of pixels: most of a crop lies outside the cell, and what is told is mostly about the cell."""

@@ -28,9 +28,12 @@ class Path(Protocol):
     ----------
     start
         Time at which a solver begins.
+    in_one_step
+        There is no way between: one evaluation leads from source to target.
     """
 
     start: float
+    in_one_step: bool
 
     def point(self, x_0: Images, x_1: Images, t: Times) -> Images:
         """Return x_t."""
@@ -57,6 +60,7 @@ class LinearVelocity:
     """
 
     start = 0.0
+    in_one_step = False
 
     def point(self, x_0: Images, x_1: Images, t: Times) -> Images:
         """Return x_t."""
@@ -104,6 +108,7 @@ class DiffusionVelocity:
     """
 
     start = 0.0
+    in_one_step = False
 
     def point(self, x_0: Images, x_1: Images, t: Times) -> Images:
         """Return x_t."""
@@ -148,9 +153,33 @@ class DiffusionNoise(DiffusionVelocity):
         return (x_t - noise * output) / signal.clamp(min=LEAST_SIGNAL)
 
 
+class Step:
+    """From source to target at once: the network predicts x_1 from x_0 and is told no time (0 in its place)."""
+
+    start = 0.0
+    in_one_step = True
+
+    def point(self, x_0: Images, x_1: Images, t: Times) -> Images:  # noqa: ARG002
+        """Return x_0."""
+        return x_0
+
+    def error(self, output: Images, x_0: Images, x_1: Images, x_t: Images, t: Times) -> Images:  # noqa: ARG002
+        """Squared error of the image."""
+        return (output - x_1).square()
+
+    def velocity(self, output: Images, x_t: Images, t: Times) -> Images:  # noqa: ARG002
+        """Return what one step of length 1 adds."""
+        return output - x_t
+
+    def image(self, output: Images, x_t: Images, t: Times) -> Images:  # noqa: ARG002
+        """The output itself."""
+        return output
+
+
 PATHS: Final[dict[tuple[str, str], Callable[[], Path]]] = {
     ("linear", "velocity"): LinearVelocity,
     ("linear", "image"): LinearImage,
+    ("step", "image"): Step,
     ("diffusion", "velocity"): DiffusionVelocity,
     ("diffusion", "noise"): DiffusionNoise,
 }

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from spatia.errors import TrainingError
 from spatia.generation.batch import GenerationBatch
+from spatia.generation.intensities import Intensities
 from spatia.models.losses import Term, masked_term
 
 LIMIT: Final = 4.0  # standard deviations: a badly segmented cell must not rule the fit
@@ -109,22 +110,17 @@ class ProxyObjective(nn.Module):
     ----------
     proxy
         Trained in place.
-    mean, sd
-        Of each channel, as shares of 255: the scale of the images that the proxy is to read.
+    intensities
+        The scale of the images that the proxy is to read.
     """
 
-    mean: Tensor
-    sd: Tensor
-
-    def __init__(self, proxy: MorphologyProxy, mean: Sequence[float], sd: Sequence[float]) -> None:
+    def __init__(self, proxy: MorphologyProxy, intensities: Intensities) -> None:
         super().__init__()
-        self.proxy = proxy
-        for name, values in (("mean", mean), ("sd", sd)):
-            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
+        self.proxy, self.intensities = proxy, intensities
 
     def read(self, batch: GenerationBatch) -> Float[Tensor, "rows features"]:
         """Return the features that the target images show."""
-        result: Tensor = self.proxy((batch.target.to(self.mean.dtype) / 255 - self.mean) / self.sd)
+        result: Tensor = self.proxy(self.intensities(batch.target))
         return result
 
     def forward(self, batch: GenerationBatch, epoch: int) -> dict[str, Term]:  # noqa: ARG002

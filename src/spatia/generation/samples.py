@@ -10,9 +10,12 @@ from torch.nn import functional as F
 
 from spatia.errors import SettingsError
 from spatia.generation.batch import GenerationBatch
+from spatia.generation.distortion import distort
 from spatia.generation.generator import CellGenerator
 from spatia.generation.noise import GENERATE, gaussian
+from spatia.generation.settings import SELF
 
+NOISE = "noise"
 SMALL_PX = 16  # images are compared at this size: sharpness must not decide which cell is nearest
 
 
@@ -47,7 +50,7 @@ def begin_at(generator: CellGenerator, keys: Tensor, source: Tensor | None, seed
     source
         Images of the source cells, 0…255, where the generator begins at cells.
     """
-    if generator.config.coupled == "noise":
+    if generator.config.coupled == NOISE:
         shape = (len(generator.space.channels), generator.space.px, generator.space.px)
         return gaussian(keys, shape, seed, draw, GENERATE)
     if source is None:
@@ -55,15 +58,27 @@ def begin_at(generator: CellGenerator, keys: Tensor, source: Tensor | None, seed
     return generator.scale(source)
 
 
+def distorted(generator: CellGenerator, batch: GenerationBatch, *stream: int) -> Tensor:
+    """Return the scaled targets, each changed: what an edit begins at while it learns."""
+    present = batch.channels_present[:, :, None, None]
+    changed = distort(batch.target.float() / 255, batch.inside, batch.key, *stream)
+    return generator.scale(changed * 255) * present
+
+
 def draw_samples(
     generator: CellGenerator, batch: GenerationBatch, training: UInt8[Tensor, "cells channels y x"], seed: int
 ) -> Samples:
     """Generate the rows of a batch and set the nearest of some training images beside them."""
-    solution = generator.sample(begin_at(generator, batch.key, batch.source, seed), batch.conditions, batch.known)
+    if generator.config.coupled == SELF:
+        x_0 = distorted(generator, batch, seed, 0)
+        source: Tensor | None = generator.unscale(x_0)
+    else:
+        x_0, source = begin_at(generator, batch.key, batch.source, seed), batch.source
+    solution = generator.sample(x_0, batch.conditions, batch.known)
     generated = generator.unscale(solution.x)
     return Samples(
         generator.space.channels,
-        None if batch.source is None else batch.source.cpu(),
+        None if source is None else source.cpu(),
         generated.cpu(),
         batch.target.cpu(),
         nearest_of(generated, training).cpu(),

@@ -1,10 +1,11 @@
 """What a generator is made of, as strict settings; combinations that make no sense are refused with the reason."""
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from spatia.errors import SettingsError
+from spatia.generation.intensities import Scale
 from spatia.nn.token_merging import MOST
 
 STRICT: Final = ConfigDict(extra="forbid", frozen=True)
@@ -12,11 +13,14 @@ STRICT: Final = ConfigDict(extra="forbid", frozen=True)
 # What a generator may be told, by name. `control` has seen the source's image; nothing has seen the target's.
 OF_EXPRESSION: Final = ("genes", "niche", "tissue")
 OF_NICHE: Final = (*OF_EXPRESSION, "composition")
+AIM: Final = "aim"  # measured morphology that the image is to have; of a source cell its own and Δm
 LABEL: Final = "label"  # type or state of the cell, given by the user: only where it is asked for
 OF_TRANSITION: Final = ("control", "niche", "tissue", "transition", "delta_genes", "delta_morphology")
-CONDITIONS: Final = tuple(dict.fromkeys((*OF_NICHE, *OF_TRANSITION, LABEL)))
+OF_EDIT: Final = (AIM, "niche", "tissue")
+CONDITIONS: Final = tuple(dict.fromkeys((*OF_NICHE, *OF_TRANSITION, AIM, LABEL)))
 
-Coupling = Literal["noise", "control", "ot", "ot-confidence"]
+Coupling = Literal["noise", "control", "ot", "ot-confidence", "self"]
+SELF: Final = "self"
 Task = Literal["expression-to-image", "transition"]
 
 
@@ -25,8 +29,8 @@ class PathSettings(BaseModel):
 
     model_config = STRICT
 
-    kind: Literal["linear", "diffusion"] = Field(
-        "linear", description="straight flow, or variance-preserving diffusion"
+    kind: Literal["linear", "diffusion", "step"] = Field(
+        "linear", description="straight flow, variance-preserving diffusion, or one step (coupling=self)"
     )
     prediction: Literal["image", "velocity", "noise"] | None = Field(
         None, description="what the network gives; None: image on a straight path, velocity in a diffusion"
@@ -42,6 +46,8 @@ class PathSettings(BaseModel):
                 "path.prediction=noise with path.kind=linear: a straight path may begin at an image, which is no noise. "
                 "Take prediction=velocity or image, or kind=diffusion."
             )
+        if self.kind == "step" and self.prediction not in (None, "image"):
+            raise SettingsError(f"path.prediction={self.prediction} with path.kind=step: one step leads to the image.")
         if self.kind == "diffusion" and self.prediction == "image":
             raise SettingsError("path.prediction=image with path.kind=diffusion: take velocity or noise.")
         return self
@@ -49,7 +55,7 @@ class PathSettings(BaseModel):
     @property
     def predicted(self) -> str:
         """What the network predicts."""
-        return self.prediction or {"linear": "image", "diffusion": "velocity"}[self.kind]
+        return self.prediction or {"linear": "image", "diffusion": "velocity", "step": "image"}[self.kind]
 
 
 class NetworkSettings(BaseModel):
@@ -128,16 +134,27 @@ class GeneratorConfig(BaseModel):
     level: Literal["cell", "niche"] = "cell"
     coupling: Coupling | None = Field(
         None,
-        description="where a path begins: noise, control, ot, ot-confidence; None: noise, of a transition ot-confidence",
+        description="where a path begins: noise, control, ot, ot-confidence, self (a changed picture of the cell itself); None: noise, of a "
+        "transition ot-confidence",
     )
     gamma: float = Field(1.0, ge=0, description="ot-confidence: weight of a pair is confidence^gamma, scaled to mean 1")
     conditions: tuple[str, ...] | None = Field(
         None, description="what the network is told; None: all that the task has, without label"
     )
     path: PathSettings = PathSettings()
+    intensity: Scale | None = Field(
+        None, description="images as they are (linear), or their logarithm (log); None: linear, with coupling=self log"
+    )
     network: NetworkSettings = NetworkSettings()
     solver: SolverSettings = SolverSettings()
     guidance: float = Field(1.0, ge=0, description="1: as conditioned; above: further from the unconditioned image")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _an_edit_is_one_step(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("coupling") == SELF and "path" not in values:
+            return {**values, "path": {"kind": "step"}}
+        return values
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "GeneratorConfig":
@@ -151,6 +168,15 @@ class GeneratorConfig(BaseModel):
             raise SettingsError(
                 f"path.kind=diffusion with coupling={self.coupled}: a diffusion begins at Gaussian noise. Take coupling=noise, "
                 "or path.kind=linear."
+            )
+        if (self.path.kind == "step") != (self.coupled == SELF):
+            raise SettingsError(
+                f"path.kind={self.path.kind} with coupling={self.coupled}: an edit (coupling=self) is one step (path.kind=step), and nothing "
+                "else is."
+            )
+        if self.coupled == SELF and AIM not in self.told:
+            raise SettingsError(
+                "conditions without 'aim' with coupling=self: an edit is told what the cell is to measure."
             )
         if pairs and self.level != "cell":
             raise SettingsError(f"level={self.level} with task=transition: pairs are pairs of cells. Take level=cell.")
@@ -170,15 +196,24 @@ class GeneratorConfig(BaseModel):
         return self.coupling
 
     @property
+    def scale(self) -> Scale:
+        """Scale on which the network sees images."""
+        return self.intensity or ("log" if self.coupled == SELF else "linear")
+
+    @property
     def may_be_told(self) -> tuple[str, ...]:
         """Every condition that the task has."""
+        if self.coupled == SELF:
+            return OF_EDIT
         if self.task == "transition":
-            return OF_TRANSITION
+            return (*OF_TRANSITION, AIM)
         return OF_NICHE if self.level == "niche" else (*OF_EXPRESSION, LABEL)
 
     @property
     def told(self) -> tuple[str, ...]:
         """Conditions of the network, in a fixed order."""
         if self.conditions is None:
-            return tuple(name for name in self.may_be_told if name != LABEL)
+            if self.coupled == SELF:
+                return (AIM,)
+            return tuple(name for name in self.may_be_told if name not in (LABEL, AIM))
         return tuple(dict.fromkeys(self.conditions))

@@ -13,7 +13,7 @@ from torch import Tensor
 from spatia.corpus.corpus import Corpus
 from spatia.data.loader import RowReader
 from spatia.errors import SettingsError
-from spatia.generation.settings import LABEL
+from spatia.generation.settings import AIM, LABEL, SELF
 from spatia.inference.cell_labels import CellLabels
 from spatia.inference.conditions import (
     CellConditions,
@@ -131,22 +131,38 @@ class Asker:
             "tissue": around["tissue"],
             **transition_conditions(names, number, self._maker.deltas),
         }
+        known = everywhere(conditions, len(wanted))
+        if AIM in self._maker.config.told:
+            conditions[AIM] = other.morphology + conditions["delta_morphology"]
+            known[AIM] = conditions[AIM].isfinite().any(dim=1)
         key = self._keys(wanted) * len(names) + number
-        return Asked(key, conditions, everywhere(conditions, len(wanted)), own.images)
+        before = None
+        if self._maker.config.coupled == SELF:
+            self._check_measured(wanted, own.morphology)
+            before = {**conditions, AIM: own.morphology}
+        return Asked(key, conditions, known, own.images, before)
+
+    def _check_measured(self, wanted: Wanted, morphology: Tensor) -> None:
+        if len(missing := wanted.cell_id[~morphology.isfinite().any(dim=1).numpy()]):
+            raise SettingsError(
+                f"Source cell {missing[0]!r} has no measured morphology ({len(missing)} of {len(wanted)} cells), so it is not known what it "
+                "is to measure after the transition. Build the corpus with outlines, or leave these cells out."
+            )
 
     def _read_sources(self, wanted: Wanted, sources: SourceReader) -> Sources:
         space, width = self._maker.space, self._maker.model.config.cell_width
         images = torch.zeros(len(wanted), len(space.channels), space.px, space.px, dtype=torch.uint8)
         control = torch.zeros(len(wanted), width)
+        morphology = torch.zeros(len(wanted), len(self._maker.model.vocabulary.features))
         for number, at in _by_section(self._sections_of(wanted)):
             found = sources(number, wanted.row[at])
-            images[at], control[at] = found.images, found.control
+            images[at], control[at], morphology[at] = found.images, found.control, found.morphology
             if not bool(found.has_image.all()):
                 missing = wanted.cell_id[at][~found.has_image.numpy()][0]
                 raise SettingsError(
                     f"Source cell {missing!r} has no image, so there is nothing to begin at. Leave it out."
                 )
-        return Sources(images, control, torch.ones(len(wanted), dtype=torch.bool))
+        return Sources(images, control, torch.ones(len(wanted), dtype=torch.bool), morphology)
 
 
 def _by_section(section: Tensor) -> Iterator[tuple[int, NDArray[np.int64]]]:

@@ -16,7 +16,7 @@ from spatia.corpus.corpus import Corpus
 from spatia.data.batch import CellBatch, NicheBatch
 from spatia.data.loader import RowReader
 from spatia.generation.batch import GenerationBatch
-from spatia.generation.settings import LABEL
+from spatia.generation.settings import AIM, LABEL
 from spatia.inference.blocks import SectionEmbedder
 from spatia.inference.cell_labels import CellLabels
 from spatia.inference.session import embedded
@@ -64,6 +64,8 @@ class CellConditions:
         """Turn cells with their images into what a generator learns from."""
         assert batch.images is not None
         conditions, known = self.of_rows(batch.section, batch.row)
+        if batch.morphology is not None and batch.morphology_measured is not None:
+            conditions[AIM], known[AIM] = aim_of(batch.morphology, batch.morphology_measured)
         return GenerationBatch(
             section=batch.section,
             row=batch.row,
@@ -111,11 +113,14 @@ class Sources:
         Embedding of each by the model, from its own image and genes.
     has_image
         Which of them have one.
+    morphology
+        What was measured of each, NaN where it was not.
     """
 
     images: Tensor
     control: Tensor
     has_image: Tensor
+    morphology: Tensor
 
 
 class SourceReader:
@@ -140,7 +145,22 @@ class SourceReader:
         batch: CellBatch = self._cells(section, rows)
         assert batch.images is not None
         control = self._model.encode_cells(batch.to(self._model.device)).cell.cpu()
-        return Sources(batch.images, control, batch.image_present)
+        assert batch.morphology is not None
+        assert batch.morphology_measured is not None
+        morphology, _ = aim_of(batch.morphology, batch.morphology_measured)
+        return Sources(batch.images, control, batch.image_present, morphology)
+
+
+def aim_of(morphology: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what an image is to measure, (rows, features) with NaN where it is not known, and which rows know anything.
+
+    Examples
+    --------
+    >>> aim, known = aim_of(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[True, False], [False, False]]))
+    >>> aim[0].tolist(), known.tolist()
+    ([1.0, nan], [True, False])
+    """
+    return torch.where(measured, morphology, torch.nan), measured.any(dim=1)
 
 
 def transition_conditions(

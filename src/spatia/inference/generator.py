@@ -24,6 +24,7 @@ from spatia.generation.checkpoint import MODEL_FOLDER, load_generator
 from spatia.generation.generator import CellGenerator, ImageSpace
 from spatia.generation.samples import begin_at
 from spatia.generation.settings import GeneratorConfig, SolverSettings
+from spatia.generation.solvers import Solution
 from spatia.generation.transformer import DiffusionTransformer
 from spatia.inference.session import choose_device
 from spatia.models.checkpoint import load_model, model_id
@@ -44,12 +45,15 @@ class Asked:
         What is known of them, by name, and of which.
     source
         Images of the source cells, 0…255; None where paths begin at noise.
+    before
+        The same conditions of the source cells as they are, for a generator that edits them; None for others.
     """
 
     key: Int64[Tensor, "rows"]
     conditions: Mapping[str, Tensor]
     known: Mapping[str, Bool[Tensor, "rows"]]
     source: UInt8[Tensor, "rows channels y x"] | None = None
+    before: Mapping[str, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.key)
@@ -61,7 +65,18 @@ class Asked:
             {name: value[start:stop].to(device) for name, value in self.conditions.items()},
             {name: value[start:stop].to(device) for name, value in self.known.items()},
             None if self.source is None else self.source[start:stop].to(device),
+            None
+            if self.before is None
+            else {name: value[start:stop].to(device) for name, value in self.before.items()},
         )
+
+    def toward(self, share: float) -> "Asked":
+        """Return what is asked a share of the way from before to after the change."""
+        assert self.before is not None
+        moved = {
+            name: torch.lerp(self.before[name].float(), value.float(), share) for name, value in self.conditions.items()
+        }
+        return replace(self, conditions=moved)
 
 
 @dataclass(frozen=True)
@@ -297,6 +312,9 @@ class Generator:
             raise SettingsError(f"times={list(times)}: expected ascending times from 0 to 1.")
         asked = self._without(asked, how.drop).part(0, len(asked), self.network.device)
         x_0 = begin_at(self.network, asked.key, asked.source, how.seed)
+        if asked.before is not None:
+            stages = [self._walked(x_0, asked.toward(time), how).x for time in times]
+            return np.stack([self.network.unscale(point).cpu().numpy() for point in stages], axis=1)
         solver = how.solver or self.config.solver
         each = replace_evaluations(solver, max(2, solver.evaluations // max(1, len(ascending) - 1)))
         points = self.network.walk(x_0, asked.conditions, asked.known, ascending, guidance=how.guidance, solver=each)
@@ -308,10 +326,18 @@ class Generator:
         for start in range(0, len(asked), AT_ONCE):
             part = asked.part(start, start + AT_ONCE, self.network.device)
             x_0 = begin_at(self.network, part.key, part.source, how.seed, draw)
-            solution = self.network.sample(x_0, part.conditions, part.known, solver=how.solver, guidance=how.guidance)
+            solution = self._walked(x_0, part, how)
             images.append(self.network.unscale(solution.x).cpu().numpy())
             most = max(most, int(solution.evaluations.max()))
         return np.concatenate(images), most
+
+    def _walked(self, x_0: Tensor, part: Asked, how: Drawing) -> Solution:
+        """Return where the path leads; of an edit only what it changes is added to the source, so that nothing else is redrawn."""
+        found = self.network.sample(x_0, part.conditions, part.known, solver=how.solver, guidance=how.guidance)
+        if part.before is None:
+            return found
+        same = self.network.sample(x_0, part.before, part.known, solver=how.solver, guidance=how.guidance)
+        return Solution(x_0 + found.x - same.x, found.evaluations + same.evaluations)
 
     def _without(self, asked: Asked, drop: Collection[str]) -> Asked:
         if unknown := sorted(set(drop) - set(self.config.told)):
@@ -321,7 +347,8 @@ class Generator:
         kept = {
             name: value for name, value in asked.conditions.items() if name in self.config.told and name not in drop
         }
-        return replace(asked, conditions=kept, known={name: asked.known[name] for name in kept})
+        before = None if asked.before is None else {name: asked.before[name] for name in kept}
+        return replace(asked, conditions=kept, known={name: asked.known[name] for name in kept}, before=before)
 
     def _cells(self, expression: ad.AnnData | pd.DataFrame) -> CellBatch:
         if not isinstance(expression, ad.AnnData | pd.DataFrame):

@@ -99,7 +99,8 @@ def counterfactual(
     cell_ids_wanted
         Cells to change; by default ``n_cells`` at random among those whose state is near the source.
     size_um, size_px
-        Side of the crops, centred on the centroid of the factual outline.
+        Side of the crops, centred on the centroid of the factual outline to less than half a pixel, so that crops are whole pixels, as
+        those of a corpus are.
 
     Returns
     -------
@@ -280,10 +281,13 @@ def draw_crops(truth: Truth, rows: NDArray[np.int64], changed: Changed, size_um:
     cells = truth.section.cells
     tree = cKDTree(cells.centre_um)
     microscope = section_microscope(truth.settings, truth.section.number)
+    um_per_px = size_um / size_px
     _, centroid = area_and_centroid(vertices_um(cells.centre_um[rows], cells.outlines.cell[rows]))
 
     def pair_of(i: int) -> tuple[tuple[NDArray[np.uint16], NDArray[np.uint8]], ...]:
-        corner = (centroid[i] - size_um / 2) / microscope.um_per_px
+        # on the grid of whole pixels, as a corpus cuts its crops: a window that starts in between would blur what it shows
+        corner = (np.rint(centroid[i] / um_per_px) - size_px // 2) * um_per_px / microscope.um_per_px
+        corner = np.where(np.abs(corner - np.rint(corner)) < 1e-9, np.rint(corner), corner)
         place = _resampling(corner, size_um / microscope.um_per_px, size_px)
         local = local_cells(cells, tree, microscope, place.window)
         here = cells.take(local)

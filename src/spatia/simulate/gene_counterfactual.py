@@ -58,7 +58,7 @@ def gene_counterfactual(
     wanted
         Ids of the cells, each once.
     size_um, size_px
-        Side of the crops, centred on the centroid of the factual outline.
+        As `spatia.simulate.counterfactual.counterfactual` has them.
 
     Raises
     ------

@@ -15,7 +15,8 @@ from spatia.data.loader import RowReader
 from spatia.errors import SettingsError
 from spatia.generation.batch import GenerationBatch
 from spatia.generation.noise import CONTROL, PARTNER
-from spatia.inference.conditions import CellConditions, SourceReader, transition_conditions
+from spatia.generation.settings import AIM
+from spatia.inference.conditions import CellConditions, SourceReader, aim_of, everywhere, transition_conditions
 from spatia.log import progress
 from spatia.models.spatia import Spatia
 from spatia.nn.hashing import hash_uniform, row_keys
@@ -81,7 +82,7 @@ class PairData:
     ) -> None:
         self._settings, self._conditions = settings, conditions
         self.names = pairs.transitions
-        self.deltas = _deltas(pairs, model)
+        self.deltas = deltas_of(pairs, model)
         samples = {sample: number for number, sample in enumerate(corpus.sections)}
         found = {part: _collect(pairs, part, samples) for part in (settings.part, settings.validation_part)}
         ends = [end.reshape(-1, 2) for one in found.values() for end in (one[1], one[2])]
@@ -152,6 +153,9 @@ class PairData:
             "tissue": around["tissue"],
             **transition_conditions(self.names, torch.from_numpy(transition), self.deltas),
         }
+        known = everywhere(conditions, len(key))
+        morphology, measured = torch.from_numpy(self._morphology[target]), torch.from_numpy(self._measured[target])
+        conditions[AIM], known[AIM] = aim_of(morphology, measured)
         return GenerationBatch(
             section=section,
             row=row,
@@ -159,11 +163,11 @@ class PairData:
             target=torch.from_numpy(np.array(crops[target])),
             channels_present=torch.from_numpy(self._present[target]),
             conditions=conditions,
-            known={name: torch.ones(len(key), dtype=torch.bool) for name in conditions},
+            known=known,
             source=torch.from_numpy(np.array(crops[source])),
             confidence=torch.from_numpy(confidence),
-            morphology=torch.from_numpy(self._morphology[target]),
-            morphology_measured=torch.from_numpy(self._measured[target]),
+            morphology=morphology,
+            morphology_measured=measured,
             inside=torch.from_numpy(np.unpackbits(self._inside[target], axis=2, count=self._crop_px).view(bool)),
         )
 
@@ -253,16 +257,16 @@ class PairBatches:
         self._resume_at = self._batch
 
 
-def transition_facts(data: PairData, pairs: Pairs) -> dict[str, Any]:
+def transition_facts(pairs: Pairs, model: Spatia) -> dict[str, Any]:
     """Return what a generator stores of its transitions."""
     return {
-        "names": list(data.names),
+        "names": list(pairs.transitions),
         "definitions": [dict(one) for one in pairs.facts["transitions"]],
-        **{name: np.round(values, 6).tolist() for name, values in data.deltas.items()},
+        **{name: np.round(values, 6).tolist() for name, values in deltas_of(pairs, model).items()},
     }
 
 
-def _deltas(pairs: Pairs, model: Spatia) -> dict[str, NDArray[np.float32]]:
+def deltas_of(pairs: Pairs, model: Spatia) -> dict[str, NDArray[np.float32]]:
     """Return Δg and Δm of every transition, over the model's names; 0 for what was not measured in both ends."""
     names = {
         "delta_genes": ("gene", model.vocabulary.genes),

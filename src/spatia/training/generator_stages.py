@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from spatia.errors import SettingsError
 from spatia.generation.batch import GenerationBatch
 from spatia.generation.generator import CellGenerator, ImageSpace
+from spatia.generation.intensities import Intensities, Scale, measure
 from spatia.generation.objective import GeneratorObjective
 from spatia.generation.proxy import MorphologyProxy, ProxyObjective
 from spatia.generation.samples import Samples, draw_samples
@@ -25,6 +26,7 @@ from spatia.training.stage import Batches, Stage
 HELD_OUT: Final = 0.15  # of the training cells, for judging the proxy where no split has a validation part
 HELD_OUT_STREAM: Final = 106
 JUDGED_ROWS: Final = 4096
+SCALED_ROWS: Final = 1024  # from which the logarithms of intensities are measured
 TERMS: Final = ("flow", "contrastive", "morphology", "adversarial")
 
 ShowSamples = Callable[[Samples, int], None]  # what was drawn, after which epoch
@@ -184,6 +186,8 @@ def make_generator_stages(
             raise SettingsError(f"conditions: {', '.join(absent)} cannot be computed from this corpus and model.")
         logger.warning("conditions: %s cannot be computed from this corpus and is left out", ", ".join(absent))
         config = config.model_copy(update={"conditions": tuple(name for name in config.told if name in measured)})
+    if config.scale != space.scale:
+        space = _measured_space(data, settings, space, config.scale)
     torch.manual_seed(settings.seed)
     generator = CellGenerator(config, space, {name: measured[name].shape[1] for name in config.told})
     for name in config.told:
@@ -198,7 +202,7 @@ def make_generator_stages(
             ProxyStage(
                 data=data,
                 settings=settings,
-                objective=ProxyObjective(proxy, space.mean, space.sd),
+                objective=ProxyObjective(proxy, Intensities(space.mean, space.sd, space.scale)),
                 epochs=_epochs(settings.epochs.proxy, settings.presentations.proxy, n_rows),
             )
         )
@@ -243,6 +247,16 @@ def _make_proxy(
     proxy.feature_mean.copy_(mean)
     proxy.feature_sd.copy_(sd)
     return proxy
+
+
+def _measured_space(data: GeneratorData, settings: GeneratorSettings, space: ImageSpace, scale: Scale) -> ImageSpace:
+    """Return the space on another scale, measured on training images."""
+    batches = list(islice(data.loader(settings.part, 0, 1, shuffle=True), max(1, SCALED_ROWS // settings.batch)))
+    images, present = (
+        torch.cat([getattr(batch, name) for batch in batches]) for name in ("target", "channels_present")
+    )
+    mean, sd = measure(images, present, scale)
+    return replace(space, mean=mean, sd=sd, scale=scale)
 
 
 def _moments(values: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from spatia.errors import SettingsError
 from spatia.generation.checkpoint import GENERATOR_FILE, MODEL_FOLDER, save_generator
 from spatia.generation.generator import ImageSpace
 from spatia.generation.samples import Samples
-from spatia.generation.settings import LABEL
+from spatia.generation.settings import LABEL, SELF
 from spatia.inference.cell_labels import CellLabels
 from spatia.inference.conditions import cell_conditions
 from spatia.models.checkpoint import load_model, model_id
@@ -100,23 +100,23 @@ def train_generator(
         )
     _check_split(opened, settings)
     paired = _read_pairs(pairs, opened, settings)
+    settings = _with_split_of(paired, settings)
     labelled = _read_labels(labels, opened, settings)
     with ExitStack() as stack:
-        pair_data: list[PairData] = []
 
         def make_stages(folder: RunFolder) -> list[Stage]:
             where = folder.path / CONDITIONS_FOLDER
             device = "cpu" if settings.accelerator == "cpu" else "auto"
-            names = list(opened.sections) if paired is not None else with_images(opened)
+            by_pairs = paired is not None and settings.coupled != SELF  # an edit learns from every cell
+            names = list(opened.sections) if by_pairs else with_images(opened)
             found = stack.enter_context(
                 cell_conditions(opened, Path(model), sections=names, scratch=where, device=device, labels=labelled)
             )
             data: GeneratorData = CorpusData(opened, network.vocabulary, found, settings)
             mean_weight = 1.0
-            if paired is not None:
+            if paired is not None and by_pairs:
                 scratch = stack.enter_context(TemporaryDirectory(prefix="spatia-pairs-"))
                 data = PairData(opened, network, found, paired, settings, Path(scratch))
-                pair_data.append(data)
                 mean_weight = data.mean_weight
             show = None if draw_samples is None else _shower(folder, draw_samples)
             stages = make_generator_stages(
@@ -135,7 +135,7 @@ def train_generator(
         def write(stages: Sequence[Stage], folder: RunFolder) -> None:
             more: dict[str, Any] = {} if labelled is None else {"labels": list(labelled.names)}
             if paired is not None:
-                more["transitions"] = transition_facts(pair_data[0], paired)
+                more["transitions"] = transition_facts(paired, network)
             _write(stages, folder, opened, Path(model), more)
 
         inputs = {"model": model_id(model)}
@@ -163,6 +163,19 @@ def _read_pairs(pairs: str | Path | None, corpus: Corpus, settings: GeneratorSet
             "an image from expression without them."
         )
     return None if pairs is None else read_pairs(pairs, corpus)
+
+
+def _with_split_of(pairs: Pairs | None, settings: GeneratorSettings) -> GeneratorSettings:
+    """Return settings that learn from the cells that pairs were made of: an edit reads cells, and must not read test cells."""
+    own = None if pairs is None else pairs.facts["settings"].get("split")
+    if settings.coupled != SELF or own == settings.split or pairs is None:
+        return settings
+    if settings.split is not None:
+        raise SettingsError(
+            f"split={settings.split}, but the pairs {pairs.path} were made on split {own!r}: what changes with a transition would come from "
+            "other cells than the images. Name the split of the pairs, or none."
+        )
+    return settings.model_copy(update={"split": own})
 
 
 def _read_labels(labels: pd.DataFrame | None, corpus: Corpus, settings: GeneratorSettings) -> CellLabels | None:

@@ -3,6 +3,13 @@
 from spatia.bench.generators.flow import Flow
 from spatia.bench.generators.generator import TRANSITION, Generator
 
+OURS_EDITED = Generator(
+    "ours, edited",
+    Flow(("coupling=self",)),
+    "the cell itself, edited until it measures what the transition asks: learnt from every training cell, and no pair",
+    tasks=frozenset((TRANSITION,)),
+    learns=True,
+)
 OURS = Generator("ours", Flow(), "spatia train-generator, told all that the task has", learns=True)
 # What it draws must get worse: what does not change with the conditions does not know the cell.
 OURS_SHUFFLED = Generator(

@@ -26,6 +26,7 @@ _ALL = (
     cellflux.CELLFLUX,
     noise_flow.NOISE_FLOW,
     diffusers_unet.DIFFUSERS_UNET,
+    ours.OURS_EDITED,
     ours.OURS,
     ours.OURS_SHUFFLED,
     ours.OURS_FROM_EXPRESSION,
