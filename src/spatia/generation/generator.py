@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
+from spatia.errors import SettingsError
 from spatia.generation.condition import ConditionEncoder
 from spatia.generation.guidance import guided
 from spatia.generation.intensities import Intensities, Scale
@@ -138,6 +139,10 @@ class CellGenerator(nn.Module):
             return self.path.velocity(self(x, t, given, known), x, t)
 
         scale = self.config.guidance if guidance is None else guidance
+        if self.path.in_one_step and scale != 1:
+            raise SettingsError(
+                f"guidance={scale:g}: an edit is always told what to measure, so there is nothing to compare with."
+            )
         return solve(
             guided(velocity, scale),
             x_0,

@@ -1,10 +1,12 @@
 """Settings of `spatia train-generator`: those of the loop, of the generator, and of what it learns from."""
 
+from typing import Any
+
 from pydantic import BaseModel, Field, model_validator
 
 from spatia.errors import SettingsError
 from spatia.generation.objective import GeneratorWeights
-from spatia.generation.settings import STRICT, DropSettings, GeneratorConfig
+from spatia.generation.settings import SELF, STRICT, DropSettings, GeneratorConfig
 from spatia.training.settings import LoopSettings
 
 
@@ -45,6 +47,16 @@ class GeneratorSettings(LoopSettings, GeneratorConfig):
     )
     sample_rows: int = Field(8, ge=0, description="images of each grid that is saved while training; 0: none")
     sample_grids: int = Field(8, ge=1, description="grids to save, spread over the epochs")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _an_edit_is_always_told(cls, values: Any) -> Any:
+        """Of an edit, what is measured is never hidden, and needs no proxy: it would only ask again for what is told."""
+        if not (isinstance(values, dict) and values.get("coupling") == SELF):
+            return values
+        weights = values.get("weights", {})
+        weights = {"morphology": 0.0, **weights} if isinstance(weights, dict) else weights
+        return {"drop": {"each": 0.0, "all": 0.0}, **values, "weights": weights}
 
     @model_validator(mode="after")
     def _learns_something(self) -> "GeneratorSettings":

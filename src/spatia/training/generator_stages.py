@@ -16,7 +16,7 @@ from spatia.generation.intensities import Intensities, Scale, measure
 from spatia.generation.objective import GeneratorObjective
 from spatia.generation.proxy import MorphologyProxy, ProxyObjective
 from spatia.generation.samples import Samples, draw_samples
-from spatia.generation.settings import LABEL
+from spatia.generation.settings import AIM, LABEL
 from spatia.log import logger
 from spatia.nn.hashing import hash_uniform
 from spatia.training.generator_data import GeneratorData, Shown, choose_shown, measure_conditions
@@ -181,8 +181,8 @@ def make_generator_stages(
     """
     config = settings.generator
     measured = measure_conditions(data, settings)
-    if absent := [name for name in config.told if name not in measured]:
-        if settings.conditions is not None:
+    if absent := [name for name in config.told if not len(measured.get(name, ()))]:
+        if settings.conditions is not None or AIM in absent:
             raise SettingsError(f"conditions: {', '.join(absent)} cannot be computed from this corpus and model.")
         logger.warning("conditions: %s cannot be computed from this corpus and is left out", ", ".join(absent))
         config = config.model_copy(update={"conditions": tuple(name for name in config.told if name in measured)})

@@ -11,7 +11,8 @@ from spatia.generation.path import PATHS, make_path
 from spatia.generation.settings import PathSettings, SolverSettings
 from spatia.generation.solvers import SOLVERS, solve
 
-NAMES = list(PATHS)
+STEP = ("step", "image")
+NAMES = [name for name in PATHS if name != STEP]
 
 
 def images(seed: int, rows: int = 4) -> torch.Tensor:
@@ -23,6 +24,16 @@ def test_ends(name: tuple[str, str]) -> None:
     path, x_0, x_1 = PATHS[name](), images(0), images(1)
     assert torch.allclose(path.point(x_0, x_1, torch.zeros(4)), x_0, atol=1e-6)
     assert torch.allclose(path.point(x_0, x_1, torch.ones(4)), x_1, atol=1e-6)
+
+
+def test_a_step_leads_from_the_source_to_what_the_network_says() -> None:
+    path, x_0, x_1, t = PATHS[STEP](), images(0), images(1), torch.zeros(4)
+    assert torch.equal(path.point(x_0, x_1, t), x_0)
+    assert path.error(x_1, x_0, x_1, x_0, t).max() == 0
+    assert torch.equal(path.image(x_1, x_0, t), x_1)
+    settings = SolverSettings(kind="euler", evaluations=1)
+    walked = solve(lambda x, t, rows: path.velocity(x_1, x, t), x_0, settings)
+    assert torch.allclose(walked.x, x_1, atol=1e-6)
 
 
 def truth(name: tuple[str, str], x_0: torch.Tensor, x_1: torch.Tensor, t: torch.Tensor) -> torch.Tensor:

@@ -8,11 +8,12 @@ import pandas as pd
 
 from spatia.bench.generators.flow import Flow
 from spatia.bench.generators.generator import TRANSITION, Generator
-from spatia.generation.settings import OF_TRANSITION, Coupling
+from spatia.generation.settings import OF_TRANSITION, SELF, Coupling
 
+COUPLINGS: Final = tuple(name for name in get_args(Coupling) if name != SELF)  # an edit has none of the factors
 COUPLING, MORPHOLOGY, NICHE = "coupling", "morphology", "niche"
 ON, OFF = "on", "off"
-FACTORS: Final[dict[str, tuple[str, ...]]] = {COUPLING: get_args(Coupling), MORPHOLOGY: (ON, OFF), NICHE: (ON, OFF)}
+FACTORS: Final[dict[str, tuple[str, ...]]] = {COUPLING: COUPLINGS, MORPHOLOGY: (ON, OFF), NICHE: (ON, OFF)}
 # The embedding of the tissue window holds the niche, so that without the niche it is not told either.
 SURROUNDINGS: Final = ("niche", "tissue")
 ALONE: Final = tuple(name for name in OF_TRANSITION if name not in SURROUNDINGS)
