@@ -414,7 +414,7 @@ def pairs(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("coupling", ["noise", "control", "ot", "ot-confidence", "self"])
+@pytest.mark.parametrize("coupling", ["noise", "control", "ot", "ot-confidence"])
 def test_transitions_from_pairs(tiny: Path, model: Path, pairs: Path, coupling: str, tmp_path: Path) -> None:
     more = ("task=transition", f"coupling={coupling}", "epochs.generator=1")
     shown: list[Samples] = []

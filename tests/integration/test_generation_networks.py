@@ -1,5 +1,6 @@
 """Networks of the benchmark of generators on a tiny corpus: they train, draw what was wanted, see no test image, and go on."""
 
+import json
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,16 +18,17 @@ from spatia.bench.generators import diffusers_unet
 from spatia.bench.generators.flow import Flow, drawn, flow_settings, pairs_of, trained, wanted_of
 from spatia.bench.generators.generator import GenerationProblem, Generator, KnownTransition, Training
 from spatia.bench.generators.grid import grid
-from spatia.bench.generators.ours import OURS, OURS_SHUFFLED
+from spatia.bench.generators.ours import OURS, OURS_EDITED, OURS_SHUFFLED
 from spatia.bench.generators.problems import StateChange, make_problem, parts_of
 from spatia.bench.generators.registry import GENERATORS
 from spatia.data.vocabulary import Vocabulary
-from spatia.errors import SettingsError
+from spatia.errors import SettingsError, SpatiaError
 from spatia.generation.checkpoint import GENERATOR_FILE
 from spatia.inference.generator import Generator as Maker
 from spatia.models.checkpoint import save_model
 from spatia.models.spatia import Spatia
 from spatia.pairing.pairs import read_pairs
+from spatia.training.generator_train import train_generator
 from spatia.training.statistics import measure_statistics
 
 GENES = tuple(f"G{number}" for number in range(12))
@@ -39,7 +41,7 @@ NETWORKS = [(one, task) for one in GENERATORS.values() if one.learns for task in
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> BenchCells:
-    section = TinySection("left", 1, GENES, ("DAPI", "boundary"), n_windows=24)
+    section = TinySection("left", 1, GENES, ("DAPI", "boundary"), n_windows=24, features=("area", "brightness"))
     corpus = write_corpus(tmp_path_factory.mktemp("tiny") / "corpus", (section,))
     return load_cells(DataSet(name="tiny", corpus=corpus, least_counts=1))
 
@@ -169,3 +171,39 @@ def test_the_unet_of_diffusers_learns_what_it_is_told(tmp_path: Path, monkeypatc
     drawn_pictures = diffusers_unet.draw(problem)
     for code, brightness in enumerate((60, 200)):
         assert drawn_pictures[kind[64:] == code].mean() == pytest.approx(brightness, abs=20)
+
+
+def test_an_edit_leads_from_the_cell_itself_and_changes_what_was_not_measured_like_the_mean(
+    cells: BenchCells, model: Path, work: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    problem = make(cells, model, work, "transition")
+    edit = OURS_EDITED.draw
+    assert isinstance(edit, Flow)
+    maker = Maker.load(trained(problem, edit), device="cpu")
+    assert maker.config.told == ("aim",)
+    assert maker.facts["inputs"].keys() >= {"model", "pairs"}
+    ids = [str(one) for one in problem.cells.cell_ids[problem.wanted]]
+    with caplog.at_level("WARNING", "spatia"):
+        drawn = maker.transition(ids, "a→b", corpus=cells.corpus)
+    assert "of 6 source cells have no measured morphology" in caplog.text  # a fifth of them lacks an outline
+    assert (drawn.images[:, 0] == edit(problem)).all()
+    assert drawn.evaluations == 2
+    steps = maker.interpolate(ids, "a→b", corpus=cells.corpus, times=(0.0, 0.5, 1.0))
+    assert (steps[:, 0] == cells.images[problem.wanted]).all()
+    assert (steps[:, 2] == drawn.images[:, 0]).all()
+    with pytest.raises(SettingsError, match=r"guidance=2: an edit is always told"):
+        maker.transition(ids, "a→b", corpus=cells.corpus, guidance=2.0)
+
+
+def test_an_edit_learns_from_the_cells_that_its_pairs_were_made_of(
+    cells: BenchCells, model: Path, work: Path, tmp_path: Path
+) -> None:
+    problem = make(cells, model, work, "transition")
+    pairs = pairs_of(problem)
+    settings = flow_settings(problem, Flow(("coupling=self",)))
+    other = settings.model_copy(update={"split": None})
+    folder = train_generator(cells.corpus, tmp_path / "g", model, other, pairs=pairs)
+    assert json.loads((folder / "run.json").read_text())["settings"]["split"] == "block"
+    strange = settings.model_copy(update={"split": "other"})
+    with pytest.raises(SpatiaError, match="other"):
+        train_generator(cells.corpus, tmp_path / "h", model, strange, pairs=pairs)

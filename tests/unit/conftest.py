@@ -35,6 +35,7 @@ class TinySection:
     channels: tuple[str, ...] = ("DAPI",)
     outlines: bool = True
     n_windows: int = 4
+    features: tuple[str, ...] = ()  # measured of the cells that have an outline
     cell_type: Sequence[str] = field(default=("tumour", "tumour", "tumour", "immune"))
 
 
@@ -118,10 +119,13 @@ def _write_section(path: Path, section: TinySection, definition: str, px: dict[s
     obs["image_share"] = np.where(obs["has_image"], 1.0, 0.0).astype(np.float32)
     masks = np.where(obs["has_outline"], 3, 0)[:, None, None] * np.ones((px["cell"],) * 2)
     large = {"single_cell_mask": masks if section.outlines else None}
+    measured = (rows[:, None] % 11 + 2.0 * np.arange(len(section.features))) + 1
+    measured = np.where(obs["has_outline"].to_numpy()[:, None], measured, np.nan).astype(np.float32)
+    frames = {"morphology": pd.DataFrame(measured, columns=list(section.features))} if section.features else {}
     if section.channels:
         seen = obs["has_image"].to_numpy()[:, None, None, None]
         large["single_cell_images"] = crops(section, rows, px["cell"]) * seen
-    _write_store(path / "cells.zarr", section, cell_counts(section, rows), obs, large)
+    _write_store(path / "cells.zarr", section, cell_counts(section, rows), obs, large, frames=frames)
 
     if grid:
         niche_cells = [rows[a:b] for a, b in zip(niche_end - niche_size, niche_end, strict=True)]
@@ -147,12 +151,14 @@ def _write_section(path: Path, section: TinySection, definition: str, px: dict[s
     return window_end.tolist()
 
 
-def _write_store(path, section, counts, obs, large, members=None) -> None:
+def _write_store(path, section, counts, obs, large, members=None, frames=None) -> None:
     obs.index = obs.index.astype(str)
     n = len(obs)
     table = ad.AnnData(sp.csr_matrix(counts.astype(np.uint16)), obs=obs, var=pd.DataFrame(index=list(section.genes)))
     table.var.index.name = "gene_id"
     table.obsm["spatial"] = np.stack([np.arange(n) * 10.0, np.full(n, 5.0 + section.number)], axis=1)
+    for name, frame in (frames or {}).items():
+        table.obsm[name] = frame.set_index(table.obs_names)
     if members is not None:
         table.obsm["members"] = members
     with warnings.catch_warnings():

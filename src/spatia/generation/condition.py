@@ -53,6 +53,12 @@ class ConditionEncoder(nn.Module):
         assert isinstance(scale, _Scale)
         scale.measure(values)
 
+    def typical(self, name: str) -> Float[Tensor, "width"]:
+        """Return the mean of a condition over training rows."""
+        scale = self.scales[name]
+        assert isinstance(scale, _Scale)
+        return scale.mean[-self.widths[name] :]
+
     def forward(
         self,
         t: Float[Tensor, "rows"],

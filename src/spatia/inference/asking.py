@@ -25,6 +25,7 @@ from spatia.inference.conditions import (
 )
 from spatia.inference.generator import Asked, Generator
 from spatia.inference.wanted import Wanted, choose_rows, with_transition
+from spatia.log import logger
 from spatia.models.levels import check_levels
 from spatia.nn.hashing import row_keys
 
@@ -132,22 +133,24 @@ class Asker:
             **transition_conditions(names, number, self._maker.deltas),
         }
         known = everywhere(conditions, len(wanted))
-        if AIM in self._maker.config.told:
-            conditions[AIM] = other.morphology + conditions["delta_morphology"]
-            known[AIM] = conditions[AIM].isfinite().any(dim=1)
-        key = self._keys(wanted) * len(names) + number
         before = None
+        if AIM in self._maker.config.told:
+            conditions[AIM] = self._filled(other.morphology) + conditions["delta_morphology"]
+            known[AIM] = torch.ones(len(wanted), dtype=torch.bool)
         if self._maker.config.coupled == SELF:
-            self._check_measured(wanted, own.morphology)
-            before = {**conditions, AIM: own.morphology}
+            before = {**conditions, AIM: self._filled(own.morphology)}
+        key = self._keys(wanted) * len(names) + number
         return Asked(key, conditions, known, own.images, before)
 
-    def _check_measured(self, wanted: Wanted, morphology: Tensor) -> None:
-        if len(missing := wanted.cell_id[~morphology.isfinite().any(dim=1).numpy()]):
-            raise SettingsError(
-                f"Source cell {missing[0]!r} has no measured morphology ({len(missing)} of {len(wanted)} cells), so it is not known what it "
-                "is to measure after the transition. Build the corpus with outlines, or leave these cells out."
+    def _filled(self, morphology: Tensor) -> Tensor:
+        """Return measurements with the mean in the place of what was not measured, so that it changes by Δm, too."""
+        if missing := int((~morphology.isfinite()).all(dim=1).sum()):
+            logger.warning(
+                "%d of %d source cells have no measured morphology: they are changed as a cell of mean morphology is",
+                missing,
+                len(morphology),
             )
+        return torch.where(morphology.isfinite(), morphology, self._maker.network.condition.typical(AIM).cpu())
 
     def _read_sources(self, wanted: Wanted, sources: SourceReader) -> Sources:
         space, width = self._maker.space, self._maker.model.config.cell_width
