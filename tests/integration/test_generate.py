@@ -447,7 +447,7 @@ def test_transitions_from_pairs(tiny: Path, model: Path, pairs: Path, coupling: 
 def test_transitions_start_from_a_generator_of_expression(
     tiny: Path, model: Path, trained: Path, pairs: Path, tmp_path: Path
 ) -> None:
-    still = ("task=transition", "epochs.generator=1", "lr=1e-12", "ema_decay=0")
+    still = ("task=transition", "coupling=ot-confidence", "epochs.generator=1", "lr=1e-12", "ema_decay=0")
     folder = train_generator(tiny, tmp_path / "g", model, settings(*still), pairs=pairs, start_from=trained)
     before, after = (load_file(where / "generator.safetensors") for where in (trained, folder))
     copied = [name for name in after if name.startswith(("network.", "condition.maps.niche", "condition.scales.niche"))]

@@ -14,11 +14,21 @@ from tests.unit.model_setup import SMALL, wake
 
 from spatia.bench.cells import BenchCells, load_cells
 from spatia.bench.dataset import DataSet
+from spatia.bench.generation_trial import values_of
 from spatia.bench.generators import diffusers_unet
 from spatia.bench.generators.flow import Flow, drawn, flow_settings, pairs_of, trained, wanted_of
 from spatia.bench.generators.generator import GenerationProblem, Generator, KnownTransition, Training
 from spatia.bench.generators.grid import grid
-from spatia.bench.generators.ours import OURS, OURS_EDITED, OURS_SHUFFLED
+from spatia.bench.generators.niches import (
+    NICHE_GENERATORS,
+    NicheGenerator,
+    NicheProblem,
+    draw_nearest,
+    niche_problem,
+    niche_store,
+    pooled_expression,
+)
+from spatia.bench.generators.ours import OURS, OURS_SHUFFLED
 from spatia.bench.generators.problems import StateChange, make_problem, parts_of
 from spatia.bench.generators.registry import GENERATORS
 from spatia.data.vocabulary import Vocabulary
@@ -28,6 +38,9 @@ from spatia.inference.generator import Generator as Maker
 from spatia.models.checkpoint import save_model
 from spatia.models.spatia import Spatia
 from spatia.pairing.pairs import read_pairs
+from spatia.tasks.evaluate_generation import evaluate_generation
+from spatia.tasks.generated_cells import CellIndex
+from spatia.tasks.generation_reference import EvaluationSettings, Reference
 from spatia.training.generator_train import train_generator
 from spatia.training.statistics import measure_statistics
 
@@ -138,7 +151,7 @@ def test_a_transition_is_learnt_from_training_cells_alone(cells: BenchCells, mod
 
 def test_the_grid_is_every_combination_and_only_that(cells: BenchCells, model: Path, work: Path) -> None:
     problem = make(cells, model, work, "transition", "weights.morphology=0.05")
-    settings = {one.name: flow_settings(problem, one.draw) for one in grid()}
+    settings = {one.name: flow_settings(problem.training, one.draw.lines, {"task": "transition"}) for one in grid()}
     assert len(settings) == 16
     found = {(one.coupling, one.weights.morphology > 0, "niche" in one.generator.told) for one in settings.values()}
     assert len(found) == 16
@@ -177,7 +190,7 @@ def test_an_edit_leads_from_the_cell_itself_and_changes_what_was_not_measured_li
     cells: BenchCells, model: Path, work: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     problem = make(cells, model, work, "transition")
-    edit = OURS_EDITED.draw
+    edit = OURS.draw
     assert isinstance(edit, Flow)
     maker = Maker.load(trained(problem, edit), device="cpu")
     assert maker.config.told == ("aim",)
@@ -200,10 +213,62 @@ def test_an_edit_learns_from_the_cells_that_its_pairs_were_made_of(
 ) -> None:
     problem = make(cells, model, work, "transition")
     pairs = pairs_of(problem)
-    settings = flow_settings(problem, Flow(("coupling=self",)))
+    assert problem.training is not None
+    settings = flow_settings(problem.training, ("coupling=self",), {"task": "transition"})
     other = settings.model_copy(update={"split": None})
     folder = train_generator(cells.corpus, tmp_path / "g", model, other, pairs=pairs)
     assert json.loads((folder / "run.json").read_text())["settings"]["split"] == "block"
     strange = settings.model_copy(update={"split": "other"})
     with pytest.raises(SpatiaError, match="other"):
         train_generator(cells.corpus, tmp_path / "h", model, strange, pairs=pairs)
+
+
+@pytest.fixture(scope="module")
+def niches(cells: BenchCells, model: Path, work: Path) -> NicheProblem:
+    training = Training("block", model, images=1, proxy_images=1, settings=TINY)
+    return niche_problem(cells.corpus, "block", 0, most=25, work=work, training=training)
+
+
+@pytest.mark.parametrize("generator", NICHE_GENERATORS, ids=lambda one: one.name)
+def test_niches_are_drawn_and_judged(niches: NicheProblem, generator: NicheGenerator) -> None:
+    assert generator.can(niches)
+    assert generator.can(replace(niches, training=None)) != generator.learns
+    pictures = generator.draw(niches)
+    assert (generator.draw(niches) == pictures).all()
+    table = niche_store(niches, generator.name, pictures)
+    settings = EvaluationSettings(split="block", level="niche", max_cells=25, resamples=0)
+    scores = values_of(evaluate_generation(table, Reference(niches.corpus, settings)))
+    assert {"minus-Wasserstein", "minus-Frechet-morphology", "own-cell-morphology"} <= set(scores)
+    with pytest.raises(ValueError, match="expected uint8"):
+        niche_store(niches, generator.name, pictures[:, :1])
+
+
+def test_no_picture_of_a_wanted_niche_is_seen(niches: NicheProblem, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever reads real pictures in a draw asks for training niches alone."""
+    asked: list[np.ndarray] = []
+    read = CellIndex.images
+
+    def spy(self: CellIndex, rows: np.ndarray, channels: tuple[str, ...]) -> np.ndarray:
+        asked.append(rows)
+        return read(self, rows, channels)
+
+    monkeypatch.setattr(CellIndex, "images", spy)
+    for generator in NICHE_GENERATORS:
+        generator.draw(niches)
+    assert asked
+    assert not set(np.concatenate(asked).tolist()) & set(niches.wanted.tolist())
+
+
+def test_the_nearest_niche_is_the_one_with_the_same_cells(niches: NicheProblem) -> None:
+    copied = replace(niches, wanted=niches.train[:6])  # a niche of the training part is nearest to itself
+    same = (draw_nearest(copied) == niches.pictures(niches.train[:6])).all(axis=(1, 2, 3))
+    assert same.mean() > 0.5  # several of these small niches may hold the same counts
+    expression = pooled_expression(niches.index, niches.train)
+    assert expression.shape == (len(niches.train), len(GENES))
+    np.testing.assert_allclose(np.expm1(expression).sum(axis=1)[expression.any(axis=1)], 1e4, rtol=1e-3)
+
+
+def test_too_few_niches_are_refused(cells: BenchCells, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spatia.bench.generators.niches.LEAST", 10_000)
+    with pytest.raises(SettingsError, match="training niches have a picture with all channels; at least 10000"):
+        niche_problem(cells.corpus, "block", 0, most=25)

@@ -1,19 +1,22 @@
-"""The tasks in which images are drawn, in the same rows as the others: expression → image, and transitions of state.
+"""The tasks in which images are drawn, in the same rows as the others: expression → image, transitions of state, and niches.
 
 They cost more than all embeddings together, so `spatia bench` runs them only where asked (``--draw``).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anndata as ad
 import numpy as np
 
 from spatia.bench.cells import BenchCells, load_cells
 from spatia.bench.dataset import DataSet
 from spatia.bench.generation_trial import Trial, run_generator
-from spatia.bench.generators.generator import GenerationProblem, Generator, Training
+from spatia.bench.generators.generator import GenerationProblem, Generator, Training, generate
+from spatia.bench.generators.niches import NICHE, NICHE_GENERATORS, NicheGenerator, niche_problem, niche_store
 from spatia.bench.generators.problems import StateChange, label_table, make_problem, parts_of
 from spatia.bench.methods.method import Problem
 from spatia.bench.methods.spatia_model import SpatiaSource
@@ -124,7 +127,9 @@ def draw_rows(
     for generator in plan.generators:
         if not generator.can(problem) or rows.has(task, data.name, generator.name, seed):
             continue
-        found = run_generator(generator, problem, reference, Trial(task, data.name, generator.name, *sizes), **truth)
+        found = run_generator(
+            partial(generate, generator, problem), reference, Trial(task, data.name, generator.name, *sizes), **truth
+        )
         rows.add(found)
         said = found[0].message or f"{len(found)} values"
         where = (data.name, seed, task, generator.name)
@@ -134,7 +139,7 @@ def draw_rows(
 def run_drawing(
     data: DataSet, seeds: Sequence[int], plan: DrawingPlan, rows: RowStore, out: Path, command: str
 ) -> None:
-    """Run expression → image and the transitions of a data set.
+    """Run expression → image, the transitions and the niches of a data set.
 
     A transition of which there are too few cells is said and left out; the others are drawn.
     """
@@ -156,3 +161,33 @@ def run_drawing(
             reference = make_reference(cells, problem, split, plan.most, model=model)
             named = plan if change is None else DrawingPlan(**{**vars(plan), "task": f"transition {change.name}"})
             draw_rows(named, problem, reference, rows, command, **truth_of(cells, change, None, None))
+        draw_niches(cells, plan, seed, model, rows, out, command)
+
+
+def draw_niches(
+    cells: BenchCells, plan: DrawingPlan, seed: int, model: Path, rows: RowStore, out: Path, command: str
+) -> None:
+    """Draw and judge pictures of niches; too few of them are said and left out."""
+    corpus, data, split = cells.corpus, cells.data, cells.data.split_name(seed)
+    training = Training(split, model, plan.images, plan.proxy_images, plan.settings) if plan.images else None
+    try:
+        problem = niche_problem(
+            corpus, split, seed, most=plan.most, work=out / "generators" / "niche", training=training
+        )
+    except SpatiaError as error:
+        logger.warning("%s, seed %d: %s", data.name, seed, error)
+        return
+    settings = EvaluationSettings(split=split, level="niche", max_cells=max(20, plan.most), resamples=0, seed=seed)
+    reference = Reference(corpus, settings)
+    for generator in NICHE_GENERATORS:
+        if not generator.can(problem) or rows.has(NICHE, data.name, generator.name, seed):
+            continue
+        trial = Trial(NICHE, data.name, generator.name, seed, len(problem.wanted), len(problem.train), command)
+
+        def make(generator: NicheGenerator = generator) -> ad.AnnData:
+            return niche_store(problem, generator.name, generator.draw(problem))
+
+        found = run_generator(make, reference, trial)
+        rows.add(found)
+        where = (data.name, seed, NICHE, generator.name, found[0].status, found[0].message or len(found))
+        logger.info("%s, seed %d, %s, %s: %s, %s (%.0f s)", *where, found[0].seconds)

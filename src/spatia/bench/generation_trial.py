@@ -2,13 +2,13 @@
 
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import anndata as ad
 import numpy as np
 
-from spatia.bench.generators.generator import GenerationProblem, Generator, generate
 from spatia.bench.rows import Row, Status, versions_json
 from spatia.errors import MissingExtraError, SpatiaError
 from spatia.io.memory import peak_memory_bytes
@@ -73,20 +73,20 @@ def values_of(evaluation: Evaluation) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def run_generator(
-    generator: Generator, problem: GenerationProblem, reference: Reference, trial: Trial, **truth: Any
-) -> list[Row]:
+def run_generator(make: Callable[[], ad.AnnData], reference: Reference, trial: Trial, **truth: Any) -> list[Row]:
     """Draw, score and return rows; a generator that fails, or whose package is missing, gives one row that says why.
 
     Parameters
     ----------
+    make
+        Draws, and returns the table that `spatia generate` would write.
     truth
         ``slides`` and ``simulated`` of :func:`spatia.tasks.evaluate_generation.evaluate_generation`.
     """
     start = time.monotonic()
     status: Status = "failed"
     try:
-        table = generate(generator, problem)
+        table = make()
         return score_table(table, reference, trial, time.monotonic() - start, **truth)
     except MissingExtraError as error:
         status, message = "skipped", str(error)
@@ -94,7 +94,7 @@ def run_generator(
         message = str(error)
     except Exception as error:  # whatever a rival raises must not stop the others; the row and the log hold it
         message = f"{type(error).__name__}: {error}"
-        logger.warning("%s on %s:\n%s", generator.name, trial.data, traceback.format_exc())
+        logger.warning("%s on %s:\n%s", trial.method, trial.data, traceback.format_exc())
     return [_row(trial, "", float("nan"), time.monotonic() - start, status, message)]
 
 

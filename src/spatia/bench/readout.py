@@ -28,17 +28,21 @@ def predict_values(method: Method, cells: BenchCells, z: Floats, y: Floats, trai
 
 def predict_labels(
     method: Method, cells: BenchCells, z: Floats, labels: NDArray[np.str_], train: Rows, test: Rows
-) -> NDArray[np.str_]:
+) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
     """Predict the labels of test cells from an embedding of all cells and the labels of training cells.
 
-    Multinomial logistic regression, its penalty chosen over spatial blocks of training cells; for "knn" the vote of the 15
-    nearest (the first in order, where two tie).
+    Multinomial logistic regression, its penalty chosen over spatial blocks of training cells; for "knn" the votes of the 15
+    nearest.
+
+    Returns
+    -------
+    Names of the classes, and the probability (len(test), classes) of each. The likeliest is what is told (the first, where two tie).
     """
     if method.predictor == "knn":
         names, codes = np.unique(labels[train], return_inverse=True)
         near = codes[_nearest(z[train], z[test])]
         votes = np.stack([(near == code).sum(axis=1) for code in range(len(names))], axis=1)
-        return names[votes.argmax(axis=1)]
+        return names, votes / votes.sum(axis=1, keepdims=True)
     model = fit_logistic(
         z[train],
         labels[train],
@@ -46,7 +50,7 @@ def predict_labels(
         sections=cells.sample[train],
         inverse_penalties=INVERSE_PENALTIES,
     )
-    return model.predict(z[test])
+    return np.asarray(model.classes), model.probability(z[test])
 
 
 def _nearest(train: Floats, test: Floats) -> NDArray[np.int64]:

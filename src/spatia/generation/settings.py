@@ -125,6 +125,20 @@ class DropSettings(BaseModel):
     )
 
 
+def edits(values: Any) -> bool:
+    """Say whether settings as they are given ask for an edit: a transition does, unless a path, or what an edit is not told, is named.
+
+    Examples
+    --------
+    >>> edits({"task": "transition"}), edits({"task": "transition", "coupling": "ot"}), edits({})
+    (True, False, False)
+    """
+    if not isinstance(values, dict) or values.get("coupling") is not None:
+        return isinstance(values, dict) and values["coupling"] == SELF
+    told = values.get("conditions") or ()
+    return values.get("task") == "transition" and values.get("path") is None and set(told) <= set(OF_EDIT)
+
+
 class GeneratorConfig(BaseModel):
     """Everything that decides what a generator computes; stored with its weights."""
 
@@ -135,7 +149,7 @@ class GeneratorConfig(BaseModel):
     coupling: Coupling | None = Field(
         None,
         description="where a path begins: noise, control, ot, ot-confidence, self (a changed picture of the cell itself); None: noise, of a "
-        "transition ot-confidence",
+        "transition self, or ot-confidence where a path or other conditions are given",
     )
     gamma: float = Field(1.0, ge=0, description="ot-confidence: weight of a pair is confidence^gamma, scaled to mean 1")
     conditions: tuple[str, ...] | None = Field(
@@ -152,8 +166,8 @@ class GeneratorConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _an_edit_is_one_step(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("coupling") == SELF and "path" not in values:
-            return {**values, "path": {"kind": "step"}}
+        if edits(values):
+            return {"path": {"kind": "step"}, **values, "coupling": SELF}
         return values
 
     @model_validator(mode="after")
@@ -190,7 +204,7 @@ class GeneratorConfig(BaseModel):
     @property
     def coupled(self) -> str:
         """Where a path begins."""
-        if self.coupling is None:
+        if self.coupling is None:  # of an edit it is set
             begins_at_cells = self.task == "transition" and self.path.kind == "linear"
             return "ot-confidence" if begins_at_cells else "noise"
         return self.coupling

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from spatia.errors import SettingsError
 from spatia.generation.objective import GeneratorWeights
-from spatia.generation.settings import SELF, STRICT, DropSettings, GeneratorConfig
+from spatia.generation.settings import STRICT, DropSettings, GeneratorConfig, edits
 from spatia.training.settings import LoopSettings
 
 
@@ -52,7 +52,7 @@ class GeneratorSettings(LoopSettings, GeneratorConfig):
     @classmethod
     def _an_edit_is_always_told(cls, values: Any) -> Any:
         """Of an edit, what is measured is never hidden, and needs no proxy: it would only ask again for what is told."""
-        if not (isinstance(values, dict) and values.get("coupling") == SELF):
+        if not edits(values):
             return values
         weights = values.get("weights", {})
         weights = {"morphology": 0.0, **weights} if isinstance(weights, dict) else weights

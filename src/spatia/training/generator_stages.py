@@ -16,7 +16,7 @@ from spatia.generation.intensities import Intensities, Scale, measure
 from spatia.generation.objective import GeneratorObjective
 from spatia.generation.proxy import MorphologyProxy, ProxyObjective
 from spatia.generation.samples import Samples, draw_samples
-from spatia.generation.settings import AIM, LABEL
+from spatia.generation.settings import AIM, LABEL, SELF
 from spatia.log import logger
 from spatia.nn.hashing import hash_uniform
 from spatia.training.generator_data import GeneratorData, Shown, choose_shown, measure_conditions
@@ -183,7 +183,10 @@ def make_generator_stages(
     measured = measure_conditions(data, settings)
     if absent := [name for name in config.told if not len(measured.get(name, ()))]:
         if settings.conditions is not None or AIM in absent:
-            raise SettingsError(f"conditions: {', '.join(absent)} cannot be computed from this corpus and model.")
+            more = ""
+            if config.coupled == SELF:
+                more = " An edit (coupling=self) needs measured morphology: build the corpus with outlines, or take coupling=ot-confidence."
+            raise SettingsError(f"conditions: {', '.join(absent)} cannot be computed from this corpus and model.{more}")
         logger.warning("conditions: %s cannot be computed from this corpus and is left out", ", ".join(absent))
         config = config.model_copy(update={"conditions": tuple(name for name in config.told if name in measured)})
     if config.scale != space.scale:

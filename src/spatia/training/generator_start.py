@@ -43,9 +43,10 @@ def start_from(generator: CellGenerator, folder: Path) -> dict[str, Any]:
             "was trained with, or train without --from."
         )
     if saved.generator.config.path != generator.config.path:
+        own_path = generator.config.path
         raise ModelError(
-            f"{folder}: was trained on the path {saved.generator.config.path}, asked for {generator.config.path}: what its network predicts "
-            "means something else there."
+            f"{folder}: was trained on the path {saved.generator.config.path}, asked for {own_path}: what its network predicts "
+            "means something else there." + (" Take coupling=ot-confidence." if own_path.kind == "step" else "")
         )
     with torch.no_grad():
         for name, value in common.items():

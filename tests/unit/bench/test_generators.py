@@ -1,6 +1,8 @@
+
 """Every generator of the benchmark draws what it is asked for, from what it may see, and writes the common format."""
 
 from dataclasses import asdict, replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -94,7 +96,8 @@ def test_a_generator_without_its_package_is_a_row_that_says_how_to_install_it(dr
         problem(drawable, transition=False),
         Trial("expression-to-image", "made up", "x", 0, 20, 9, "command"),
     )
-    (row,) = run_generator(Generator("x", draw, "needs a package"), asked, None, trial)  # type: ignore[arg-type]
+    make = partial(generate, Generator("x", draw, "needs a package"), asked)
+    (row,) = run_generator(make, None, trial)  # type: ignore[arg-type]
     assert (row.status, row.n, row.method) == ("skipped", 20, "x")
     assert "pip install" in row.message
 
@@ -105,7 +108,8 @@ def test_a_generator_that_fails_is_a_row_that_says_why(drawable: BenchCells, err
         raise error
 
     trial = Trial("expression-to-image", "made up", "x", 0, 20, 9, "command")
-    (row,) = run_generator(Generator("x", draw, "fails"), problem(drawable, transition=False), None, trial)  # type: ignore[arg-type]
+    make = partial(generate, Generator("x", draw, "fails"), problem(drawable, transition=False))
+    (row,) = run_generator(make, None, trial)  # type: ignore[arg-type]
     assert row.status == "failed"
     assert str(error) in row.message
 

@@ -35,6 +35,16 @@ def test_annotation_by_marker_genes_is_near_perfect_and_by_noise_near_chance(tri
     assert value("annotation", NOISE, trial) < 0.5
 
 
+def test_confidence_is_judged_and_abstaining_is_worth_something(trial: Trial) -> None:
+    """Noise knows that it knows nothing; a nearly perfect embedding is sure and right."""
+    good = {score.metric: score for score in TASKS["annotation"].score(trial, PCA)}
+    noise = {score.metric: score for score in TASKS["annotation"].score(trial, NOISE)}
+    assert -0.1 < good["minus calibration-error"].value <= 0
+    assert good["accuracy surest-80%"].value >= good["accuracy"].value
+    assert good["accuracy surest-80%"].n == round(0.8 * good["accuracy"].n)
+    assert noise["minus calibration-error"].value > -0.4
+
+
 def test_clustering_finds_the_types_without_labels(trial: Trial) -> None:
     pytest.importorskip("igraph")
     assert value("clustering", PCA, trial) > 0.5

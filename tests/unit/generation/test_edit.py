@@ -121,7 +121,10 @@ def test_an_edit_is_one_step_on_logarithms_told_what_is_measured() -> None:
     config = GeneratorConfig.model_validate({"task": "transition", "coupling": "self"})
     assert (config.path.kind, config.scale, config.told) == ("step", "log", ("aim",))
     assert GeneratorConfig.model_validate(config.model_dump(mode="json")) == config
-    assert GeneratorConfig.model_validate({"task": "transition"}).scale == "linear"
+    assert GeneratorConfig.model_validate({"task": "transition"}) == config  # what a transition is unless more is said
+    for more in ({"coupling": "ot"}, {"path": {"kind": "diffusion"}}, {"conditions": ("control",)}):
+        other = GeneratorConfig.model_validate({"task": "transition", **more})
+        assert (other.coupled != "self", other.scale) == (True, "linear")
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,18 @@
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from spatia.bench.generators.generator import TRANSITION, GenerationProblem, Images, Training
+from spatia.corpus.corpus import Corpus
 from spatia.corpus.files import sha256
 from spatia.errors import SettingsError
 from spatia.generation.checkpoint import GENERATOR_FILE
@@ -68,34 +70,58 @@ def asked_of(problem: GenerationProblem) -> tuple[Training, Path]:
 def trained(problem: GenerationProblem, flow: Flow) -> Path:
     """Return the generator's folder; a killed training goes on, and one that is finished is not repeated."""
     training, work = asked_of(problem)
-    settings = flow_settings(problem, flow)
+    given: dict[str, Any] = {"seed": problem.seed}
+    if problem.task == TRANSITION:
+        given["task"] = TRANSITION
     labels = labels_of(problem, problem.train) if flow.labels else None
     pairs = pairs_of(problem) if problem.transition is not None else None
     first = trained(replace(problem, transition=None), Flow()) if flow.from_expression else None
+    return train_once(
+        problem.cells.corpus, training, work, flow.lines, given, pairs=pairs, labels=labels, start_from=first
+    )
+
+
+def train_once(
+    corpus: Corpus,
+    training: Training,
+    work: Path,
+    lines: tuple[str, ...],
+    given: Mapping[str, Any],
+    *,
+    pairs: Path | None = None,
+    labels: pd.DataFrame | None = None,
+    start_from: Path | None = None,
+) -> Path:
+    """Train a generator where that was not done yet; its folder is named by all that decides what it learns.
+
+    Parameters
+    ----------
+    lines
+        Settings ``name=value`` of this generator, over those of all.
+    given
+        Settings by name: task and seed.
+    """
+    settings = flow_settings(training, lines, given)
     content = [
         settings.model_dump(mode="json"),
         model_id(training.model),
         None if labels is None else int(pd.util.hash_pandas_object(labels).sum()),
         None if pairs is None else sha256(pairs / FACTS_FILE),
-        *([] if first is None else [sha256(first / GENERATOR_FILE)]),
+        *([] if start_from is None else [sha256(start_from / GENERATOR_FILE)]),
     ]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-    out = work / "generators" / place_of(problem) / digest[:16]
+    out = work / "generators" / _slug(f"{corpus.path.name}-{training.split}-{settings.seed}") / digest[:16]
     if not (out / GENERATOR_FILE).is_file():
-        corpus = problem.cells.corpus
-        train_generator(corpus, out, training.model, settings, True, pairs=pairs, labels=labels, start_from=first)
+        train_generator(corpus, out, training.model, settings, True, pairs=pairs, labels=labels, start_from=start_from)
     return out
 
 
-def flow_settings(problem: GenerationProblem, flow: Flow) -> GeneratorSettings:
-    """Return the settings of a training: those of all flows, then those of this one."""
-    training, _ = asked_of(problem)
+def flow_settings(training: Training, lines: tuple[str, ...], given: Mapping[str, Any]) -> GeneratorSettings:
+    """Return the settings of a training: those of all generators, then those of this one."""
     budget = (f"presentations.generator={training.images}", f"presentations.proxy={training.proxy_images}")
-    given = {"split": training.split, "part": "train", "seed": problem.seed, "sample_rows": 0}
-    if problem.task == TRANSITION:
-        given["task"] = TRANSITION
-    lines = (*budget, *training.settings, *flow.lines)
-    return read_settings_of(GeneratorSettings, "the benchmark of generators", None, lines, given)
+    of_all = {"split": training.split, "part": "train", "sample_rows": 0, **given}
+    lines = (*budget, *training.settings, *lines)
+    return read_settings_of(GeneratorSettings, "the benchmark of generators", None, lines, of_all)
 
 
 def drawn(problem: GenerationProblem, maker: Generator, flow: Flow) -> Images:
@@ -106,12 +132,31 @@ def drawn(problem: GenerationProblem, maker: Generator, flow: Flow) -> Images:
     if flow.labels:
         labels = labels_of(problem, problem.wanted)
         labels = labels[labels["label"].isin(maker.facts["labels"])]
-    how, parts = Drawing(seed=problem.seed), []
-    with asking(problem.cells.corpus, maker, wanted, device=str(maker.network.device), labels=labels) as asker:
+    return draw_wanted(problem.cells.corpus, maker, wanted, problem.seed, told=told, labels=labels)
+
+
+def draw_wanted(
+    corpus: Corpus,
+    maker: Generator,
+    wanted: Wanted,
+    seed: int,
+    *,
+    told: Wanted | None = None,
+    labels: pd.DataFrame | None = None,
+) -> Images:
+    """Return one image of each wanted row, in their order, with the channels of the corpus.
+
+    Parameters
+    ----------
+    told
+        Rows whose conditions are told in the place of their own.
+    """
+    told, how, parts = wanted if told is None else told, Drawing(seed=seed), []
+    with asking(corpus, maker, wanted, device=str(maker.network.device), labels=labels) as asker:
         for start in range(0, len(wanted), AT_ONCE):
             block = slice(start, start + AT_ONCE)
             parts.append(maker.draw(asker(wanted.take(block), told.take(block)), how).images[:, 0])
-    order = [maker.space.channels.index(name) for name in problem.cells.corpus.channels]
+    order = [maker.space.channels.index(name) for name in corpus.channels]
     return np.concatenate(parts)[:, order]
 
 

@@ -23,10 +23,11 @@ def draw(problem: GenerationProblem) -> Images:
     if problem.transition is not None:
         shift = place[problem.transition.targets].mean(axis=0) - place[problem.transition.sources].mean(axis=0)
         wanted = wanted + shift
-    return cells.images[problem.pool[_nearest(wanted, place[problem.pool])]]
+    return cells.images[problem.pool[nearest(wanted, place[problem.pool])]]
 
 
-def _nearest(wanted: NDArray[np.floating], pool: NDArray[np.floating]) -> NDArray[np.int64]:
+def nearest(wanted: NDArray[np.floating], pool: NDArray[np.floating]) -> NDArray[np.int64]:
+    """Return the row of ``pool`` nearest to each wanted one."""
     parts = [distances(wanted[i : i + _AT_ONCE], pool).argmin(axis=1) for i in range(0, len(wanted), _AT_ONCE)]
     return np.concatenate(parts)
 

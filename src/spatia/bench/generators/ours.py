@@ -1,16 +1,11 @@
-"""Our generator with its defaults, told everything, and the same told what is known of another cell."""
+"""Our generator with its defaults, the same told what is known of another cell, and other ways to a transition."""
 
 from spatia.bench.generators.flow import Flow
 from spatia.bench.generators.generator import TRANSITION, Generator
 
-OURS_EDITED = Generator(
-    "ours, edited",
-    Flow(("coupling=self",)),
-    "the cell itself, edited until it measures what the transition asks: learnt from every training cell, and no pair",
-    tasks=frozenset((TRANSITION,)),
-    learns=True,
-)
-OURS = Generator("ours", Flow(), "spatia train-generator, told all that the task has", learns=True)
+_TRANSITIONS = frozenset((TRANSITION,))
+
+OURS = Generator("ours", Flow(), "spatia train-generator as it comes; a transition edits the cell itself", learns=True)
 # What it draws must get worse: what does not change with the conditions does not know the cell.
 OURS_SHUFFLED = Generator(
     "ours, conditions shuffled",
@@ -18,10 +13,17 @@ OURS_SHUFFLED = Generator(
     "the same, each cell told what is known of another one",
     learns=True,
 )
+OURS_FLOW = Generator(
+    "ours, flow",
+    Flow(("coupling=ot-confidence",)),
+    "flow from a cell to its partners, weighted by confidence, told all that the task has",
+    tasks=_TRANSITIONS,
+    learns=True,
+)
 OURS_FROM_EXPRESSION = Generator(
-    "ours, from expression",
-    Flow(from_expression=True),
-    "a transition that starts from a generator of images from expression, which saw every training cell",
-    tasks=frozenset((TRANSITION,)),
+    "ours, flow from expression",
+    Flow(("coupling=ot-confidence",), from_expression=True),
+    "the same flow, started from a generator of images from expression, which saw every training cell",
+    tasks=_TRANSITIONS,
     learns=True,
 )

@@ -26,9 +26,9 @@ _ALL = (
     cellflux.CELLFLUX,
     noise_flow.NOISE_FLOW,
     diffusers_unet.DIFFUSERS_UNET,
-    ours.OURS_EDITED,
     ours.OURS,
     ours.OURS_SHUFFLED,
+    ours.OURS_FLOW,
     ours.OURS_FROM_EXPRESSION,
 )
 GENERATORS: dict[str, Generator] = {generator.name: generator for generator in _ALL}

@@ -9,13 +9,14 @@ from spatia.bench.cells import BenchCells
 from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method
 from spatia.bench.protocols.trial import Score, Task, Trial
 from spatia.bench.readout import predict_labels
-from spatia.metrics.classification import macro_f1
+from spatia.metrics.classification import expected_calibration_error, macro_f1
 from spatia.metrics.clustering import adjusted_rand, domain_adjusted_rand, normalised_mutual_information
 from spatia.tasks.leiden import leiden, neighbour_graph
 
 RESOLUTION = 1.0  # Leiden's for types; fixed in advance, for every method and all data
 DOMAIN_RESOLUTION = 0.3  # regions are fewer than types
 DOMAINS_SOUGHT = 8  # of k-means
+SUREST = 0.8  # of the test cells, when a method may abstain
 
 
 def _labelled(trial: Trial, column: str) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.str_]]:
@@ -32,11 +33,20 @@ def _labelled(trial: Trial, column: str) -> tuple[NDArray[np.int64], NDArray[np.
 def _annotate(trial: Trial, method: Method, column: str) -> list[Score]:
     train, test, labels = _labelled(trial, column)
     z = trial.embedding(method.embed)
-    told = predict_labels(method, trial.cells, z, labels, train, test)
+    names, probability = predict_labels(method, trial.cells, z, labels, train, test)
+    told = names[probability.argmax(axis=1)]
     truth, sizes = labels[test], (len(test), len(train))
+    surest = np.argsort(-probability.max(axis=1), kind="stable")[: max(1, round(SUREST * len(test)))]
     return [
         Score("macro-F1", macro_f1(truth, told), *sizes),
         Score("accuracy", float(accuracy_score(truth, told)), *sizes),
+        # how far a method's confidence can be believed, and what abstaining is worth
+        Score(
+            "minus calibration-error", -expected_calibration_error(np.searchsorted(names, truth), probability), *sizes
+        ),
+        Score(
+            f"accuracy surest-{SUREST:.0%}", float(accuracy_score(truth[surest], told[surest])), len(surest), len(train)
+        ),
     ]
 
 
