@@ -18,6 +18,7 @@ from spatia.bench.dataset import DataSet
 from spatia.bench.methods.method import Method
 from spatia.bench.protocols.trial import Task, Trial
 from spatia.bench.rows import RowStore
+from spatia.corpus.corpus import Corpus
 from spatia.errors import SpatiaError
 from spatia.log import logger
 
@@ -101,6 +102,8 @@ def _run_on_cluster(units: Sequence[tuple[DataSet, int]], plan: Plan, out: Path,
         LocalCluster(n_workers=plan.workers, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
+        # the largest first: what is begun last must not be what takes longest
+        units = sorted(units, key=lambda unit: -Corpus.open(unit[0].corpus).n_cells)
         futures = {client.submit(_unit_in_worker, *unit, plan, out, command, pure=False): unit for unit in units}
         for future in as_completed(futures):
             future.result()  # a data set that cannot be read stops the rest

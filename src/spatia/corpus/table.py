@@ -31,6 +31,7 @@ class Table:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._nodes: dict[str, Any] = {}
+        self._root: Any = None
         self._pid = os.getpid()
 
     def __reduce__(self) -> tuple[type["Table"], tuple[Path]]:
@@ -39,12 +40,14 @@ class Table:
     def _node(self, key: str) -> Any:
         """The zarr array or group at ``key``, or None; opening one costs milliseconds, so each is opened once."""
         if self._pid != os.getpid():  # zarr's event loop does not survive a fork
-            self._nodes, self._pid = {}, os.getpid()
+            self._nodes, self._root, self._pid = {}, None, os.getpid()
         if key not in self._nodes:
             if not (self.path / "zarr.json").is_file():
                 raise CorpusError(f"{self.path}: no such store. Rebuild the section with `spatia build ... --resume`.")
             try:
-                self._nodes[key] = zarr.open_group(self.path, mode="r").get(key)
+                if self._root is None:
+                    self._root = zarr.open_group(self.path, mode="r")
+                self._nodes[key] = self._root.get(key)
             except Exception as error:  # damaged metadata raises anything from KeyError to TypeError
                 raise CorpusError(f"{self.path / key}: cannot be opened ({error!r}). {_CHECK}") from error
         return self._nodes[key]

@@ -18,7 +18,7 @@ from spatia.corpus.store import CsrWriter, create_rows, create_store, finish_sto
 from spatia.errors import SettingsError
 from spatia.inference.blocks import BLOCK_CELLS, OUTPUTS
 from spatia.inference.session import Session, embedded
-from spatia.io.memory import give_back
+from spatia.io.memory import give_back, settled_heap
 from spatia.models.spatia import MODALITIES, Spatia
 from spatia.nn.distributed import world
 from spatia.version import __version__
@@ -134,7 +134,7 @@ def _write_zarr(session: Session, path: Path) -> None:
     arrays = {name: create_rows(obsm, OBSM[name], (n_cells, widths[name]), np.float32, storage) for name in OUTPUTS}
     spatial = create_rows(obsm, keys.SPATIAL, (n_cells, 2), np.float64, storage)
     scores, done = [], 0
-    with CsrWriter(root, "X", len(genes), np.dtype(np.float32), storage) as counts:
+    with settled_heap(), CsrWriter(root, "X", len(genes), np.dtype(np.float32), storage) as counts:
         for section, embedder in zip(_sections(session), session.sections, strict=True):
             score = np.empty(embedder.n_cells, np.float32)
             # blocks end where shards end, so that no shard is written twice

@@ -21,6 +21,7 @@ from spatia.data.loader import RowReader
 from spatia.errors import SettingsError
 from spatia.inference.blocks import Request, SectionEmbedder, hidden_genes_mask
 from spatia.inference.coverage import Coverage, check_coverage
+from spatia.io.memory import settled_heap
 from spatia.models.checkpoint import load_model, model_id, read_description, weights_digest
 from spatia.models.names import known_by_symbol
 from spatia.models.spatia import MODALITIES, Spatia
@@ -106,7 +107,8 @@ def embedded(
     coverage = check_coverage(opened, [opened.section(name) for name in names], network, used, min_coverage)
     request = Request(used, hidden_genes_mask(network, hide_genes))
     with _scratch(scratch, _request_id(opened, digest, used, hide_genes)) as folder:
-        embedders = _embed(opened, network, names, folder, request, rows or {})
+        with settled_heap():
+            embedders = _embed(opened, network, names, folder, request, rows or {})
         seed = -1 if isinstance(model, Spatia) else int(read_description(Path(model))["facts"].get("seed", -1))
         yield Session(opened, network, seed, digest, used, tuple(hide_genes), coverage, embedders)
 
