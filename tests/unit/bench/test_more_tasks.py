@@ -75,7 +75,7 @@ def test_zero_shot_takes_what_comes_as_it_is_and_pca_beside_it(trial: Trial, cel
     assert labels.ZERO_SHOT.takes(given, cells)
     assert labels.ZERO_SHOT.takes(PCA_METHOD, cells)
     assert not labels.ZERO_SHOT.takes(fitted, cells)
-    assert {score.metric for score in labels.zero_shot(trial, given)} == {"ARI", "NMI", "macro-F1", "accuracy"}
+    assert {score.metric for score in labels.zero_shot(trial, given)} >= {"ARI", "NMI", "macro-F1", "accuracy"}
 
 
 def test_mixing_falls_when_sections_are_pulled_apart() -> None:
