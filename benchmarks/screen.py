@@ -177,7 +177,7 @@ def run(
 ) -> pd.DataFrame:
     """Judge the screen and the baselines on one corpus."""
     maker, opened = Generator.load(generator, device="cpu"), Corpus.open(corpus)
-    channels = maker.space.channels
+    channels = maker.channels
     values = {"split": split, "limit": arguments.limit, "factor": arguments.factor, "seed": seed}
     chosen = choose_cells(opened, channels, ScreenSettings.model_validate(values))
     readings = make_readings(chosen, channels, maker.space.um_per_px, None)

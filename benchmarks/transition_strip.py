@@ -35,7 +35,7 @@ def truth_of(cells: list[str], arguments: argparse.Namespace, generator: Generat
         for name, raw in zip(drawn.obs_names, drawn.obsm["images_counterfactual"], strict=True):
             parts = [
                 IntensityMap(float(maps[one]["low"]), float(maps[one]["high"])).apply(raw[names.index(one)])
-                for one in space.channels
+                for one in generator.channels
             ]
             found[str(name)] = np.stack(parts)
     return np.stack([found[cell] for cell in cells])

@@ -462,3 +462,16 @@ def test_transitions_start_from_a_generator_of_expression(
         train_generator(tiny, tmp_path / "h", model, settings("network.width=32"), start_from=trained)
     with pytest.raises(ModelError, match="means something else there"):
         train_generator(tiny, tmp_path / "i", model, settings("path.prediction=velocity"), start_from=trained)
+
+
+def test_only_channels_that_were_learnt_are_drawn(
+    tiny: Path, model: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model may know more channels than the slides that a generator learnt from; of these there is nothing to draw."""
+    maker = Generator.load(trained, device="cpu")
+    assert maker.facts["channels"] == ["DAPI", "boundary"]
+    both = ad.read_zarr(generate_cells(tiny, maker, tmp_path / "both.zarr", limit=4))
+    monkeypatch.setitem(maker.facts, "channels", ["boundary"])
+    one = ad.read_zarr(generate_cells(tiny, maker, tmp_path / "one.zarr", limit=4))
+    assert list(one.uns["spatia"]["channels"]) == ["boundary"]
+    assert np.array_equal(one.obsm["single_cell_images"], both.obsm["single_cell_images"][:, 1:])

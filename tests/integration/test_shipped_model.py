@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tests.integration.small_runs import BUDGET, ENVIRONMENT
 
+from spatia.corpus.corpus import Corpus
 from spatia.models.checkpoint import model_id, read_description
 
 pytestmark = pytest.mark.slow
@@ -46,3 +47,28 @@ def test_training_starts_from_it(slide: Path, tmp_path: Path) -> None:
     assert facts["start"]["model_id"] == model_id("tiny")
     step = {one["name"]: one for one in json.loads((tmp_path / "out" / "run.json").read_text())["steps"]}["train"]
     assert step["status"] == "done"
+
+
+def test_a_generator_is_told_by_it_and_draws_the_channels_of_the_slide(corpus: Path, tmp_path: Path) -> None:
+    budget = ("--set", "presentations.generator=64", "--set", "weights.morphology=0", "--set", "sample_rows=0")
+    done = _spatia("train-generator", corpus, "--model", "tiny", "-o", tmp_path / "generator", *budget)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "generator" / "model" / "model.json").is_file()
+    drawn = [
+        "generate",
+        corpus,
+        "-g",
+        tmp_path / "generator",
+        "-o",
+        tmp_path / "drawn.zarr",
+        "--limit",
+        "3",
+        "--evaluations",
+        "2",
+    ]
+    done = _spatia(*drawn)
+    assert done.returncode == 0, done.stderr
+    store = ad.read_zarr(tmp_path / "drawn.zarr")
+    known = Corpus.open(corpus).channels
+    assert set(store.uns["spatia"]["channels"]) == set(known)
+    assert store.obsm["single_cell_images"].shape[:2] == (3, len(known))

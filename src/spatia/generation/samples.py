@@ -75,10 +75,12 @@ def draw_samples(
     else:
         x_0, source = begin_at(generator, batch.key, batch.source, seed), batch.source
     solution = generator.sample(x_0, batch.conditions, batch.known)
-    generated = generator.unscale(solution.x)
+    # channels that the slides do not have are not learnt, and hide the others
+    present = batch.channels_present[:, :, None, None]
+    generated = generator.unscale(solution.x) * present
     return Samples(
         generator.space.channels,
-        None if source is None else source.cpu(),
+        None if source is None else (source * present).cpu(),
         generated.cpu(),
         batch.target.cpu(),
         nearest_of(generated, training).cpu(),

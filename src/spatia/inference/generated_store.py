@@ -51,7 +51,7 @@ def write_images(
         Further entries of ``uns["spatia"]``.
     """
     n, images = len(wanted) * how.draws, maker.space
-    shape = (n, len(images.channels), images.px, images.px)
+    shape = (n, len(maker.channels), images.px, images.px)
     shard = max(1, min(SHARD_BYTES // int(np.prod(shape[1:])), 2048)) // 64 * 64 or 64
     # whole cells to a block, and whole blocks to a shard
     cells_a_block = max(1, shard // how.draws)
@@ -132,7 +132,11 @@ def _estimate(maker: Generator, asker: Asker, wanted: Wanted, how: Drawing, n_le
     began = time.perf_counter()
     maker.draw(asked, one)
     solver = how.solver or maker.config.solver
-    seconds = (time.perf_counter() - began) / some * solver.evaluations * n_left
+    seconds = (time.perf_counter() - began) / some * n_left
+    if maker.network.path.in_one_step:  # what was timed is all that an image takes
+        logger.info("%d images in one step each: about %s", n_left, duration(seconds))
+        return
+    seconds *= solver.evaluations
     logger.info(
         "%d images of %d evaluations each (%s): about %s", n_left, solver.evaluations, solver.kind, duration(seconds)
     )
@@ -165,9 +169,9 @@ def _facts(maker: Generator, how: Drawing, evaluations: int, corpus: Corpus) -> 
         "version": __version__,
         "corpus": corpus.corpus_id,
         "seed": how.seed,
-        "channels": np.array(space.channels, dtype=object),
+        "channels": np.array(maker.channels, dtype=object),
         "um_per_px": space.um_per_px,
-        "solver": solver.kind,
+        "solver": "step" if maker.network.path.in_one_step else solver.kind,
         "evaluations": evaluations,
         "guidance": config.guidance if how.guidance is None else how.guidance,
         "conditions": np.array(list(told), dtype=object),

@@ -179,6 +179,12 @@ class Generator:
         return self.network.space
 
     @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels it has learnt to draw: of those that its model knows, the ones that its training images had."""
+        learnt = self.facts.get("channels", self.space.channels)
+        return tuple(name for name in self.space.channels if name in learnt)
+
+    @property
     def transitions(self) -> tuple[str, ...]:
         """Names of the transitions it makes; none where it draws cells from expression."""
         return tuple(self.facts.get("transitions", {}).get("names", ()))
@@ -299,7 +305,7 @@ class Generator:
         parts = [self._draw(asked, how, draw) for draw in range(how.draws)]
         return GeneratedImages(
             np.stack([images for images, _ in parts], axis=1),
-            self.space.channels,
+            self.channels,
             self.space.um_per_px,
             max(evaluations for _, evaluations in parts),
         )
@@ -314,11 +320,11 @@ class Generator:
         x_0 = begin_at(self.network, asked.key, asked.source, how.seed)
         if asked.before is not None:
             stages = [self._walked(x_0, asked.toward(time), how).x for time in times]
-            return np.stack([self.network.unscale(point).cpu().numpy() for point in stages], axis=1)
+            return np.stack([self.pixels(point) for point in stages], axis=1)
         solver = how.solver or self.config.solver
         each = replace_evaluations(solver, max(2, solver.evaluations // max(1, len(ascending) - 1)))
         points = self.network.walk(x_0, asked.conditions, asked.known, ascending, guidance=how.guidance, solver=each)
-        shown = [self.network.unscale(point).cpu().numpy() for point in points]
+        shown = [self.pixels(point) for point in points]
         return np.stack(shown[len(ascending) - len(times) :], axis=1)
 
     def _draw(self, asked: Asked, how: Drawing, draw: int) -> tuple[NDArray[np.uint8], int]:
@@ -327,9 +333,14 @@ class Generator:
             part = asked.part(start, start + AT_ONCE, self.network.device)
             x_0 = begin_at(self.network, part.key, part.source, how.seed, draw)
             solution = self._walked(x_0, part, how)
-            images.append(self.network.unscale(solution.x).cpu().numpy())
+            images.append(self.pixels(solution.x))
             most = max(most, int(solution.evaluations.max()))
         return np.concatenate(images), most
+
+    def pixels(self, images: Tensor) -> NDArray[np.uint8]:
+        """Return scaled images as intensities 0…255, (rows, channels, y, x) over :attr:`channels`."""
+        kept = [self.space.channels.index(name) for name in self.channels]
+        return self.network.unscale(images)[:, kept].cpu().numpy()
 
     def _walked(self, x_0: Tensor, part: Asked, how: Drawing) -> Solution:
         """Return where the path leads; of an edit only what it changes is added to the source, so that nothing else is redrawn."""

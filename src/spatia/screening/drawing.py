@@ -121,7 +121,7 @@ class MomentDrawer:
                 unaware = {name: torch.zeros_like(value) for name, value in part.known.items()}
                 plain = network.path.image(network(x, t, part.conditions, unaware), x, t)
                 image = plain + scale * (image - plain)
-            found.append(network.unscale(image).cpu().numpy())
+            found.append(self._maker.pixels(image))
         return np.concatenate(found)
 
 

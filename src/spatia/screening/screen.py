@@ -86,7 +86,7 @@ def screen(
     maker = generator if isinstance(generator, Generator) else Generator.load(generator, device=device)
     check_generator(maker)
     check_levels(opened.levels, maker.model.config, corpus=opened.path)
-    chosen = choose_cells(opened, maker.space.channels, how, cells)
+    chosen = choose_cells(opened, maker.channels, how, cells)
     known = maker.model.vocabulary.genes
     named = choose_gene_sets(opened, known, chosen.samples, genes, sets)
     changed_sets = named
@@ -104,7 +104,7 @@ def _screen(
 ) -> Screen:
     """Make the changes ``sets``, and report them under the names of ``named``."""
     began = time.perf_counter()
-    readings = make_readings(chosen, maker.space.channels, maker.space.um_per_px, how.score)
+    readings = make_readings(chosen, maker.channels, maker.space.um_per_px, how.score)
     counts = CountReader(chosen, maker.model)
     change = Change(how.factor, None if how.level_of is None else level_share(chosen, how.level_of, counts))
     columns = {gene: column for column, gene in enumerate(maker.model.vocabulary.genes)}
@@ -292,7 +292,7 @@ def _facts(
             {"sample": str(sample), "cell_id": str(name)}
             for sample, name in zip(chosen.obs[SAMPLE].iloc[chosen.changed], ids[chosen.changed], strict=True)
         ],
-        "channels": list(maker.space.channels),
+        "channels": list(maker.channels),
         "seconds": seconds,
         "torch_threads": torch.get_num_threads(),
     }

@@ -22,6 +22,7 @@ from spatia.inference.conditions import cell_conditions
 from spatia.models.checkpoint import load_model, model_id
 from spatia.models.levels import check_levels
 from spatia.models.names import known_by_symbol
+from spatia.models.shipped import model_folder
 from spatia.models.spatia import Spatia
 from spatia.pairing.pairs import FACTS_FILE, Pairs, read_pairs
 from spatia.training.generator_data import CorpusData, GeneratorData, with_images
@@ -91,6 +92,7 @@ def train_generator(
     """
     settings = settings or GeneratorSettings()
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
+    model = model_folder(model)
     network = load_model(model)
     check_levels(opened.levels, network.config, corpus=opened.path)
     if known_by_symbol(network, [opened]) is not network:
@@ -110,7 +112,7 @@ def train_generator(
             by_pairs = paired is not None and settings.coupled != SELF  # an edit learns from every cell
             names = list(opened.sections) if by_pairs else with_images(opened)
             found = stack.enter_context(
-                cell_conditions(opened, Path(model), sections=names, scratch=where, device=device, labels=labelled)
+                cell_conditions(opened, model, sections=names, scratch=where, device=device, labels=labelled)
             )
             data: GeneratorData = CorpusData(opened, network.vocabulary, found, settings)
             mean_weight = 1.0
@@ -136,7 +138,7 @@ def train_generator(
             more: dict[str, Any] = {} if labelled is None else {"labels": list(labelled.names)}
             if paired is not None:
                 more["transitions"] = transition_facts(paired, network)
-            _write(stages, folder, opened, Path(model), more)
+            _write(stages, folder, opened, model, more)
 
         inputs = {"model": model_id(model)}
         if paired is not None:
@@ -211,6 +213,7 @@ def _write(stages: Sequence[Stage], folder: RunFolder, corpus: Corpus, model: Pa
     objective: Any = stages[-1].module
     copytree(model, folder.path / MODEL_FOLDER, dirs_exist_ok=True, ignore=_only_the_model)
     facts: dict[str, Any] = {name: folder.facts[name] for name in ("corpora", "seed", "stages", "inputs")}
+    facts["channels"] = [name for name in objective.generator.space.channels if name in corpus.channels]
     facts["start"] = folder.facts.get("start", {})
     facts["weights"] = objective.weights.model_dump()
     if objective.proxy is not None:

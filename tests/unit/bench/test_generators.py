@@ -1,4 +1,3 @@
-
 """Every generator of the benchmark draws what it is asked for, from what it may see, and writes the common format."""
 
 from dataclasses import asdict, replace

@@ -14,6 +14,7 @@ from spatia.generation.distortion import distort
 from spatia.generation.generator import CellGenerator, ImageSpace
 from spatia.generation.intensities import Intensities, measure
 from spatia.generation.objective import GeneratorObjective, GeneratorWeights
+from spatia.generation.samples import draw_samples
 from spatia.generation.settings import DropSettings, GeneratorConfig
 
 PX, ROWS = 16, 24
@@ -212,3 +213,17 @@ def test_a_batch_without_outlines_is_learnt_from(learnt: CellGenerator) -> None:
     weights = GeneratorWeights(flow=1.0, contrastive=0.0, morphology=0.0, adversarial=0.0)
     learn = GeneratorObjective(learnt, weights, DropSettings(), 0)
     assert bool(learn(replace(make_batch(), inside=None), 0)["flow"].total.isfinite())
+
+
+def test_sample_grids_show_the_changed_cell_and_only_channels_that_are_there(learnt: CellGenerator) -> None:
+    batch = make_batch(3)
+    samples = draw_samples(learnt, batch, batch.target, 0)
+    assert samples.source is not None
+    assert not torch.equal(samples.source, batch.target)
+    assert (samples.generated.float() - batch.target).abs().mean() < (
+        samples.source.float() - batch.target
+    ).abs().mean()
+    absent = replace(batch, channels_present=torch.zeros_like(batch.channels_present))
+    samples = draw_samples(learnt, absent, batch.target, 0)
+    assert samples.source is not None
+    assert samples.generated.max() == samples.source.max() == 0

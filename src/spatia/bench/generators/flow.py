@@ -156,7 +156,7 @@ def draw_wanted(
         for start in range(0, len(wanted), AT_ONCE):
             block = slice(start, start + AT_ONCE)
             parts.append(maker.draw(asker(wanted.take(block), told.take(block)), how).images[:, 0])
-    order = [maker.space.channels.index(name) for name in corpus.channels]
+    order = [maker.channels.index(name) for name in corpus.channels]
     return np.concatenate(parts)[:, order]
 
 
