@@ -26,6 +26,7 @@ from spatia.training.stage import Batches, Stage
 HELD_OUT: Final = 0.15  # of the training cells, for judging the proxy where no split has a validation part
 HELD_OUT_STREAM: Final = 106
 JUDGED_ROWS: Final = 4096
+NUCLEUS: Final = "nucleus_"  # how features of nuclei begin
 SCALED_ROWS: Final = 1024  # from which the logarithms of intensities are measured
 TERMS: Final = ("flow", "contrastive", "morphology", "adversarial")
 
@@ -189,6 +190,11 @@ def make_generator_stages(
             raise SettingsError(f"conditions: {', '.join(absent)} cannot be computed from this corpus and model.{more}")
         logger.warning("conditions: %s cannot be computed from this corpus and is left out", ", ".join(absent))
         config = config.model_copy(update={"conditions": tuple(name for name in config.told if name in measured)})
+    if config.coupled == SELF and not any(name.startswith(NUCLEUS) for name in features):
+        logger.warning(
+            "nuclei are not measured (the corpus has no outlines of them): an edit will not change their size. If the transition does, "
+            "take coupling=ot-confidence, which learns from pixels."
+        )
     if config.scale != space.scale:
         space = _measured_space(data, settings, space, config.scale)
     torch.manual_seed(settings.seed)
