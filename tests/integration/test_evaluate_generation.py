@@ -94,7 +94,7 @@ def test_a_transition_is_compared_with_its_true_counterfactual(
     assert truth_row["shift_correlation"]["value"] == pytest.approx(1)
     assert truth_row["effect_correlation"]["value"] == pytest.approx(1)
     assert unchanged["shift_correlation"]["value"] == unchanged["effect_correlation"]["value"] == 0
-    assert perfect["factual_rmse"] < 15
+    assert perfect["factual_rmse"] < 0.5
     assert not any("these the slides" in text for text in found["truth"]["warnings"])
     assert found["nearest"]["groups"][0]["memorisation"]["pixels"]["copies"]["value"] is not None
     agreement = found["truth"]["agreement_with_masks"]

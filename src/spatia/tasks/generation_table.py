@@ -49,7 +49,7 @@ def evaluation_text(evaluation: Evaluation) -> str:
             markdown(header, lines),
             "",
             f"State read from real pictures: r = {truth.reader_correlation:.2f}. The corpus' own crops differ from the simulator's pictures "
-            f"of the same cells by {truth.factual_rmse:.1f} (it cuts at whole pixels).",
+            f"of the same cells by {truth.factual_rmse:.1f} of 255.",
         ]
     return "\n".join(parts)
 
