@@ -34,6 +34,7 @@ from spatia.bench.generators.registry import GENERATORS
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import SettingsError, SpatiaError
 from spatia.generation.checkpoint import GENERATOR_FILE
+from spatia.generation.settings import SolverSettings
 from spatia.inference.generator import Generator as Maker
 from spatia.models.checkpoint import save_model
 from spatia.models.spatia import Spatia
@@ -206,6 +207,8 @@ def test_an_edit_leads_from_the_cell_itself_and_changes_what_was_not_measured_li
     assert (steps[:, 2] == drawn.images[:, 0]).all()
     with pytest.raises(SettingsError, match=r"guidance=2: an edit is always told"):
         maker.transition(ids, "a→b", corpus=cells.corpus, guidance=2.0)
+    with pytest.raises(SettingsError, match=r"an edit takes one step"):
+        maker.transition(ids, "a→b", corpus=cells.corpus, solver=SolverSettings(evaluations=5))
 
 
 def test_an_edit_learns_from_the_cells_that_its_pairs_were_made_of(

@@ -127,7 +127,8 @@ def _estimate(maker: Generator, asker: Asker, wanted: Wanted, how: Drawing, n_le
     """Time one evaluation of the network, and say how long it all will take."""
     some = min(AT_ONCE, len(wanted))
     asked = asker(wanted.take(slice(0, some)))
-    one = Drawing(1, how.seed, maker.config.solver.model_copy(update={"kind": "euler", "evaluations": 1}), how.guidance)
+    single = maker.config.solver.model_copy(update={"kind": "euler", "evaluations": 1})
+    one = Drawing(1, how.seed, None if maker.network.path.in_one_step else single, how.guidance)
     maker.draw(asked, one)  # allocates and chooses kernels
     began = time.perf_counter()
     maker.draw(asked, one)

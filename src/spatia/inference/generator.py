@@ -301,6 +301,10 @@ class Generator:
         how = how or Drawing()
         if how.draws < 1:
             raise SettingsError(f"draws={how.draws}: expected at least 1.")
+        if self.network.path.in_one_step and how.solver not in (None, self.config.solver):
+            raise SettingsError(
+                f"{self.folder}: an edit takes one step; a solver or a number of evaluations says nothing to it."
+            )
         asked = self._without(asked, how.drop)
         parts = [self._draw(asked, how, draw) for draw in range(how.draws)]
         return GeneratedImages(
