@@ -14,6 +14,7 @@ from tests.unit.model_setup import SMALL, wake
 
 from spatia.bench.cells import BenchCells, load_cells
 from spatia.bench.dataset import DataSet
+from spatia.bench.drawing import DrawingPlan, draw_niches
 from spatia.bench.generation_trial import values_of
 from spatia.bench.generators import diffusers_unet
 from spatia.bench.generators.flow import Flow, drawn, flow_settings, pairs_of, trained, wanted_of
@@ -31,6 +32,7 @@ from spatia.bench.generators.niches import (
 from spatia.bench.generators.ours import OURS, OURS_SHUFFLED
 from spatia.bench.generators.problems import StateChange, make_problem, parts_of
 from spatia.bench.generators.registry import GENERATORS
+from spatia.bench.rows import RowStore
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import SettingsError, SpatiaError
 from spatia.generation.checkpoint import GENERATOR_FILE
@@ -275,3 +277,22 @@ def test_too_few_niches_are_refused(cells: BenchCells, monkeypatch: pytest.Monke
     monkeypatch.setattr("spatia.bench.generators.niches.LEAST", 10_000)
     with pytest.raises(SettingsError, match="training niches have a picture with all channels; at least 10000"):
         niche_problem(cells.corpus, "block", 0, most=25)
+
+
+def test_niches_are_rows_of_the_benchmark(
+    cells: BenchCells, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(DataSet, "split_name", lambda _, seed: "block")
+    rows = RowStore(tmp_path)
+    plan = DrawingPlan([], images=0, most=25)
+    for _ in range(2):  # the second finds everything there
+        draw_niches(cells, plan, 0, model, rows, tmp_path, "command")
+        table = rows.frame()
+        assert set(table["task"]) == {"niche generation"}
+        assert set(table["method"]) == {one.name for one in NICHE_GENERATORS if not one.learns}
+        assert (table["status"] == "ok").all()
+        assert not table.duplicated(["method", "metric"]).any()
+    monkeypatch.setattr("spatia.bench.generators.niches.LEAST", 10_000)
+    draw_niches(cells, plan, 1, model, rows, tmp_path, "command")
+    assert "at least 10000 are needed" in caplog.text
+    assert set(rows.frame()["seed"]) == {0}

@@ -20,7 +20,7 @@ from spatia.bench.generators.niches import NICHE, NICHE_GENERATORS, NicheGenerat
 from spatia.bench.generators.problems import StateChange, label_table, make_problem, parts_of
 from spatia.bench.methods.method import Problem
 from spatia.bench.methods.spatia_model import SpatiaSource
-from spatia.bench.rows import RowStore
+from spatia.bench.rows import Row, RowStore
 from spatia.errors import SettingsError, SpatiaError
 from spatia.log import logger
 from spatia.tasks.generation_reference import EvaluationSettings, Reference
@@ -127,13 +127,15 @@ def draw_rows(
     for generator in plan.generators:
         if not generator.can(problem) or rows.has(task, data.name, generator.name, seed):
             continue
-        found = run_generator(
-            partial(generate, generator, problem), reference, Trial(task, data.name, generator.name, *sizes), **truth
-        )
-        rows.add(found)
-        said = found[0].message or f"{len(found)} values"
-        where = (data.name, seed, task, generator.name)
-        logger.info("%s, seed %d, %s, %s: %s, %s (%.0f s)", *where, found[0].status, said, found[0].seconds)
+        trial = Trial(task, data.name, generator.name, *sizes)
+        _keep(run_generator(partial(generate, generator, problem), reference, trial, **truth), rows, trial)
+
+
+def _keep(found: list[Row], rows: RowStore, trial: Trial) -> None:
+    rows.add(found)
+    said = found[0].message or f"{len(found)} values"
+    where = (trial.data, trial.seed, trial.task, trial.method)
+    logger.info("%s, seed %d, %s, %s: %s, %s (%.0f s)", *where, found[0].status, said, found[0].seconds)
 
 
 def run_drawing(
@@ -187,7 +189,4 @@ def draw_niches(
         def make(generator: NicheGenerator = generator) -> ad.AnnData:
             return niche_store(problem, generator.name, generator.draw(problem))
 
-        found = run_generator(make, reference, trial)
-        rows.add(found)
-        where = (data.name, seed, NICHE, generator.name, found[0].status, found[0].message or len(found))
-        logger.info("%s, seed %d, %s, %s: %s, %s (%.0f s)", *where, found[0].seconds)
+        _keep(run_generator(make, reference, trial), rows, trial)

@@ -82,5 +82,5 @@ def _stretched(size: Tensor, shape: Tensor, angle: Tensor, radius: Tensor, px: i
     y, x = torch.meshgrid(line, line, indexing="ij")
     fall = torch.exp(-(((x**2 + y**2)[None] / (REACH * radius)[:, None, None] ** 2) ** 2))
     along, across = shape * (2 * angle).cos(), shape * (2 * angle).sin()
-    xx, xy, yy = ((value)[:, None, None] for value in (size + along, across, size - along))
+    xx, xy, yy = (value[:, None, None] for value in (size + along, across, size - along))
     return torch.stack([x + (xx * x + xy * y) * fall, y + (xy * x + yy * y) * fall], dim=-1)

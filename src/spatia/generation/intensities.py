@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 Scale = Literal["linear", "log"]
 FLOOR: Final = 4.0  # of 255: below it a logarithm would see the noise of the camera
-STAINED: Final = 1e-3
+LEAST_SD: Final = 1e-3  # of a channel: one that is black everywhere is not divided by nothing
 
 
 class Intensities(nn.Module):
@@ -70,5 +70,5 @@ def measure(
         values = to_scale(images[present[:, channel], channel].double(), scale)
         known = values.numel() > 0
         means.append(float(values.mean()) if known else 0.0)
-        sds.append(max(float(values.std()), STAINED) if known else 1.0)
+        sds.append(max(float(values.std()), LEAST_SD) if known else 1.0)
     return tuple(means), tuple(sds)

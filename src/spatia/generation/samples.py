@@ -15,7 +15,6 @@ from spatia.generation.generator import CellGenerator
 from spatia.generation.noise import GENERATE, gaussian
 from spatia.generation.settings import SELF
 
-NOISE = "noise"
 SMALL_PX = 16  # images are compared at this size: sharpness must not decide which cell is nearest
 
 
@@ -50,7 +49,7 @@ def begin_at(generator: CellGenerator, keys: Tensor, source: Tensor | None, seed
     source
         Images of the source cells, 0…255, where the generator begins at cells.
     """
-    if generator.config.coupled == NOISE:
+    if generator.config.coupled == "noise":
         shape = (len(generator.space.channels), generator.space.px, generator.space.px)
         return gaussian(keys, shape, seed, draw, GENERATE)
     if source is None:

@@ -301,10 +301,7 @@ class Generator:
         how = how or Drawing()
         if how.draws < 1:
             raise SettingsError(f"draws={how.draws}: expected at least 1.")
-        if self.network.path.in_one_step and how.solver not in (None, self.config.solver):
-            raise SettingsError(
-                f"{self.folder}: an edit takes one step; a solver or a number of evaluations says nothing to it."
-            )
+        self._check_solver(how)
         asked = self._without(asked, how.drop)
         parts = [self._draw(asked, how, draw) for draw in range(how.draws)]
         return GeneratedImages(
@@ -317,6 +314,7 @@ class Generator:
     def walk(self, asked: Asked, times: Sequence[float], how: Drawing | None = None) -> NDArray[np.uint8]:
         """Return the points of the paths at some times, (cells, times, channels, y, x) uint8: how one image becomes another."""
         how = how or Drawing()
+        self._check_solver(how)
         ascending = [0.0, *times] if times[0] > 0 else list(times)
         if ascending != sorted(ascending) or not 0 <= ascending[0] <= ascending[-1] <= 1:
             raise SettingsError(f"times={list(times)}: expected ascending times from 0 to 1.")
@@ -330,6 +328,12 @@ class Generator:
         points = self.network.walk(x_0, asked.conditions, asked.known, ascending, guidance=how.guidance, solver=each)
         shown = [self.pixels(point) for point in points]
         return np.stack(shown[len(ascending) - len(times) :], axis=1)
+
+    def _check_solver(self, how: Drawing) -> None:
+        if self.network.path.in_one_step and how.solver not in (None, self.config.solver):
+            raise SettingsError(
+                f"{self.folder}: an edit takes one step; a solver or a number of evaluations says nothing to it."
+            )
 
     def _draw(self, asked: Asked, how: Drawing, draw: int) -> tuple[NDArray[np.uint8], int]:
         images, most = [], 0
