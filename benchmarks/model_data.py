@@ -6,6 +6,9 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
+import scanpy as sc
+import tifffile
+from PIL import Image
 
 from spatia.bench.dataset import DataSet, write_dataset
 from spatia.bench.suites import simulated_corpus, truth_labels
@@ -14,9 +17,11 @@ from spatia.corpus.settings import BuildSettings, NicheSettings
 from spatia.errors import SpatiaError
 from spatia.io.source import Source
 from spatia.simulate.celltypes import STATES
+from spatia.tasks.leiden import leiden, neighbour_graph
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
 STARMAP_UM_PER_PX = 0.1  # the published field, 1.4 mm, over 13,800 px; the table gives no unit
+MERSCOPE_UM_PER_PX, MERSCOPE_ORIGIN_UM = 0.1086266, (6400.029, 4699.967)
 OSMFISH_UM_PER_PX = 0.065  # size_um2 over size_pix of the loom file
 
 
@@ -43,6 +48,41 @@ def melc(work: Path) -> list[Path]:
     corpus = built(work / "melc", [source])
     data = DataSet(name="melc protein", corpus=corpus, cell_type="Clusters", block_um=150, test=0.3)
     return [write_dataset(data, work / "melc.json")]
+
+
+def merscope(work: Path) -> list[Path]:
+    """MERSCOPE mouse brain: 505 cells, 559 genes, DAPI and polyT in one file, outlines; types are Leiden groups of expression."""
+    folder, image, outlines = REAL / "merscope_brain", work / "merscope.tif", work / "merscope_outlines.parquet"
+    cells = ad.read_h5ad(folder / "cells_derived.h5ad")
+    if not image.exists():
+        stains = [Image.open(folder / "images" / f"mini_dataset_{name}_z0.jpg") for name in ("dapi", "polyT")]
+        tifffile.imwrite(image, np.stack([np.asarray(one.convert("L")) for one in stains]), photometric="minisblack")
+    if not outlines.exists():
+        table = pd.read_csv(folder / "cell_boundaries" / "z0_polygons.gz", dtype={"poly_ID": str})
+        table = table.rename(columns={"poly_ID": "cell_id"}).assign(y=-table["y"])  # the file's y is negative
+        table[table["cell_id"].isin(cells.obs_names)].to_parquet(outlines, index=False)
+    source = Source(
+        "merscope_brain",
+        counts=folder / "cells_derived.h5ad",
+        image=image,
+        outlines=outlines,
+        um_per_px=MERSCOPE_UM_PER_PX,
+        image_origin_um=MERSCOPE_ORIGIN_UM,
+        channels=("DAPI", "PolyT"),
+    )
+    corpus = built(work / "merscope", [source])
+    labels = work / "merscope_labels.parquet"
+    if not labels.exists():
+        cells = cells[np.asarray(cells.X.sum(axis=1)).ravel() >= DataSet.model_fields["least_counts"].default].copy()
+        sc.pp.normalize_total(cells)
+        sc.pp.log1p(cells)
+        sc.pp.pca(cells, n_comps=20, random_state=0)
+        groups = leiden(neighbour_graph(cells.obsm["X_pca"]), [1.0])[0]
+        pd.DataFrame({"cell_id": cells.obs_names, "group": groups}).to_parquet(labels, index=False)
+    data = DataSet(
+        name="merscope brain", corpus=corpus, labels=labels, cell_type="group", block_um=100, test=0.3
+    )
+    return [write_dataset(data, work / "merscope.json")]
 
 
 def starmap(work: Path) -> list[Path]:
