@@ -118,7 +118,7 @@ def bench(
         data = [_read(path, given) for path in corpora or ()]
         own_data = not (data or public)
         if own_data:
-            data = _simulated(out, suite)
+            data = _simulated(out, suite, seeds)
         chosen += _ours(model, spatia, start_from, label, set_ or (), suite if own_data else None)
         data += _public(public or (), out, names, model, label, seeds, _others((), published or ()))
         data += [one for what in control or () for one in _shuffled(data, what, out)]
@@ -161,11 +161,16 @@ def _read(path: Path, given: Mapping[str, object]) -> "DataSet":
     return make_settings(DataSet, {**one.model_dump(), **given}, where="spatia bench") if path.is_dir() else one
 
 
-def _simulated(out: Path, suite: Suite) -> list["DataSet"]:
+def _simulated(out: Path, suite: Suite, seeds: int | None) -> list["DataSet"]:
+    from dataclasses import replace
+
     from spatia.bench.dataset import DataSet
     from spatia.bench.suites import SIZES, suite_data
 
-    return [DataSet.read(path) for path in suite_data(out / "data", SIZES[suite.value])]
+    size = SIZES[suite.value]
+    if seeds is not None:  # slides of seeds that nobody asks for are not simulated
+        size = replace(size, seeds=min(seeds, size.seeds))
+    return [DataSet.read(path) for path in suite_data(out / "data", size)]
 
 
 def _others(embeddings: list[str] | tuple[()], published: list[str] | tuple[()]) -> list["Method"]:
