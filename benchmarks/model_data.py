@@ -13,7 +13,7 @@ from PIL import Image
 from spatia.bench.dataset import DataSet, write_dataset
 from spatia.bench.suites import simulated_corpus, truth_labels
 from spatia.corpus.build import build
-from spatia.corpus.settings import BuildSettings, NicheSettings
+from spatia.corpus.settings import BuildSettings, NicheSettings, Nuclei
 from spatia.errors import SpatiaError
 from spatia.io.source import Source
 from spatia.simulate.celltypes import STATES
@@ -32,6 +32,15 @@ def breast(work: Path) -> list[Path]:
         name="xenium breast", corpus=corpus, labels=REAL / "xenium_breast" / "clusters.csv", cell_type="cluster"
     )
     return [write_dataset(data, work / "breast.json")]
+
+
+def breast_nuclei(work: Path) -> list[Path]:
+    """The same slide with nuclei found by its stain: the bundle has outlines of cells alone."""
+    source = Source("xenium_breast", REAL / "xenium_breast" / "outs")
+    corpus = built(work / "breast_nuclei", [source], nuclei="stain")
+    labels = REAL / "xenium_breast" / "clusters.csv"
+    data = DataSet(name="xenium breast, nuclei by stain", corpus=corpus, labels=labels, cell_type="cluster")
+    return [write_dataset(data, work / "breast_nuclei.json")]
 
 
 def melc(work: Path) -> list[Path]:
@@ -177,14 +186,15 @@ def simulated(work: Path, n_cells: int, seeds: int) -> list[Path]:
     return paths
 
 
-def built(corpus: Path, sources: list[Source]) -> Path:
+def built(corpus: Path, sources: list[Source], nuclei: Nuclei = "outlines") -> Path:
     """Build a corpus as `spatia run` does, unless it is there."""
     if (corpus / "corpus.json").exists():
         return corpus
     if not REAL.exists() and any(str(REAL) in source.where for source in sources):
         raise SpatiaError(f"{REAL}: no such folder. The real slides are not part of the project; give other corpora.")
     print(f"building {corpus}", file=sys.stderr)
-    result = build(sources, corpus, BuildSettings(niches=NicheSettings(definition="knn")))  # as `spatia run` does
+    settings = BuildSettings(niches=NicheSettings(definition="knn"), nuclei=nuclei)  # niches as `spatia run` has them
+    result = build(sources, corpus, settings)
     if result.exit_code:
         raise SpatiaError("; ".join(section.message for section in result.sections if section.message))
     return corpus

@@ -19,6 +19,7 @@ from spatia.corpus.outlines import Rings, draw_rings, measure_shapes, read_rings
 from spatia.corpus.plan import SectionPlan
 from spatia.corpus.settings import LevelSettings
 from spatia.corpus.slides import opened
+from spatia.corpus.stain_nuclei import find_nuclei, nuclear_stain
 from spatia.corpus.store import array_in
 from spatia.io.border import slide_pyramid
 
@@ -92,8 +93,9 @@ def _measure_batch(
         ).image_share
     columns: list[NDArray[Any]] = [share[:, None]]
     if masks is not None:
-        cell_rings, nucleus_rings = _rings(plan, start, stop)
+        cell_rings = _cell_rings(plan, start, stop)
         masks[:] = draw_rings(cell_rings, stop - start, corner, level.px, level.um_per_px) * np.uint8(keys.MASK_CELL)
+        nucleus_rings = _nucleus_rings(plan, start, stop, images, masks > 0, corner)
         if nucleus_rings is not None:
             masks |= draw_rings(nucleus_rings, stop - start, corner, level.px, level.um_per_px) * np.uint8(
                 keys.MASK_NUCLEUS
@@ -108,11 +110,27 @@ def _measure_batch(
     return np.hstack(columns).astype(np.float32)
 
 
-def _rings(plan: SectionPlan, start: int, stop: int) -> tuple[Rings, Rings | None]:
+def _cell_rings(plan: SectionPlan, start: int, stop: int) -> Rings:
     if plan.outlines == "labels":
-        return rings_from_labels(plan, start, stop), None
-    nucleus = read_rings(plan.spill(keys.NUCLEUS_OUTLINES), start, stop) if plan.has_nucleus else None
-    return read_rings(plan.spill(keys.CELL_OUTLINES), start, stop), nucleus
+        return rings_from_labels(plan, start, stop)
+    return read_rings(plan.spill(keys.CELL_OUTLINES), start, stop)
+
+
+def _nucleus_rings(
+    plan: SectionPlan,
+    start: int,
+    stop: int,
+    images: NDArray[np.uint8] | None,
+    inside: NDArray[np.bool_],
+    corner_um: NDArray[np.float64],
+) -> Rings | None:
+    if plan.nuclei == "outlines":
+        return read_rings(plan.spill(keys.NUCLEUS_OUTLINES), start, stop)
+    stain = nuclear_stain(plan.channels)
+    if plan.nuclei is None or images is None or stain is None:
+        return None
+    um_per_px = plan.settings.cell.um_per_px
+    return find_nuclei(images[:, stain], um_per_px, inside).rings(corner_um, um_per_px)
 
 
 def window_block(plan: SectionPlan, level: str, block: int) -> None:

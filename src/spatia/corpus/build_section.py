@@ -37,9 +37,10 @@ from spatia.corpus.order import ranges_of
 from spatia.corpus.outlines import spill_vertices
 from spatia.corpus.plan import SectionPlan, lay_out, save_layout, sort_by_tissue
 from spatia.corpus.scheduling import Scheduler
-from spatia.corpus.settings import BuildSettings
+from spatia.corpus.settings import BuildSettings, Nuclei
 from spatia.corpus.slides import close, keep_open, let_go_of_table, opened
 from spatia.corpus.spill import Spill
+from spatia.corpus.stain_nuclei import NUCLEAR_NAMES, nuclear_stain
 from spatia.corpus.store import (
     array_in,
     create_rows,
@@ -153,6 +154,7 @@ def _plan(slide: SpatialData, source: Source, settings: BuildSettings, folder: P
     outlines = (
         "vertices" if keys.CELL_OUTLINES in slide.points else "labels" if keys.CELL_LABELS in slide.labels else None
     )
+    channels = pyramid.channels if pyramid is not None else ()
     size = settings.tissue.size_um
     corner = tuple(float(value) for value in np.floor(position.min(axis=0) / size) * size)
     return SectionPlan(
@@ -160,15 +162,31 @@ def _plan(slide: SpatialData, source: Source, settings: BuildSettings, folder: P
         settings=settings,
         store=folder / "section",
         scratch=folder / "scratch",
-        channels=pyramid.channels if pyramid is not None else (),
+        channels=channels,
         rgb=pyramid is not None and pyramid.rgb,
         anchor_um=pyramid.origin_um if pyramid is not None else (corner[0], corner[1]),
         canvas=plan_canvas(pyramid, settings.cell.um_per_px) if pyramid is not None else None,
         outlines=outlines,
-        has_nucleus=keys.NUCLEUS_OUTLINES in slide.points and outlines == "vertices",
+        nuclei=_nuclei(
+            settings, keys.NUCLEUS_OUTLINES in slide.points and outlines == "vertices", outlines, channels, source
+        ),
         n_cells=table.n_obs,
         n_genes=len(genes),
     )
+
+
+def _nuclei(
+    settings: BuildSettings, drawn: bool, outlines: str | None, channels: tuple[str, ...], source: Source
+) -> Nuclei | None:
+    """Return where the outlines of nuclei come from: those of the slide always go first."""
+    if drawn or settings.nuclei == "outlines" or outlines is None or not channels:
+        return "outlines" if drawn else None
+    if nuclear_stain(channels) is None:
+        raise SlideError(
+            f"{source.where}: nuclei=stain, but none of the channels ({', '.join(channels)}) has the name of a nuclear stain "
+            f"({', '.join(NUCLEAR_NAMES)}). Name the channels (--channels), or build without nuclei."
+        )
+    return "stain"
 
 
 def _gene_columns(table: ad.AnnData, source: Source) -> NDArray[np.int64]:
@@ -391,6 +409,7 @@ def _facts(plan: SectionPlan, info: SlideInfo, tables: Tables, intensity: dict[s
         "channels": list(plan.channels),
         "rgb": plan.rgb,
         "image_absence": info.image_absence,
+        "nuclei": plan.nuclei,
         "outline_absence": None if plan.outlines else "the slide has neither outlines nor labels",
         "image": image,
         "intensity": {name: one.to_json() for name, one in intensity.items()},

@@ -11,7 +11,7 @@ from spatia.corpus.canvas import Canvas, CanvasPlan
 from spatia.corpus.expression import normalised, read_counts
 from spatia.corpus.niches import NEIGHBOURHOODS, TissueCells, partition_of
 from spatia.corpus.order import Windows, grid_windows, hilbert_within, ranges_of
-from spatia.corpus.settings import BuildSettings
+from spatia.corpus.settings import BuildSettings, Nuclei
 from spatia.corpus.spill import Spill, bucket_bounds
 from spatia.io.source import Source
 
@@ -30,6 +30,8 @@ class SectionPlan:
         How the image is decoded; None without an image.
     outlines
         Where cell outlines come from: "vertices", "labels", or None.
+    nuclei
+        Where those of nuclei come from: the slide, its nuclear stain, or None.
     """
 
     source: Source
@@ -41,9 +43,14 @@ class SectionPlan:
     anchor_um: tuple[float, float]
     canvas: CanvasPlan | None
     outlines: str | None
-    has_nucleus: bool
+    nuclei: Nuclei | None
     n_cells: int
     n_genes: int
+
+    @property
+    def has_nucleus(self) -> bool:
+        """Whether nuclei are masked and measured."""
+        return self.nuclei is not None
 
     @property
     def canvas_folder(self) -> Path:

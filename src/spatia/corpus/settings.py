@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from spatia.errors import SettingsError
 
 NicheDefinition = Literal["grid", "radius", "knn", "adaptive"]
+Nuclei = Literal["outlines", "stain"]
 
 
 class LevelSettings(BaseModel):
@@ -65,6 +66,10 @@ class BuildSettings(BaseModel):
     niche: LevelSettings = LevelSettings(size_um=54.4, px=64)
     tissue: LevelSettings = LevelSettings(size_um=435.2, px=256)
     niches: NicheSettings = NicheSettings()
+    nuclei: Nuclei = Field(
+        "outlines",
+        description="outlines: those of the slide, none where it has none; stain: there, found within the cell by the nuclear stain",
+    )
     storage: StorageSettings = StorageSettings()
     intensity_low: Annotated[float, Field(ge=0, lt=50)] = 0.5
     intensity_high: Annotated[float, Field(gt=50, le=100)] = 99.9

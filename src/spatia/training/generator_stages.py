@@ -193,7 +193,7 @@ def make_generator_stages(
     if config.coupled == SELF and not any(name.startswith(NUCLEUS) for name in features):
         logger.warning(
             "nuclei are not measured (the corpus has no outlines of them): an edit will not change their size. If the transition does, "
-            "take coupling=ot-confidence, which learns from pixels."
+            "build the corpus with --nuclei stain, or take coupling=ot-confidence, which learns from pixels."
         )
     if config.scale != space.scale:
         space = _measured_space(data, settings, space, config.scale)
