@@ -248,3 +248,44 @@ def test_verify_names_the_file_that_was_changed(name: str, corpus: Path, tmp_pat
     file.unlink()
     with pytest.raises(CorpusError, match=f"{name}: the file is missing"):
         verify(copy)
+
+
+def without_nuclei(slide: Path, folder: Path) -> Path:
+    shutil.copytree(slide, folder)
+    for path in folder.glob("nucleus_boundaries*"):
+        path.unlink()
+    return folder
+
+
+def test_nuclei_that_nobody_drew_are_found_by_the_stain_on_request(slide: Path, corpus: Path, tmp_path: Path) -> None:
+    bare = without_nuclei(slide, tmp_path / "slide")
+    found = {}
+    for how in ("outlines", "stain"):
+        out = tmp_path / how
+        assert not build([Source("s1", bare)], out, SMALL.model_copy(update={"nuclei": how})).exit_code
+        found[how] = cells_of(out).obsm["morphology"]
+        assert Corpus.open(out).section("s1").details["nuclei"] == (None if how == "outlines" else "stain")
+        verify(out)
+    assert not found["outlines"].columns.str.contains("nucleus").any()
+    drawn = cells_of(corpus).obsm["morphology"]
+    assert list(found["stain"].columns) == list(drawn.columns)
+    area = pd.DataFrame({"stain": found["stain"]["nucleus_area_um2"], "drawn": drawn["nucleus_area_um2"]}).dropna()
+    assert len(area) > 0.95 * len(drawn)
+    assert area.corr().iloc[0, 1] > 0.85
+    assert area["stain"].mean() == pytest.approx(area["drawn"].mean(), rel=0.25)
+
+
+def test_nuclei_of_the_slide_go_before_those_of_the_stain(slide: Path, corpus: Path, tmp_path: Path) -> None:
+    assert not build([Source("s1", slide)], tmp_path / "c", SMALL.model_copy(update={"nuclei": "stain"})).exit_code
+    assert Corpus.open(tmp_path / "c").section("s1").details["nuclei"] == "outlines"
+    pd.testing.assert_frame_equal(cells_of(tmp_path / "c").obsm["morphology"], cells_of(corpus).obsm["morphology"])
+
+
+def test_a_stain_without_the_name_of_a_nuclear_one_is_refused(slide: Path, tmp_path: Path) -> None:
+    bare = without_nuclei(slide, tmp_path / "slide")
+    image = tmp_path / "image.tif"
+    tifffile.imwrite(image, np.zeros((64, 64), np.uint8))
+    source = Source("s1", bare, image=image, um_per_px=0.425, channels=("WGA",))
+    result = build([source], tmp_path / "c", SMALL.model_copy(update={"nuclei": "stain"}), force=True)
+    assert result.exit_code
+    assert "WGA" in (result.sections[0].message or "")
