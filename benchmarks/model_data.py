@@ -88,9 +88,7 @@ def merscope(work: Path) -> list[Path]:
         sc.pp.pca(cells, n_comps=20, random_state=0)
         groups = leiden(neighbour_graph(cells.obsm["X_pca"]), [1.0])[0]
         pd.DataFrame({"cell_id": cells.obs_names, "group": groups}).to_parquet(labels, index=False)
-    data = DataSet(
-        name="merscope brain", corpus=corpus, labels=labels, cell_type="group", block_um=100, test=0.3
-    )
+    data = DataSet(name="merscope brain", corpus=corpus, labels=labels, cell_type="group", block_um=100, test=0.3)
     return [write_dataset(data, work / "merscope.json")]
 
 

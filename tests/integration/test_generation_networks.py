@@ -32,6 +32,7 @@ from spatia.bench.generators.niches import (
 from spatia.bench.generators.ours import OURS, OURS_SHUFFLED
 from spatia.bench.generators.problems import StateChange, make_problem, parts_of
 from spatia.bench.generators.registry import GENERATORS
+from spatia.bench.generators.wrong_pairs import with_wrong_partners
 from spatia.bench.rows import RowStore
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import SettingsError, SpatiaError
@@ -150,6 +151,27 @@ def test_a_transition_is_learnt_from_training_cells_alone(cells: BenchCells, mod
     first = trained(problem, OURS.draw)
     assert (first / GENERATOR_FILE).is_file()
     assert trained(replace(problem, training=replace(problem.training, images=2)), OURS.draw) != first  # type: ignore[type-var]
+
+
+def test_wrong_partners_are_the_right_cells_with_other_sources(
+    cells: BenchCells, model: Path, work: Path, tmp_path: Path
+) -> None:
+    problem = make(cells, model, work, "transition")
+    right = pairs_of(problem)
+    wrong = with_wrong_partners(right, tmp_path / "wrong", 0)
+    first, second = (read_pairs(folder, cells.corpus) for folder in (right, wrong))
+    name = first.transitions[0]
+    one, other = first.of(name), second.of(name)
+    assert len(one) > 2
+    assert sorted(one.source) == sorted(other.source)
+    assert sorted(one.target.ravel()) == sorted(other.target.ravel())
+    before, after = (
+        dict(zip(of.source, zip(of.confidence, of.cost, of.entropy, strict=True), strict=True)) for of in (one, other)
+    )
+    assert sorted(before.values()) == sorted(after.values())  # rows of the plan stay whole
+    assert sum(before[source] == after[source] for source in before) < len(before) / 2
+    assert first.signatures.equals(second.signatures)
+    assert with_wrong_partners(right, tmp_path / "wrong", 1) == wrong  # kept, not made again
 
 
 def test_the_grid_is_every_combination_and_only_that(cells: BenchCells, model: Path, work: Path) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spatia.bench.generators.generator import TRANSITION, GenerationProblem, Images, Training
+from spatia.bench.generators.wrong_pairs import with_wrong_partners
 from spatia.corpus.corpus import Corpus
 from spatia.corpus.files import sha256
 from spatia.errors import SettingsError
@@ -47,12 +48,15 @@ class Flow:
         Told, when it draws, what is known of another cell.
     from_expression
         A transition starts from a generator of images from expression, of the same budget, which saw every training cell.
+    wrong_partners
+        Learns from pairs whose sources have swapped their partners.
     """
 
     lines: tuple[str, ...] = ()
     labels: bool = False
     shuffle: bool = False
     from_expression: bool = False
+    wrong_partners: bool = False
 
     def __call__(self, problem: GenerationProblem) -> Images:
         """Train where it was not trained yet, and draw the wanted cells."""
@@ -75,6 +79,8 @@ def trained(problem: GenerationProblem, flow: Flow) -> Path:
         given["task"] = TRANSITION
     labels = labels_of(problem, problem.train) if flow.labels else None
     pairs = pairs_of(problem) if problem.transition is not None else None
+    if flow.wrong_partners and pairs is not None:
+        pairs = with_wrong_partners(pairs, pairs.with_name(f"{pairs.name}-wrong"), problem.seed)
     first = trained(replace(problem, transition=None), Flow()) if flow.from_expression else None
     return train_once(
         problem.cells.corpus, training, work, flow.lines, given, pairs=pairs, labels=labels, start_from=first

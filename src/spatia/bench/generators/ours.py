@@ -27,3 +27,11 @@ OURS_FROM_EXPRESSION = Generator(
     tasks=_TRANSITIONS,
     learns=True,
 )
+# What it loses to the flow above is what the pairs of the plan were worth.
+OURS_WRONG_PARTNERS = Generator(
+    "ours, flow, wrong partners",
+    Flow(("coupling=ot-confidence",), wrong_partners=True),
+    "the same flow, taught by pairs whose sources have swapped their partners",
+    tasks=_TRANSITIONS,
+    learns=True,
+)

@@ -30,6 +30,7 @@ _ALL = (
     ours.OURS_SHUFFLED,
     ours.OURS_FLOW,
     ours.OURS_FROM_EXPRESSION,
+    ours.OURS_WRONG_PARTNERS,
 )
 GENERATORS: dict[str, Generator] = {generator.name: generator for generator in _ALL}
 
