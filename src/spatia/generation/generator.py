@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from spatia.errors import SettingsError
 from spatia.generation.condition import ConditionEncoder
+from spatia.generation.grain import Grain
 from spatia.generation.guidance import guided
 from spatia.generation.intensities import Intensities, Scale
 from spatia.generation.path import make_path
@@ -72,6 +73,7 @@ class CellGenerator(nn.Module):
         self.condition = ConditionEncoder(widths, config.network.width)
         self.network = NETWORKS[config.network.kind](config.network, len(space.channels), space.px)
         self.intensities = Intensities(space.mean, space.sd, space.scale)
+        self.grain = Grain(len(space.channels))
 
     @property
     def device(self) -> torch.device:

@@ -19,6 +19,7 @@ DROP: Final = 103
 CONTROL: Final = 104
 PARTNER: Final = 105
 GENERATE: Final = 107  # noise of finished generators: not that of any training step
+GRAIN: Final = 109
 
 
 def gaussian(keys: Int64[Tensor, "rows"], shape: Sequence[int], *stream: int) -> Float[Tensor, "rows ..."]:

@@ -111,6 +111,11 @@ class SolverSettings(BaseModel):
 
     kind: Literal["euler", "midpoint", "heun", "adaptive"] = "heun"
     evaluations: int = Field(20, ge=1, le=1000, description="of the network, for one image; adaptive: the most")
+    early: float = Field(
+        2.0,
+        ge=1,
+        description="t is the step's share of the way to this power: 1 evenly, above it shorter steps near the beginning",
+    )
     tolerance: float = Field(0.02, gt=0, description="adaptive: error of a step, in standard deviations of the image")
 
 

@@ -60,7 +60,7 @@ def solve(
 
 
 def _euler(velocity: Velocity, x: Tensor, settings: SolverSettings, start: float, stop: float) -> Solution:
-    times, rows = _times(x, start, stop, settings.evaluations), _all(x)
+    times, rows = _times(x, start, stop, settings.evaluations, settings.early), _all(x)
     for now, then in pairwise(times):
         x = x + (then - now) * velocity(x, now.expand(len(x)), rows)
     return Solution(x, torch.full_like(rows, settings.evaluations))
@@ -68,7 +68,7 @@ def _euler(velocity: Velocity, x: Tensor, settings: SolverSettings, start: float
 
 def _midpoint(velocity: Velocity, x: Tensor, settings: SolverSettings, start: float, stop: float) -> Solution:
     steps = _steps(settings, each=2)
-    times, rows = _times(x, start, stop, steps), _all(x)
+    times, rows = _times(x, start, stop, steps, settings.early), _all(x)
     for now, then in pairwise(times):
         half = (then - now) / 2
         middle = x + half * velocity(x, now.expand(len(x)), rows)
@@ -79,7 +79,7 @@ def _midpoint(velocity: Velocity, x: Tensor, settings: SolverSettings, start: fl
 def _heun(velocity: Velocity, x: Tensor, settings: SolverSettings, start: float, stop: float) -> Solution:
     """Trapezoid; the last step is straight, as nothing is to be learnt at its end (Karras et al. 2022)."""
     steps = _steps(settings, each=2, more=1)
-    times, rows = _times(x, start, stop, steps), _all(x)
+    times, rows = _times(x, start, stop, steps, settings.early), _all(x)
     for number, (now, then) in enumerate(pairwise(times)):
         first = velocity(x, now.expand(len(x)), rows)
         ahead = x + (then - now) * first
@@ -145,8 +145,11 @@ def _steps(settings: SolverSettings, *, each: int, more: int = 0) -> int:
     return steps
 
 
-def _times(x: Tensor, start: float, stop: float, steps: int) -> list[Tensor]:
-    return list(torch.linspace(start, stop, steps + 1, device=x.device, dtype=x.dtype))
+def _times(x: Tensor, start: float, stop: float, steps: int, early: float) -> list[Tensor]:
+    """Return the times of steps that are even in t^(1/early): a walk in parts takes the same ones."""
+    first, last = start ** (1 / early), stop ** (1 / early)
+    inner = torch.linspace(first, last, steps + 1, device=x.device, dtype=x.dtype)[1:-1] ** early
+    return [x.new_tensor(start), *inner, x.new_tensor(stop)]
 
 
 def _all(x: Tensor) -> Tensor:

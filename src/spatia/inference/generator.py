@@ -326,7 +326,8 @@ class Generator:
         solver = how.solver or self.config.solver
         each = replace_evaluations(solver, max(2, solver.evaluations // max(1, len(ascending) - 1)))
         points = self.network.walk(x_0, asked.conditions, asked.known, ascending, guidance=how.guidance, solver=each)
-        shown = [self.pixels(point) for point in points]
+        shown = [self.pixels(point) for point in points[:-1]]
+        shown.append(self.pixels(points[-1], asked.key, how.seed, 0) if ascending[-1] == 1 else self.pixels(points[-1]))
         return np.stack(shown[len(ascending) - len(times) :], axis=1)
 
     def _check_solver(self, how: Drawing) -> None:
@@ -341,14 +342,23 @@ class Generator:
             part = asked.part(start, start + AT_ONCE, self.network.device)
             x_0 = begin_at(self.network, part.key, part.source, how.seed, draw)
             solution = self._walked(x_0, part, how)
-            images.append(self.pixels(solution.x))
+            images.append(self.pixels(solution.x, part.key, how.seed, draw))
             most = max(most, int(solution.evaluations.max()))
         return np.concatenate(images), most
 
-    def pixels(self, images: Tensor) -> NDArray[np.uint8]:
-        """Return scaled images as intensities 0…255, (rows, channels, y, x) over :attr:`channels`."""
+    def pixels(self, images: Tensor, keys: Tensor | None = None, *stream: int) -> NDArray[np.uint8]:
+        """Return scaled images as intensities 0…255, (rows, channels, y, x) over :attr:`channels`.
+
+        Parameters
+        ----------
+        keys, stream
+            Of finished images: what the noise in their grain is a function of.
+        """
         kept = [self.space.channels.index(name) for name in self.channels]
-        return self.network.unscale(images)[:, kept].cpu().numpy()
+        found = self.network.unscale(images)
+        if keys is not None:
+            found = self.network.grain(found, keys, *stream)
+        return found[:, kept].cpu().numpy()
 
     def _walked(self, x_0: Tensor, part: Asked, how: Drawing) -> Solution:
         """Return where the path leads; of an edit only what it changes is added to the source, so that nothing else is redrawn."""

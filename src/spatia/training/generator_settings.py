@@ -45,6 +45,11 @@ class GeneratorSettings(LoopSettings, GeneratorConfig):
     proxy_least_r2: float = Field(
         0.5, gt=0, lt=1, description="a morphology feature counts if the proxy reads it this well on held-out cells"
     )
+    grain_images: int = Field(
+        256,
+        ge=0,
+        description="training images of 64 px (of others as many pixels) that set the grain of drawn ones; 0: none",
+    )
     sample_rows: int = Field(8, ge=0, description="images of each grid that is saved while training; 0: none")
     sample_grids: int = Field(8, ge=1, description="grids to save, spread over the epochs")
 

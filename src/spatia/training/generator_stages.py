@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from spatia.errors import SettingsError
 from spatia.generation.batch import GenerationBatch
 from spatia.generation.generator import CellGenerator, ImageSpace
+from spatia.generation.grain import LEAST_IMAGES
 from spatia.generation.intensities import Intensities, Scale, measure
 from spatia.generation.objective import GeneratorObjective
 from spatia.generation.proxy import MorphologyProxy, ProxyObjective
-from spatia.generation.samples import Samples, draw_samples
+from spatia.generation.samples import Samples, begin_at, draw_samples
 from spatia.generation.settings import AIM, LABEL, SELF
 from spatia.log import logger
 from spatia.nn.hashing import hash_uniform
@@ -26,6 +27,7 @@ from spatia.training.stage import Batches, Stage
 HELD_OUT: Final = 0.15  # of the training cells, for judging the proxy where no split has a validation part
 HELD_OUT_STREAM: Final = 106
 JUDGED_ROWS: Final = 4096
+GRAIN_PX: Final = 64  # side of the images that settings count for the grain
 NUCLEUS: Final = "nucleus_"  # how features of nuclei begin
 SCALED_ROWS: Final = 1024  # from which the logarithms of intensities are measured
 TERMS: Final = ("flow", "contrastive", "morphology", "adversarial")
@@ -124,6 +126,30 @@ class GeneratorStage:
         generator = self.objective.generator
         batch = self.shown.batch.to(generator.device)
         self.show(draw_samples(generator, batch, self.shown.training.to(generator.device), self.settings.seed), epoch)
+
+    @torch.no_grad()
+    def fit_grain(self) -> None:
+        """Draw some training cells with the final weights, and set the grain by them; an edit keeps that of the cell."""
+        generator = self.objective.generator.eval()
+        seen = self.epochs * self.data.n_rows
+        # as many pixels at every size, and no more images than a twentieth of those it learnt from
+        most = min(
+            round(self.settings.grain_images * (GRAIN_PX / generator.space.px) ** 2), seen // 20, self.data.n_rows
+        )
+        if most < LEAST_IMAGES or generator.path.in_one_step:
+            return
+        drawn, real, present, rows = [], [], [], 0
+        for batch in self.data.loader(self.settings.part, 0, 1, shuffle=True):
+            part = batch.to(generator.device)
+            x_0 = begin_at(generator, part.key, part.source, self.settings.seed)
+            drawn.append(generator.unscale(generator.sample(x_0, part.conditions, part.known).x).cpu())
+            real.append(batch.target)
+            present.append(batch.channels_present)
+            rows += len(batch)
+            if rows >= most:
+                break
+        generator.grain.cpu().fit(torch.cat(drawn), torch.cat(real), torch.cat(present))
+        generator.grain.to(generator.device)
 
 
 class _Some:

@@ -210,7 +210,9 @@ def _shower(folder: RunFolder, draw: DrawSamples) -> Callable[[Samples, int], No
 
 
 def _write(stages: Sequence[Stage], folder: RunFolder, corpus: Corpus, model: Path, more: dict[str, Any]) -> None:
-    objective: Any = stages[-1].module
+    last: Any = stages[-1]
+    last.fit_grain()
+    objective: Any = last.module
     copytree(model, folder.path / MODEL_FOLDER, dirs_exist_ok=True, ignore=_only_the_model)
     facts: dict[str, Any] = {name: folder.facts[name] for name in ("corpora", "seed", "stages", "inputs")}
     facts["channels"] = [name for name in objective.generator.space.channels if name in corpus.channels]

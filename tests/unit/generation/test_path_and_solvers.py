@@ -82,9 +82,27 @@ def parabola(x: torch.Tensor, t: torch.Tensor, rows: torch.Tensor) -> torch.Tens
     [("euler", 200, 0.01), ("midpoint", 20, 0.005), ("heun", 39, 0.01), ("adaptive", 60, 0.02)],
 )
 def test_solvers_integrate_a_parabola(kind: str, evaluations: int, within: float) -> None:
-    solution = solve(parabola, torch.zeros(3, 1, 2, 2), SolverSettings(kind=kind, evaluations=evaluations))
+    solution = solve(parabola, torch.zeros(3, 1, 2, 2), SolverSettings(kind=kind, evaluations=evaluations, early=1))
     assert abs(solution.x - 1).max() < within
     assert solution.evaluations.max() <= evaluations
+
+
+@pytest.mark.parametrize("early", [1.0, 2.0])
+def test_steps_are_even_in_a_root_of_the_time_and_a_walk_in_parts_takes_the_same(early: float) -> None:
+    settings, asked = SolverSettings(kind="euler", evaluations=4, early=early), []
+
+    def velocity(x: torch.Tensor, t: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        asked.append(float(t[0]))
+        return 0 * x
+
+    solve(velocity, torch.zeros(1, 1, 2, 2), settings)
+    whole = asked.copy()
+    assert whole == pytest.approx([(step / 4) ** early for step in range(4)])
+    asked.clear()
+    half, middle = settings.model_copy(update={"evaluations": 2}), 0.5**early
+    solve(velocity, torch.zeros(1, 1, 2, 2), half, stop=middle)
+    solve(velocity, torch.zeros(1, 1, 2, 2), half, start=middle)
+    assert asked == pytest.approx(whole)
 
 
 @pytest.mark.parametrize("kind", list(SOLVERS))
