@@ -105,6 +105,24 @@ def test_a_generator_folder_has_what_it_needs(trained: Path) -> None:
     assert steps[-1]["terms"]["morphology"] is None
 
 
+def test_the_grain_is_set_by_training_cells_unless_it_is_not_wanted(tiny: Path, model: Path, tmp_path: Path) -> None:
+    folders = {}
+    for name, more in (("with", ()), ("without", ("grain_images=0",))):
+        folders[name] = train_generator(tiny, tmp_path / name, model, settings("epochs.generator=16", *more))
+    one, other = (load_file(folders[name] / "generator.safetensors") for name in ("with", "without"))
+    grain = {name for name in one if name.startswith("grain.")}
+    assert all(np.array_equal(one[name], other[name]) for name in set(one) - grain)  # it teaches the network nothing
+    assert (other["grain.gain"] == 1).all()
+    assert not other["grain.noise"].any()
+    assert (one["grain.gain"] != 1).any() or one["grain.noise"].any()
+    assert ((one["grain.gain"] >= 0) & (one["grain.gain"] <= 1)).all()
+    drawn = [images(tiny, folders[name], tmp_path / f"{name}.zarr", seed=1) for name in ("with", "without")]
+    assert not np.array_equal(*drawn)
+    again = images(tiny, folders["with"], tmp_path / "some.zarr", seed=1, sections=["bare"])
+    rows = (ad.read_zarr(tmp_path / "with.zarr").obs["sample"] == "bare").to_numpy()
+    assert np.array_equal(again, drawn[0][rows])  # its noise is the cell's, not the batch's
+
+
 def test_generate_writes_a_marked_store(tiny: Path, trained: Path, tmp_path: Path) -> None:
     out = generate_cells(tiny, trained, tmp_path / "out.zarr", draws=2, seed=3, limit=5)
     table = ad.read_zarr(out)
