@@ -47,7 +47,9 @@ def main() -> None:
         bare = shutil.copytree(slide, Path(folder) / "slide", ignore=shutil.ignore_patterns("nucleus_boundaries*"))
         stain = cells_of(bare, Path(folder) / "stain")
     share, common = overlap(drawn, stain)
-    print(f"{drawn.n_obs:,} cells; a nucleus found in {share:.1%} of those that have one; mean overlap (IoU) {common:.2f}\n")
+    print(
+        f"{drawn.n_obs:,} cells; a nucleus found in {share:.1%} of those that have one; mean overlap (IoU) {common:.2f}\n"
+    )
     print("| feature | r | mean, drawn | mean, stain |\n|---|---|---|---|")
     one, other = drawn.obsm[keys.MORPHOLOGY], stain.obsm[keys.MORPHOLOGY]
     for name in (name for name in one.columns if "nucleus" in name):
