@@ -2,8 +2,9 @@ r"""Grain: the finest texture of drawn images, set to that of real ones.
 
 A flow learns the noise of a camera and the grain of a stain last, if at all: what it draws is too smooth where cells are bright, and
 not dark and even enough where nothing is. What a pixel differs by from the mean of its 3 × 3 neighbourhood is therefore compared, once
-a generator is trained, between training images and what is drawn of the same cells, for each channel and by brightness (its rank: the nth darkest of 32 parts with the nth): where the
-drawn variance is too large it is scaled down, where it is too small independent noise makes it up,
+a generator is trained, between training images and what is drawn of the same cells, for each channel and by brightness (by its rank:
+the darkest of 32 parts with the darkest). Where the drawn variance is too large it is scaled down, where it is too small independent
+noise makes it up,
 
 .. math:: y = l + g_b\,(x - l) + s_b\,\varepsilon, \qquad g_b^2 = \min(1, r_b / d_b), \quad s_b^2 = \tfrac98 \max(0, r_b - d_b),
 
@@ -60,7 +61,15 @@ class Grain(nn.Module):
 
     @torch.no_grad()
     def fit(self, drawn: Images, real: Images, present: Bool[Tensor, "rows channels"]) -> None:
-        """Set the grain by drawn images and the real ones they stand for; ``present``: channels that a real image has."""
+        """Set the grain by drawn images and the real ones they stand for.
+
+        Parameters
+        ----------
+        drawn, real
+            (rows, channels, y, x) intensities 0…255, of the same cells in the same order.
+        present
+            Channels that a real image has; one that fewer than ``LEAST_IMAGES`` have is left as it is.
+        """
         for channel in range(drawn.shape[1]):
             rows = present[:, channel]
             if int(rows.sum()) < LEAST_IMAGES:
