@@ -12,19 +12,15 @@ from pathlib import Path
 
 import anndata as ad
 import numpy as np
+from model_data import built
 
 from spatia import keys
-from spatia.corpus.build import build
-from spatia.corpus.settings import BuildSettings
-from spatia.errors import SpatiaError
 from spatia.io.source import Source
 
 
 def cells_of(slide: Path, corpus: Path) -> ad.AnnData:
     """Build a slide and return its cells."""
-    result = build([Source("s", slide)], corpus, BuildSettings(nuclei="stain"))
-    if result.exit_code:
-        raise SpatiaError("; ".join(section.message for section in result.sections if section.message))
+    built(corpus, [Source("s", slide)], nuclei="stain")
     return ad.read_zarr(corpus / "sections" / "s" / "cells.zarr")
 
 
