@@ -60,6 +60,9 @@ def evaluate_generation(
     """Compare generated cells with real ones: distances, coverage, features, states, copies."""
     import json as json_module
 
+    from spatia.extras import require
+
+    require("shapely", "io")  # drawn cells are measured as a corpus measures its own
     from spatia.config import make_settings
     from spatia.corpus.corpus import Corpus
     from spatia.corpus.files import write_json, write_text

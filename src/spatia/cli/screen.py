@@ -55,6 +55,9 @@ def screen(
     """Change genes in cells, draw the cells again, and rank the genes by what moves. Association, not proof of cause."""
     from json import dumps
 
+    from spatia.extras import require
+
+    require("shapely", "io")  # drawn cells are measured as a corpus measures its own
     from spatia.plotting.screening import draw_screen
     from spatia.screening.genes import read_gmt
     from spatia.screening.screen import screen as run

@@ -1,17 +1,20 @@
 """Counts on their way from the vendor's order to disk order, and their pooling over niches and tissue windows."""
 
-import dask.array as da
+from typing import TYPE_CHECKING
+
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from spatia.corpus.spill import Spill
 from spatia.errors import SlideError
-from spatia.io.lazy import compute_here
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 
 def spill_counts(
-    counts: da.Array, genes: NDArray[np.int64], row: NDArray[np.int64], spill: Spill
+    counts: "da.Array", genes: NDArray[np.int64], row: NDArray[np.int64], spill: Spill
 ) -> NDArray[np.float64]:
     """Spill raw counts, one lazy block of rows after the other; return each cell's total over the genes, in vendor order.
 
@@ -29,6 +32,8 @@ def spill_counts(
     SlideError
         If a value is negative or not a number.
     """
+    from spatia.io.lazy import compute_here  # brings dask, which only building needs: training normalises counts, too
+
     totals = np.zeros(counts.shape[0])
     start = 0
     for block in counts.blocks:

@@ -16,7 +16,7 @@ from spatia.generation.grain import Grain
 from spatia.generation.guidance import guided
 from spatia.generation.intensities import Intensities, Scale
 from spatia.generation.path import make_path
-from spatia.generation.settings import GeneratorConfig, NetworkSettings, SolverSettings
+from spatia.generation.settings import GeneratorConfig, NetworkSettings, Precision, SolverSettings
 from spatia.generation.solvers import Solution, solve
 from spatia.generation.transformer import DiffusionTransformer
 from spatia.generation.unet import UNet
@@ -113,6 +113,7 @@ class CellGenerator(nn.Module):
         guidance: float | None = None,
         start: float | None = None,
         stop: float = 1.0,
+        precision: Precision = "32-true",
     ) -> Solution:
         """Walk from x_0 to an image.
 
@@ -126,6 +127,8 @@ class CellGenerator(nn.Module):
             Of the config where None.
         start, stop
             Times to walk between; the path's whole length by default.
+        precision
+            In which the network computes; the point on the path keeps 32 bits.
 
         Returns
         -------
@@ -138,7 +141,9 @@ class CellGenerator(nn.Module):
             given = conditions if whole else {name: value[rows] for name, value in conditions.items()}
             known = told if tell else unaware
             known = known if whole else {name: value[rows] for name, value in known.items()}
-            return self.path.velocity(self(x, t, given, known), x, t)
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+                output = self(x, t, given, known)
+            return self.path.velocity(output.float(), x, t)
 
         scale = self.config.guidance if guidance is None else guidance
         if self.path.in_one_step and scale != 1:
@@ -163,10 +168,20 @@ class CellGenerator(nn.Module):
         *,
         guidance: float | None = None,
         solver: SolverSettings | None = None,
+        precision: Precision = "32-true",
     ) -> list[Float[Tensor, "rows channels y x"]]:
         """Return the points of the path at ascending times, the first of which is where it begins."""
         points = [x_0]
         for now, then in pairwise(times):
-            part = self.sample(points[-1], conditions, told, start=now, stop=then, guidance=guidance, solver=solver)
+            part = self.sample(
+                points[-1],
+                conditions,
+                told,
+                start=now,
+                stop=then,
+                guidance=guidance,
+                solver=solver,
+                precision=precision,
+            )
             points.append(part.x)
         return points

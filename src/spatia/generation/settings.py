@@ -22,6 +22,7 @@ CONDITIONS: Final = tuple(dict.fromkeys((*OF_NICHE, *OF_TRANSITION, AIM, LABEL))
 Coupling = Literal["noise", "control", "ot", "ot-confidence", "self"]
 SELF: Final = "self"
 Task = Literal["expression-to-image", "transition"]
+Precision = Literal["32-true", "bf16-mixed"]
 
 
 class PathSettings(BaseModel):

@@ -128,7 +128,8 @@ def _estimate(maker: Generator, asker: Asker, wanted: Wanted, how: Drawing, n_le
     some = min(AT_ONCE, len(wanted))
     asked = asker(wanted.take(slice(0, some)))
     single = maker.config.solver.model_copy(update={"kind": "euler", "evaluations": 1})
-    one = Drawing(1, how.seed, None if maker.network.path.in_one_step else single, how.guidance)
+    single_step = None if maker.network.path.in_one_step else single
+    one = Drawing(1, how.seed, single_step, how.guidance, precision=how.precision)
     maker.draw(asked, one)  # allocates and chooses kernels
     began = time.perf_counter()
     maker.draw(asked, one)
@@ -175,5 +176,6 @@ def _facts(maker: Generator, how: Drawing, evaluations: int, corpus: Corpus) -> 
         "solver": "step" if maker.network.path.in_one_step else solver.kind,
         "evaluations": evaluations,
         "guidance": config.guidance if how.guidance is None else how.guidance,
+        "precision": how.precision,
         "conditions": np.array(list(told), dtype=object),
     }

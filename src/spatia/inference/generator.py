@@ -23,14 +23,15 @@ from spatia.errors import ModelError, SettingsError
 from spatia.generation.checkpoint import MODEL_FOLDER, load_generator
 from spatia.generation.generator import CellGenerator, ImageSpace
 from spatia.generation.samples import begin_at
-from spatia.generation.settings import GeneratorConfig, SolverSettings
+from spatia.generation.settings import GeneratorConfig, Precision, SolverSettings
 from spatia.generation.solvers import Solution
 from spatia.generation.transformer import DiffusionTransformer
 from spatia.inference.session import choose_device
 from spatia.models.checkpoint import load_model, model_id
 from spatia.models.spatia import Spatia
 
-AT_ONCE: Final = 64  # images in the network at the same time
+AT_ONCE: Final = 64  # images of 64 px in the network at the same time
+AT_ONCE_ON_A_GPU: Final = 1024  # fewer leave it waiting for the next kernel
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ class Drawing:
         Those of the generator where None.
     drop
         Conditions to withhold.
+    precision
+        In which the network computes; the path itself is walked in 32 bits.
     """
 
     draws: int = 1
@@ -123,6 +126,7 @@ class Drawing:
     solver: SolverSettings | None = None
     guidance: float | None = None
     drop: tuple[str, ...] = ()
+    precision: Precision = "32-true"
 
 
 class Generator:
@@ -325,7 +329,9 @@ class Generator:
             return np.stack([self.pixels(point) for point in stages], axis=1)
         solver = how.solver or self.config.solver
         each = replace_evaluations(solver, max(2, solver.evaluations // max(1, len(ascending) - 1)))
-        points = self.network.walk(x_0, asked.conditions, asked.known, ascending, guidance=how.guidance, solver=each)
+        points = self.network.walk(
+            x_0, asked.conditions, asked.known, ascending, guidance=how.guidance, solver=each, precision=how.precision
+        )
         shown = [self.pixels(point) for point in points[:-1]]
         shown.append(self.pixels(points[-1], asked.key, how.seed, 0) if ascending[-1] == 1 else self.pixels(points[-1]))
         return np.stack(shown[len(ascending) - len(times) :], axis=1)
@@ -337,9 +343,11 @@ class Generator:
             )
 
     def _draw(self, asked: Asked, how: Drawing, draw: int) -> tuple[NDArray[np.uint8], int]:
-        images, most = [], 0
-        for start in range(0, len(asked), AT_ONCE):
-            part = asked.part(start, start + AT_ONCE, self.network.device)
+        images, most, device = [], 0, self.network.device
+        at_once = AT_ONCE_ON_A_GPU if device.type == "cuda" else AT_ONCE
+        at_once = max(1, at_once * 64**2 // max(self.space.px, 64) ** 2)
+        for start in range(0, len(asked), at_once):
+            part = asked.part(start, start + at_once, device)
             x_0 = begin_at(self.network, part.key, part.source, how.seed, draw)
             solution = self._walked(x_0, part, how)
             images.append(self.pixels(solution.x, part.key, how.seed, draw))
@@ -362,10 +370,11 @@ class Generator:
 
     def _walked(self, x_0: Tensor, part: Asked, how: Drawing) -> Solution:
         """Return where the path leads; of an edit only what it changes is added to the source, so that nothing else is redrawn."""
-        found = self.network.sample(x_0, part.conditions, part.known, solver=how.solver, guidance=how.guidance)
+        options: dict[str, Any] = {"solver": how.solver, "guidance": how.guidance, "precision": how.precision}
+        found = self.network.sample(x_0, part.conditions, part.known, **options)
         if part.before is None:
             return found
-        same = self.network.sample(x_0, part.before, part.known, solver=how.solver, guidance=how.guidance)
+        same = self.network.sample(x_0, part.before, part.known, **options)
         return Solution(x_0 + found.x - same.x, found.evaluations + same.evaluations)
 
     def _without(self, asked: Asked, drop: Collection[str]) -> Asked:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from spatia.config import make_settings
 from spatia.errors import SettingsError
+from spatia.generation.settings import Precision
 
 STRICT = ConfigDict(extra="forbid", frozen=True)
 
@@ -108,7 +109,7 @@ class LoopSettings(BaseModel):
     patience: int | None = Field(None, ge=1, description="epochs without a better validation loss before a stage ends")
     collapse_share: float = Field(0.05, ge=0, le=1, description="effective rank below this share of the width: warn")
 
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    precision: Precision = "32-true"
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int | Literal["auto"] = Field(
         "auto", description="processes a machine; auto: what torchrun or SLURM started"

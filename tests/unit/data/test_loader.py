@@ -392,7 +392,7 @@ if __name__ == "__main__":
 
 
 def _reader_threads():
-    for _ in range(200):  # a read that is under way ends first
+    for _ in range(6000):  # a read that is under way ends first; on a busy machine that can take a while
         left = [thread for thread in threading.enumerate() if thread.name.startswith("spatia-reader")]
         if not left:
             break
