@@ -10,6 +10,9 @@ from typer.testing import CliRunner
 from spatia.bench import suites
 from spatia.bench.cells import load_cells
 from spatia.bench.dataset import DataSet
+from spatia.bench.drawing import DrawingPlan, run_drawing
+from spatia.bench.generators.niches import NICHE
+from spatia.bench.generators.registry import GENERATORS
 from spatia.bench.methods.registry import chosen_methods
 from spatia.bench.permute import shuffled
 from spatia.bench.protocols.registry import chosen_tasks
@@ -18,6 +21,8 @@ from spatia.bench.run import UNITS, Plan, run
 from spatia.cli.main import app
 from spatia.corpus.verify import verify
 from spatia.errors import SettingsError
+from spatia.training.settings import TrainSettings
+from spatia.training.train import train
 
 pytestmark = pytest.mark.slow
 
@@ -99,6 +104,28 @@ def test_workers_give_the_same_rows_and_go_on(data: list[DataSet], tmp_path: Pat
     pd.testing.assert_frame_equal(one, other)
     assert not list((tmp_path / "several" / UNITS).glob("*/rows.parquet"))
     assert len(RowStore(tmp_path / "several").frame()) == len(alone)
+
+
+def test_cells_are_drawn_in_the_same_rows(data: list[DataSet], tmp_path: Path) -> None:
+    one = data[0]
+    common = load_cells(one).labels["type"].value_counts().index[:2]
+    one = one.model_copy(update={"transitions": ("→".join(common),)})
+    model = tmp_path / "models" / "spatia" / f"{one.corpus.name}-{one.split_name(0)}-0"
+    brief = {"epochs": {"cells": 1, "context": 0}, "split": one.split_name(0)}
+    train([one.corpus], model, TrainSettings.model_validate(brief))
+    names = ("copy the control", "mean image", "nearest real cell", "ours")
+    quick = ("weights.morphology=0", "sample_rows=0", "solver.evaluations=2")
+    plan = DrawingPlan([GENERATORS[name] for name in names], images=32, most=40, settings=quick)
+    rows = RowStore(tmp_path)
+    run_drawing(one, [0], plan, rows, tmp_path, "made up")
+    found = rows.frame()
+    assert set(found["status"]) == {"ok"}, found.loc[found["status"] != "ok", "message"].unique()
+    methods = {task: set(part["method"]) for task, part in found.groupby("task")}
+    assert methods["expression-to-image"] == set(names[1:])
+    assert methods[f"transition {one.transitions[0]}"] == set(names)
+    assert "ours" in methods[NICHE]
+    run_drawing(one, [0], plan, rows, tmp_path, "made up")  # what stands there is not drawn again
+    pd.testing.assert_frame_equal(rows.frame(), found)
 
 
 def test_the_command_says_what_there_is_and_writes_a_summary(data: list[DataSet], tmp_path: Path) -> None:

@@ -162,6 +162,8 @@ def _print(settings: LoopSettings, folder: RunFolder, fabric: Fabric) -> None:
         logger.info("%s: %s", group, ", ".join(f"{name}={value}" for name, value in flatten(of_group).items()))
     ranks = fabric.world_size
     logger.info("%s: %d process(es) on %s, %s", folder.path, ranks, fabric.device.type, settings.precision)
+    if fabric.device.type == "cpu" and settings.precision == "bf16-mixed":
+        logger.warning("precision=bf16-mixed is for GPUs: on a processor training is several times slower than with 32-true")
 
 
 def _make_stages(
