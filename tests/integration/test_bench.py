@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from spatia.bench.methods.spatia_surroundings import PASSES, surroundings
 from spatia.bench.rows import RowStore
 from spatia.cli.main import app
 from spatia.corpus.corpus import Corpus
+from spatia.corpus.sketch import sketch_of
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import SettingsError
 from spatia.models.checkpoint import load_model, save_model
@@ -123,6 +125,34 @@ def test_a_model_is_compared(data: Path, model: Path, tmp_path: Path) -> None:
         "spatia try, contrast",
     } <= set(rows["method"])
     assert "spatia try" in table
+
+
+@pytest.mark.parametrize(
+    "corpora, split, message",
+    [
+        (lambda corpus: [{"corpus_id": corpus.corpus_id}], None, "was trained on every cell of"),
+        (lambda corpus: [renamed(corpus)], "mine", "section same slide of elsewhere, which holds cells of"),
+    ],
+)
+def test_a_model_that_saw_the_test_cells_is_refused(
+    data: Path, model: Path, tmp_path: Path, corpora: Any, split: str | None, message: str
+) -> None:
+    corpus = Corpus.open(DataSet.read(data).corpus)
+    seen = tmp_path / "seen"
+    save_model(seen, load_model(model), {"corpora": corpora(corpus), "split": split})
+    words = [data, "-o", tmp_path / "out", "--methods", "pca", "--model", seen, "--seeds", 1, "--tasks", "clustering"]
+    _bench(*words)
+    rows = RowStore(tmp_path / "out").frame().set_index("method")
+    assert set(rows.loc["pca", "status"]) == {"ok"}
+    ours = rows[rows.index.str.startswith("spatia")]
+    assert set(ours["status"]) == {"failed"}
+    assert ours["message"].str.contains(message).all()
+
+
+def renamed(corpus: Corpus) -> dict[str, Any]:
+    """Return what a model tells of having been trained on the same slide, built elsewhere under another name."""
+    cells = {"same slide": sketch_of(next(iter(corpus.sections.values())))}
+    return {"corpus_id": "another", "path": "elsewhere", "cells": cells}
 
 
 def test_labels_of_other_cells_are_refused(data: Path, tmp_path: Path) -> None:

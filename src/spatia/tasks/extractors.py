@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from spatia.corpus.corpus import Corpus
+from spatia.corpus.sketch import known_again
 from spatia.errors import ModelError, TrainingError
 from spatia.models.checkpoint import load_weights, model_id, read_description, read_tensors
 from spatia.models.image_encoder import FIRST_PATCH
@@ -240,6 +241,8 @@ def saw_test_cells(folder: Path, corpus: Corpus, split: str | None, part: str) -
     if corpus.corpus_id in [one["corpus_id"] for one in run["corpora"]]:
         problem = _overlap(run["settings"], split, part)
         return Seen(None if problem is None else f"{folder}: {problem}", certain=True)
+    if again := known_again(run["corpora"], corpus):
+        return Seen(f"{folder}: was trained on {again}, so it may have seen the cells it is to judge", certain=True)
     if run.get("start_from") is not None:
         return Seen(f"{folder}: was trained from {run['start_from']}, of which nothing is known", certain=False)
     return Seen(None, certain=True)

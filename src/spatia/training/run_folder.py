@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from spatia.corpus.corpus import Corpus
+from spatia.corpus.sketch import sketch_of
 from spatia.errors import SettingsError, TrainingError
 from spatia.training.settings import FREE_ON_RESUME, LoopSettings, flatten
 from spatia.version import __version__
@@ -191,6 +192,7 @@ def _wanted(corpora: Sequence[Corpus], settings: LoopSettings, start_from: Path 
                 "corpus_id": corpus.corpus_id,
                 "n_cells": corpus.n_cells,
                 "sections": list(corpus.sections),
+                "cells": {name: sketch_of(section) for name, section in corpus.sections.items()},
             }
             for corpus in corpora
         ],

@@ -163,7 +163,9 @@ def _print(settings: LoopSettings, folder: RunFolder, fabric: Fabric) -> None:
     ranks = fabric.world_size
     logger.info("%s: %d process(es) on %s, %s", folder.path, ranks, fabric.device.type, settings.precision)
     if fabric.device.type == "cpu" and settings.precision == "bf16-mixed":
-        logger.warning("precision=bf16-mixed is for GPUs: on a processor training is several times slower than with 32-true")
+        logger.warning(
+            "precision=bf16-mixed is for GPUs: on a processor training is several times slower than with 32-true"
+        )
 
 
 def _make_stages(

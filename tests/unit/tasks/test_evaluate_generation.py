@@ -10,6 +10,7 @@ import pytest
 from tests.unit.conftest import TinySection, write_corpus
 
 from spatia.corpus.corpus import Corpus
+from spatia.corpus.sketch import sketch_of
 from spatia.errors import SettingsError, SpatiaError
 from spatia.tasks.evaluate_generation import Evaluation, evaluate_generation
 from spatia.tasks.extractors import saw_test_cells
@@ -196,11 +197,13 @@ def test_cells_outside_the_part_and_too_few_cells_are_refused(
 def test_a_model_that_saw_the_test_cells_is_found_out(corpus: Corpus, tmp_path: Path) -> None:
     assert not saw_test_cells(tmp_path, corpus, "block", "test").certain  # no run.json
 
-    def trained(split: str | None, part: str = "train", corpus_id: str = corpus.corpus_id) -> str | None:
+    def trained(
+        split: str | None, part: str = "train", corpus_id: str = corpus.corpus_id, cells: list[str] | None = None
+    ) -> str | None:
         run = {
             "format": "spatia-run",
             "format_version": 1,
-            "corpora": [{"corpus_id": corpus_id}],
+            "corpora": [{"corpus_id": corpus_id, "path": "elsewhere", "cells": {"same": cells or []}}],
             "settings": {"split": split, "part": part},
             "start_from": None,
         }
@@ -209,6 +212,8 @@ def test_a_model_that_saw_the_test_cells_is_found_out(corpus: Corpus, tmp_path: 
 
     assert trained("block") is None
     assert trained(None, corpus_id="another") is None
+    again = sketch_of(next(iter(corpus.sections.values())))
+    assert "section same of elsewhere, which holds cells of" in str(trained(None, corpus_id="another", cells=again))
     assert "was trained on all cells" in str(trained(None))
     assert "which is what it is to judge" in str(trained("block", "test"))
     assert "evaluated is split 'block'" in str(trained("donor"))

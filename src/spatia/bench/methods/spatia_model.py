@@ -16,6 +16,7 @@ from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method, Modality, Pr
 from spatia.bench.methods.smoothed_pca import smoothed
 from spatia.bench.methods.spatia_surroundings import surroundings
 from spatia.corpus.corpus import Corpus
+from spatia.corpus.sketch import known_again
 from spatia.errors import LeakError, ModelError, SettingsError, SpatiaError
 from spatia.inference.embed import OBSM, embed
 from spatia.models.checkpoint import load_model, read_description
@@ -119,6 +120,10 @@ def _refuse_seen(model: Path, corpus: Corpus) -> None:
         raise LeakError(
             f"{model} was trained on every cell of {corpus.path}: its test cells are not new to it. Take a model that was trained "
             "on the training part of the split, or --spatia."
+        )
+    if again := known_again(facts.get("corpora", ()), corpus):
+        raise LeakError(
+            f"{model} was trained on {again}: test cells may not be new to it. Take another model, or --spatia."
         )
 
 
