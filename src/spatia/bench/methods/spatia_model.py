@@ -26,8 +26,9 @@ from spatia.tasks.retrieve import encode_modalities
 from spatia.training.settings import read_settings
 from spatia.training.train import train
 
-SMOOTHED = "niche smoothed"  # as `spatia domains` takes it
-LEVELS = ("cell", "niche", "tissue", "cell + niche", SMOOTHED)
+SMOOTHED = " smoothed"  # the mean over a cell and its nearest neighbours
+# "niche smoothed" is what `spatia domains` takes; the last is what pca and morphology have, their own values beside smoothed ones
+LEVELS = ("cell", "niche", "tissue", "cell + niche", "niche smoothed", "cell + niche + cell smoothed")
 VIEWS: dict[str, frozenset[Modality]] = {"": BOTH, " image": IMAGE, " genes": GENES}
 MOST_KEPT = 8  # embeddings of the whole data set in memory
 
@@ -166,9 +167,11 @@ class _Embedding:
     def __call__(self, problem: Problem) -> NDArray[np.floating]:
         view = self.view if problem.cells.has_images else self.view - IMAGE
         parts = self.source.parts(problem, view)
-        if self.part == SMOOTHED:
-            return smoothed(parts["niche"], problem.cells)
-        return np.hstack([parts[name] for name in self.part.split(" + ")])
+        beside = [
+            smoothed(parts[name.removesuffix(SMOOTHED)], problem.cells) if name.endswith(SMOOTHED) else parts[name]
+            for name in self.part.split(" + ")
+        ]
+        return np.hstack(beside)
 
 
 @dataclass(frozen=True)
