@@ -18,8 +18,10 @@ import zarr
 from safetensors.numpy import load_file
 from tests.unit.conftest import TinySection, write_corpus, write_manifest
 from tests.unit.model_setup import SMALL, wake
+from typer.testing import CliRunner
 
 from spatia import Corpus, Generator, generate_cells, train_generator
+from spatia.cli.main import app
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import CorpusError, ModelError, SettingsError, SlideError, TrainingError
 from spatia.generation.samples import Samples
@@ -158,6 +160,20 @@ def test_images_do_not_depend_on_what_else_is_drawn(tiny: Path, trained: Path, t
     rows = (everything.obs["sample"] == "bare").to_numpy()
     assert np.array_equal(bare, everything.obsm["single_cell_images"][rows])
     assert not np.array_equal(images(tiny, trained, tmp_path / "other.zarr", seed=2), again)
+
+
+def test_half_the_bits_draw_nearly_the_same(tiny: Path, trained: Path, tmp_path: Path) -> None:
+    command = ["generate", str(tiny), "-g", str(trained), "-o", str(tmp_path / "half.zarr"), "--device", "cpu"]
+    done = CliRunner().invoke(app, [*command, "--precision", "bf16-mixed"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    half = ad.read_zarr(tmp_path / "half.zarr")
+    assert half.uns["spatia"]["precision"] == "bf16-mixed"
+    drawn, whole = half.obsm["single_cell_images"].astype(float), images(tiny, trained, tmp_path / "whole.zarr")
+    assert (drawn != whole).any()
+    assert np.abs(drawn - whole).mean() < 4  # of 255
+    refused = CliRunner().invoke(app, [*command, "--precision", "fp8"])
+    assert refused.exit_code != 0
+    assert "expected one of 32-true, bf16-mixed" in refused.output
 
 
 def test_only_what_is_asked_for_is_embedded(
