@@ -6,6 +6,7 @@
     python benchmarks/model.py ablation   --work WORK      {image, genes, both} × {cell, + niche, + tissue} × contrastive
     python benchmarks/model.py summary    --work WORK      what stands there, tasks down, as in docs/benchmarks.md
     python benchmarks/model.py ranks      --work WORK      mean ranks over all of that; --figure PNG, --also OTHER_WORK
+    python benchmarks/model.py growth     --work WORK      embedding of genes at 20,000, 200,000 and 1,000,000 cells
     python benchmarks/model.py speed      --work WORK      beside a ViT-B/16; memory at 20,000 and 500,000 cells
 
 Corpora and results stay in WORK and are not made again. Rows: WORK/results/<subcommand>/rows.parquet.
@@ -100,7 +101,7 @@ COMMANDS = {"real": _real, "tables": _tables, "simulated": _simulated, "ablation
 def main() -> None:
     """Print the tables of one subcommand."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=[*COMMANDS, "summary", "ranks", "speed"])
+    parser.add_argument("what", choices=[*COMMANDS, "summary", "ranks", "speed", "growth"])
     parser.add_argument("--work", type=Path, required=True, help="cache of corpora, models and results")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cells", type=int, default=2_500, help="simulated: cells of each of the two sections")
@@ -113,6 +114,7 @@ def main() -> None:
     parser.add_argument("--label", default="", help="name of this try of our model")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="training setting")
     parser.add_argument("--many", type=int, default=500_000, help="speed: cells of the larger corpus")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[20_000, 200_000, 1_000_000], help="growth: cells")
     parser.add_argument("--also", type=Path, action="append", default=[], help="ranks: another WORK")
     parser.add_argument("--figure", type=Path, help="ranks: PNG to draw")
     arguments = parser.parse_args()
@@ -123,6 +125,9 @@ def main() -> None:
         return
     if arguments.what == "ranks":
         print(model_summary.ranks([arguments.work, *arguments.also], arguments.figure))
+        return
+    if arguments.what == "growth":
+        print(model_speed.grow(arguments.work, arguments.sizes))
         return
     if arguments.what == "speed":
         print(model_speed.measure(arguments.work, arguments.model, data.breast(arguments.work)[0], arguments.many))

@@ -13,9 +13,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from loader import write_noise_corpus
 
@@ -61,6 +62,23 @@ def measure(work: Path, model: Path | None, breast: Path, many: int) -> str:
             f"| {name}: memory of {many:,} cells over {FEW:,} | | | | × {pair[1]['peak_mb'] / pair[0]['peak_mb']:.2f} |"
         )
     return "\n".join(lines)
+
+
+def grow(work: Path, sizes: Sequence[int]) -> str:
+    """Return seconds of processor and memory of embedding genes as cells grow, and the slope of their logarithms."""
+    model = _trained(work, _noise(work, BRIEF_CELLS))
+    lines = [
+        "| cells | seconds of processor | cells a second of processor | peak MB |",
+        "| ---: | ---: | ---: | ---: |",
+    ]
+    seconds = []
+    for n in sizes:
+        found = _apart("embed-genes", _noise(work, n), model)
+        seconds.append(n / found["cpu_rate"])
+        lines.append(f"| {n:,} | {seconds[-1]:,.0f} | {found['cpu_rate']:,.0f} | {found['peak_mb']:,.0f} |")
+        print(lines[-1], file=sys.stderr, flush=True)
+    slope = np.polyfit(np.log(sizes), np.log(seconds), 1)[0]
+    return "\n".join([*lines, "", f"Slope of the logarithm of seconds over that of cells: {slope:.2f}."])
 
 
 def _row(name: str, found: dict[str, float]) -> str:
@@ -146,7 +164,19 @@ def _embed_to_disk(path: Path, folder: Path) -> dict[str, float]:
     return _timed(corpus.n_cells, lambda: embed(corpus, load_model(folder), out))
 
 
-WHAT = {"vit": _vit, "encode": _encode, "embed": _embed, "embed-to-disk": _embed_to_disk}
+def _embed_genes(path: Path, folder: Path) -> dict[str, float]:
+    corpus = Corpus.open(path)
+    out = folder.parent / f"{path.name}_genes.zarr"
+    return _timed(corpus.n_cells, lambda: embed(corpus, load_model(folder), out, use=("genes",)))
+
+
+WHAT = {
+    "vit": _vit,
+    "encode": _encode,
+    "embed": _embed,
+    "embed-to-disk": _embed_to_disk,
+    "embed-genes": _embed_genes,
+}
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
