@@ -19,7 +19,7 @@ from spatia.corpus.files import write_json
 from spatia.corpus.settings import StorageSettings
 from spatia.corpus.store import array_in, create_rows, create_store, finish_store, subgroup, write_element, write_uns
 from spatia.inference.asking import Asker
-from spatia.inference.generator import AT_ONCE, Drawing, Generator
+from spatia.inference.generator import Drawing, Generator
 from spatia.inference.wanted import Wanted
 from spatia.log import duration, logger, progress
 from spatia.version import __version__
@@ -125,11 +125,11 @@ def _request(maker: Generator, wanted: Wanted, told: Wanted, how: Drawing, corpu
 
 def _estimate(maker: Generator, asker: Asker, wanted: Wanted, how: Drawing, n_left: int) -> None:
     """Time one evaluation of the network, and say how long it all will take."""
-    some = min(AT_ONCE, len(wanted))
+    some = min(maker.at_once, len(wanted))
     asked = asker(wanted.take(slice(0, some)))
     single = maker.config.solver.model_copy(update={"kind": "euler", "evaluations": 1})
-    single_step = None if maker.network.path.in_one_step else single
-    one = Drawing(1, how.seed, single_step, how.guidance, precision=how.precision)
+    euler = None if maker.network.path.in_one_step else single
+    one = Drawing(1, how.seed, euler, how.guidance, precision=how.precision)
     maker.draw(asked, one)  # allocates and chooses kernels
     began = time.perf_counter()
     maker.draw(asked, one)

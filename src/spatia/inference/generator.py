@@ -183,6 +183,12 @@ class Generator:
         return self.network.space
 
     @property
+    def at_once(self) -> int:
+        """How many images are in the network at the same time: as many pixels at any size from 64 px."""
+        most = AT_ONCE_ON_A_GPU if self.network.device.type == "cuda" else AT_ONCE
+        return max(1, most * 64**2 // max(self.space.px, 64) ** 2)
+
+    @property
     def channels(self) -> tuple[str, ...]:
         """Names of the channels it has learnt to draw: of those that its model knows, the ones that its training images had."""
         learnt = self.facts.get("channels", self.space.channels)
@@ -343,11 +349,9 @@ class Generator:
             )
 
     def _draw(self, asked: Asked, how: Drawing, draw: int) -> tuple[NDArray[np.uint8], int]:
-        images, most, device = [], 0, self.network.device
-        at_once = AT_ONCE_ON_A_GPU if device.type == "cuda" else AT_ONCE
-        at_once = max(1, at_once * 64**2 // max(self.space.px, 64) ** 2)
+        images, most, at_once = [], 0, self.at_once
         for start in range(0, len(asked), at_once):
-            part = asked.part(start, start + at_once, device)
+            part = asked.part(start, start + at_once, self.network.device)
             x_0 = begin_at(self.network, part.key, part.source, how.seed, draw)
             solution = self._walked(x_0, part, how)
             images.append(self.pixels(solution.x, part.key, how.seed, draw))

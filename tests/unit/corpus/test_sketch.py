@@ -2,34 +2,39 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
-from spatia.corpus.sketch import LEAST_SHARED, SIZE, shared, sketch
+from spatia.corpus.sketch import SIZE, shared, sketch
 
 RNG = np.random.default_rng(0)
+GENES = np.array([f"gene-{k}" for k in range(40)], object)
 
 
-def cells(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return ids as every slide of a platform has them, and places."""
-    return np.array([f"cell-{k}" for k in range(n)], object), RNG.uniform(0, 5000, (n, 2))
+def cells(n: int) -> tuple[np.ndarray, sp.csr_matrix]:
+    """Return ids as every slide of a platform has them, and counts."""
+    return np.array([f"cell-{k}" for k in range(n)], object), sp.csr_matrix(RNG.poisson(1.0, (n, len(GENES))))
 
 
-def test_order_and_precision_do_not_matter() -> None:
-    ids, place = cells(1000)
-    order = RNG.permutation(1000)
-    place = np.round(place) + 0.1
-    assert sketch(ids, place) == sketch(ids[order], place[order].astype(np.float32).astype(float))
-    assert len(sketch(ids, place)) == SIZE
+def test_the_order_of_cells_and_genes_does_not_matter() -> None:
+    ids, counts = cells(1000)
+    order, genes = RNG.permutation(1000), RNG.permutation(len(GENES))
+    assert sketch(ids, counts, GENES) == sketch(ids[order], counts[order][:, genes], GENES[genes])
+    assert len(sketch(ids, counts, GENES)) == SIZE
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5, 0.2])
 def test_the_share_of_common_cells_is_estimated(share: float) -> None:
-    ids, place = cells(20_000)
-    kept = RNG.random(20_000) < share
-    found = shared(sketch(ids, place), sketch(ids[kept], place[kept]))
-    assert found == pytest.approx(share, abs=0.12)  # three standard errors of 128 hashes
-    assert found >= LEAST_SHARED
+    ids, counts = cells(5000)
+    kept = np.flatnonzero(RNG.random(5000) < share)
+    found = shared(sketch(ids, counts, GENES), sketch(ids[kept], counts[kept], GENES))
+    assert found == pytest.approx(share, abs=0.12)  # three standard errors of 128 cells
 
 
 def test_equal_ids_elsewhere_are_other_cells() -> None:
-    (ids, place), (_, other) = cells(20_000), cells(20_000)
-    assert shared(sketch(ids, place), sketch(ids, other)) == 0
+    (ids, counts), (_, other) = cells(5000), cells(5000)
+    assert shared(sketch(ids, counts, GENES), sketch(ids, other, GENES)) == 0
+
+
+def test_nearly_empty_cells_say_nothing() -> None:
+    ids, counts = cells(50)
+    assert sketch(ids, sp.csr_matrix(counts.shape, dtype=int), GENES) == []

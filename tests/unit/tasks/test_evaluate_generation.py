@@ -194,7 +194,10 @@ def test_cells_outside_the_part_and_too_few_cells_are_refused(
         evaluate_generation(table, reference)
 
 
-def test_a_model_that_saw_the_test_cells_is_found_out(corpus: Corpus, tmp_path: Path) -> None:
+def test_a_model_that_saw_the_test_cells_is_found_out(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spatia.corpus.sketch.LEAST_COUNTS", 1)  # the tiny corpus has few molecules
     assert not saw_test_cells(tmp_path, corpus, "block", "test").certain  # no run.json
 
     def trained(
