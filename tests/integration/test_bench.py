@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from spatia.bench.cells import load_cells
 from spatia.bench.dataset import DataSet, part_rows, write_dataset
+from spatia.bench.methods.smoothed_pca import of_neighbours
 from spatia.bench.methods.spatia_surroundings import PASSES, surroundings
 from spatia.bench.rows import RowStore
 from spatia.cli.main import app
@@ -110,6 +111,18 @@ def test_a_hidden_cell_cannot_change_what_is_around_it(data: Path, model: Path) 
     before, after = (surroundings(opened, corpus, one)["around"] for one in (cell, other))
     np.testing.assert_array_equal(before[::PASSES], after[::PASSES])
     assert not np.allclose(before[1::PASSES], after[1::PASSES])
+
+
+def test_means_over_neighbours_leave_the_cell_itself_out(data: Path) -> None:
+    cells = load_cells(DataSet.read(data))
+    values = np.random.default_rng(0).normal(size=(len(cells.sample), 3))
+    before = of_neighbours(values, cells)
+    assert before.shape == (len(cells.sample), 6)
+    other = values.copy()
+    other[7] += 10
+    changed = np.flatnonzero((of_neighbours(other, cells) != before).any(axis=1))
+    assert 7 not in changed
+    assert set(changed) == set(np.flatnonzero((cells.neighbours == 7).any(axis=1)))
 
 
 def test_a_model_is_compared(data: Path, model: Path, tmp_path: Path) -> None:

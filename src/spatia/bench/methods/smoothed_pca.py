@@ -1,5 +1,7 @@
 """PCA averaged over a cell and its 15 nearest neighbours: the plainest spatial method."""
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,6 +9,8 @@ from spatia.bench.cells import NEIGHBOURS, BenchCells
 from spatia.bench.methods import pca
 from spatia.bench.methods.method import GENES, Method, Problem
 from spatia.metrics.spatial import mean_with_neighbours
+
+NEAREST: Final = 5
 
 
 def embed(problem: Problem) -> NDArray[np.floating]:
@@ -27,9 +31,13 @@ def around(problem: Problem) -> NDArray[np.floating]:
 
 def around_and_near(problem: Problem) -> NDArray[np.floating]:
     """Return that mean beside the mean over the five nearest."""
-    own = pca.embed(problem)
-    near = problem.cells.neighbours
-    return np.hstack([own[near].mean(axis=1), own[near[:, :5]].mean(axis=1)])
+    return of_neighbours(pca.embed(problem), problem.cells)
+
+
+def of_neighbours(values: NDArray[np.floating], cells: BenchCells) -> NDArray[np.floating]:
+    """Return the mean of (n, width) over each cell's 15 nearest neighbours, without itself, beside that over the five nearest."""
+    near = cells.neighbours
+    return np.hstack([values[near].mean(axis=1), values[near[:, :NEAREST]].mean(axis=1)])
 
 
 def smoothed(values: NDArray[np.floating], cells: BenchCells) -> NDArray[np.floating]:

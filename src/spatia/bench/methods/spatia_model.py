@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method, Modality, Problem
-from spatia.bench.methods.smoothed_pca import smoothed
+from spatia.bench.methods.smoothed_pca import of_neighbours, smoothed
 from spatia.bench.methods.spatia_surroundings import surroundings
 from spatia.corpus.corpus import Corpus
 from spatia.corpus.sketch import known_again
@@ -28,7 +28,8 @@ from spatia.training.train import train
 
 SMOOTHED = " smoothed"  # the mean over a cell and its nearest neighbours
 # "niche smoothed" is what `spatia domains` takes; the last is what pca and morphology have, their own values beside smoothed ones
-LEVELS = ("cell", "niche", "tissue", "cell + niche", "niche smoothed", "cell + niche + cell smoothed")
+BESIDE_SMOOTHED = "cell + niche + cell smoothed"
+LEVELS = ("cell", "niche", "tissue", "cell + niche", "niche smoothed", BESIDE_SMOOTHED)
 VIEWS: dict[str, frozenset[Modality]] = {"": BOTH, " image": IMAGE, " genes": GENES}
 MOST_KEPT = 8  # embeddings of the whole data set in memory
 
@@ -187,12 +188,16 @@ class _Contrast:
 
 @dataclass(frozen=True)
 class _Around:
-    """The surroundings of a cell without it."""
+    """The surroundings of a cell without it; ``near``: beside means over its neighbours' own embeddings, as a rival has them."""
 
     source: SpatiaSource
+    near: bool = False
 
     def __call__(self, problem: Problem) -> NDArray[np.floating]:
-        return self.source.around(problem)["around"]
+        around = self.source.around(problem)["around"]
+        if not self.near:
+            return around
+        return np.hstack([around, of_neighbours(self.source.parts(problem, GENES)["cell"], problem.cells)])
 
 
 @dataclass(frozen=True)
@@ -241,6 +246,7 @@ def spatia_methods(source: SpatiaSource) -> list[Method]:
     for suffix, view in VIEWS.items():
         sees = " and ".join(sorted(view))
         for part in ("fused", *LEVELS):
+            around = _Around(source, part == BESIDE_SMOOTHED) if part in ("fused", BESIDE_SMOOTHED) else None
             level = "" if part == "fused" else f", {part}"
             both = view == BOTH
             methods.append(
@@ -251,7 +257,7 @@ def spatia_methods(source: SpatiaSource) -> list[Method]:
                     f"from {sees}{level}",
                     image_side=_Embedding(source, IMAGE, part) if both else None,
                     genes_side=_Embedding(source, GENES, part) if both else None,
-                    around=_Around(source) if view == GENES and part == "fused" else None,
+                    around=around if view == GENES else None,
                     zero_shot=source.model is not None,
                 )
             )
