@@ -212,7 +212,11 @@ def test_the_unet_of_diffusers_learns_what_it_is_told(tmp_path: Path, monkeypatc
 
 
 def test_an_edit_leads_from_the_cell_itself_and_changes_what_was_not_measured_like_the_mean(
-    cells: BenchCells, model: Path, work: Path, caplog: pytest.LogCaptureFixture
+    cells: BenchCells,
+    model: Path,
+    work: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     problem = make(cells, model, work, "transition")
     edit = OURS.draw
@@ -229,6 +233,12 @@ def test_an_edit_leads_from_the_cell_itself_and_changes_what_was_not_measured_li
     steps = maker.interpolate(ids, "a→b", corpus=cells.corpus, times=(0.0, 0.5, 1.0))
     assert (steps[:, 0] == cells.images[problem.wanted]).all()
     assert (steps[:, 2] == drawn.images[:, 0]).all()
+    asked: list[torch.Tensor] = []
+    maker.network.space = replace(maker.space, features=("area_um2", "brightness"))  # the names of a built corpus
+    monkeypatch.setattr(maker.network, "move", lambda images, growth, axes: asked.append(growth) or images)
+    maker.interpolate(ids, "a→b", corpus=cells.corpus, times=(0.0, 1.0))
+    assert asked[0].nan_to_num().abs().max() == 0
+    assert (asked[1][:, 0] < 0).all()  # cells of b are smaller
     with pytest.raises(SettingsError, match=r"guidance=2: an edit is always told"):
         maker.transition(ids, "a→b", corpus=cells.corpus, guidance=2.0)
     with pytest.raises(SettingsError, match=r"an edit takes one step"):

@@ -35,8 +35,9 @@ class GenerationBatch:
         Of the pairs, in (0, 1].
     morphology, morphology_measured
         Measured features of the targets, and which of them were measured.
-    inside
-        Which pixels of the targets lie inside the cell's outline; of a row without an outline none. None: outlines are not known.
+    inside, nucleus
+        Which pixels of the targets lie inside the outline of the cell and of its nucleus; of a row without an outline none. None:
+        outlines are not known.
     """
 
     section: Int64[Tensor, "rows"]
@@ -51,6 +52,7 @@ class GenerationBatch:
     morphology: Float[Tensor, "rows features"] | None = None
     morphology_measured: Bool[Tensor, "rows features"] | None = None
     inside: Bool[Tensor, "rows y x"] | None = None
+    nucleus: Bool[Tensor, "rows y x"] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.key)

@@ -18,7 +18,7 @@ from spatia.models.checkpoint import load_weights, model_id, read_tensors, save_
 from spatia.version import __version__
 
 FORMAT: Final = "spatia-generator"
-FORMAT_VERSION: Final = 2  # 2: with grain
+FORMAT_VERSION: Final = 3  # 2: with grain; 3: an edit moves pixels
 GENERATOR_FILE: Final = "generator.json"
 WEIGHTS_FILE: Final = "generator.safetensors"
 MODEL_FOLDER: Final = "model"

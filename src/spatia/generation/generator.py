@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from spatia.errors import SettingsError
 from spatia.generation.condition import ConditionEncoder
+from spatia.generation.displacement import Displacement
 from spatia.generation.grain import Grain
 from spatia.generation.guidance import guided
 from spatia.generation.intensities import Intensities, Scale
@@ -43,6 +44,8 @@ class ImageSpace:
         Of each channel over the training images, on the scale (`spatia.generation.intensities`).
     scale
         Whether intensities or their logarithms are seen.
+    features
+        What is measured of them, by name, where that is told.
     """
 
     channels: tuple[str, ...]
@@ -51,6 +54,7 @@ class ImageSpace:
     mean: tuple[float, ...]
     sd: tuple[float, ...]
     scale: Scale = "linear"
+    features: tuple[str, ...] = ()
 
 
 class CellGenerator(nn.Module):
@@ -72,6 +76,7 @@ class CellGenerator(nn.Module):
         self.path = make_path(config.path)
         self.condition = ConditionEncoder(widths, config.network.width)
         self.network = NETWORKS[config.network.kind](config.network, len(space.channels), space.px)
+        self.displacement = Displacement() if self.path.in_one_step else None
         self.intensities = Intensities(space.mean, space.sd, space.scale)
         self.grain = Grain(len(space.channels))
 
@@ -101,6 +106,21 @@ class CellGenerator(nn.Module):
         x_t = x_t.contiguous(memory_format=torch.channels_last)
         result: Tensor = self.network(x_t, self.condition(t, conditions, told))
         return result
+
+    def move(
+        self,
+        images: Float[Tensor, "rows channels y x"],
+        growth: Float[Tensor, "rows four"],
+        axes: Float[Tensor, "rows parts two"],
+    ) -> Float[Tensor, "rows channels y x"]:
+        """Return the scaled images that an edit begins at, moved until size and length have grown so much.
+
+        Parameters
+        ----------
+        growth, axes
+            As `spatia.generation.displacement.Displacement` takes them.
+        """
+        return images if self.displacement is None else self.displacement(images, growth, axes)
 
     @torch.no_grad()
     def sample(

@@ -18,12 +18,13 @@ from spatia.generation.discriminator import PatchCritic
 from spatia.generation.generator import CellGenerator
 from spatia.generation.noise import NOISE, TIME, draw_times, gaussian
 from spatia.generation.proxy import MorphologyProxy
-from spatia.generation.samples import distorted
+from spatia.generation.samples import distorted, reshaped
 from spatia.generation.settings import SELF, STRICT, DropSettings
 from spatia.models.losses import Term, masked_term
 from spatia.nn.gradient_reversal import reverse_gradient
 
 LATE: Final = 0.4  # images that the network means before this time are blurs of many cells: nothing is asked of them
+LEAST_CHANGE: Final = 0.01  # movements that change less than this squared error hardly count
 
 
 class GeneratorWeights(BaseModel):
@@ -34,6 +35,11 @@ class GeneratorWeights(BaseModel):
     flow: float = Field(1.0, ge=0, description="the path: error of velocity, or of what is predicted in a diffusion")
     contrastive: float = Field(0.0, ge=0, description="away from the path of another row (same scale as flow)")
     morphology: float = Field(0.05, ge=0, description="measured features of the image, read by a validated proxy")
+    displacement: float = Field(
+        0.01,
+        ge=0,
+        description="of an edit: what was moved lies where it did; its 60 numbers learn by it alone, so its size hardly matters",
+    )
     adversarial: float = Field(0.0, ge=0, description="patches cannot be told from real ones")
 
 
@@ -122,6 +128,8 @@ class GeneratorObjective(nn.Module):
             terms["contrastive"] = masked_term(-other * row_weight, counted)
         image = generator.path.image(walked.output, walked.x_t, walked.t)
         late = (walked.t >= LATE) | generator.path.in_one_step
+        if generator.displacement is not None and weights.displacement:
+            terms["displacement"] = self._displacement(batch, walked.x_1, epoch, present)
         if self.proxy is not None:
             terms["morphology"] = self._morphology(batch, image, late)
         if self.critic is not None:
@@ -157,6 +165,13 @@ class GeneratorObjective(nn.Module):
             return distorted(self.generator, batch, self.seed, epoch)
         return None if batch.source is None else self.generator.scale(batch.source)
 
+    def _displacement(self, batch: GenerationBatch, x_1: Tensor, epoch: int, weight: Tensor) -> Term:
+        """The share of a movement that is left: a small one must not vanish beside a large one."""
+        there = reshaped(self.generator, batch, self.seed, epoch)
+        back = self.generator.move(there.images, there.growth, there.axes)
+        left, was = (self._mean((images - x_1).square(), weight) for images in (back, there.images))
+        return masked_term(left / (was + LEAST_CHANGE), was > 0)
+
     def _pixels(self, batch: GenerationBatch) -> Float[Tensor, "rows 1 y x"]:
         """Weights of pixels: most of a crop lies outside the cell, and what is told is mostly about the cell."""
         if batch.inside is None or self.inside_weight == 1:
@@ -165,8 +180,13 @@ class GeneratorObjective(nn.Module):
         return (weight / weight.mean(dim=(1, 2), keepdim=True))[:, None]
 
     def _error(self, walked: Walked, x_1: Tensor, weight: Tensor) -> Float[Tensor, "rows"]:
+        return self._mean(
+            self.generator.path.error(walked.output, walked.coupled.x_0, x_1, walked.x_t, walked.t), weight
+        )
+
+    @staticmethod
+    def _mean(error: Tensor, weight: Tensor) -> Float[Tensor, "rows"]:
         """Mean over the pixels of the channels that are there; a channel that is not has weight 0."""
-        error = self.generator.path.error(walked.output, walked.coupled.x_0, x_1, walked.x_t, walked.t)
         pixels = weight.expand_as(error).to(error.dtype)
         return (error * pixels).flatten(1).sum(dim=1) / pixels.flatten(1).sum(dim=1).clamp(min=1)
 

@@ -16,6 +16,7 @@ from spatia.corpus.corpus import Corpus
 from spatia.data.batch import CellBatch, NicheBatch
 from spatia.data.loader import RowReader
 from spatia.generation.batch import GenerationBatch
+from spatia.generation.outlined import Outlined, long_axes
 from spatia.generation.settings import AIM, LABEL
 from spatia.inference.blocks import SectionEmbedder
 from spatia.inference.cell_labels import CellLabels
@@ -77,6 +78,7 @@ class CellConditions:
             morphology=batch.morphology,
             morphology_measured=batch.morphology_measured,
             inside=None if batch.masks is None else (batch.masks & keys.MASK_CELL) > 0,
+            nucleus=None if batch.masks is None else (batch.masks & keys.MASK_NUCLEUS) > 0,
         )
 
     def of_niches(self, batch: NicheBatch) -> GenerationBatch:
@@ -115,12 +117,15 @@ class Sources:
         Which of them have one.
     morphology
         What was measured of each, NaN where it was not.
+    axes
+        Long axes of each and of its nucleus (`spatia.generation.outlined.long_axes`), 0 where no outline is known.
     """
 
     images: Tensor
     control: Tensor
     has_image: Tensor
     morphology: Tensor
+    axes: Tensor
 
 
 class SourceReader:
@@ -148,7 +153,10 @@ class SourceReader:
         assert batch.morphology is not None
         assert batch.morphology_measured is not None
         morphology, _ = aim_of(batch.morphology, batch.morphology_measured)
-        return Sources(batch.images, control, batch.image_present, morphology)
+        assert batch.masks is not None
+        inside, nucleus = ((batch.masks & bit) > 0 for bit in (keys.MASK_CELL, keys.MASK_NUCLEUS))
+        axes = long_axes(Outlined(batch.images.float(), inside, nucleus))
+        return Sources(batch.images, control, batch.image_present, morphology, axes)
 
 
 def aim_of(morphology: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ from spatia.generation.generator import CellGenerator, ImageSpace
 from spatia.generation.grain import LEAST_IMAGES
 from spatia.generation.intensities import Intensities, Scale, measure
 from spatia.generation.objective import GeneratorObjective
+from spatia.generation.outlined import NUCLEUS
 from spatia.generation.proxy import MorphologyProxy, ProxyObjective
 from spatia.generation.samples import Samples, begin_at, draw_samples
 from spatia.generation.settings import AIM, LABEL, SELF
@@ -28,9 +29,9 @@ HELD_OUT: Final = 0.15  # of the training cells, for judging the proxy where no 
 HELD_OUT_STREAM: Final = 106
 JUDGED_ROWS: Final = 4096
 GRAIN_PX: Final = 64  # side of the images that settings count for the grain
-NUCLEUS: Final = "nucleus_"  # how features of nuclei begin
 SCALED_ROWS: Final = 1024  # from which the logarithms of intensities are measured
 TERMS: Final = ("flow", "contrastive", "morphology", "adversarial")
+OF_EDITS: Final = ("displacement",)  # terms that other generators do not have
 
 ShowSamples = Callable[[Samples, int], None]  # what was drawn, after which epoch
 
@@ -221,6 +222,7 @@ def make_generator_stages(
             "nuclei are not measured (the corpus has no outlines of them): an edit will not change their size. If the transition does, "
             "build the corpus with --nuclei stain, or take coupling=ot-confidence, which learns from pixels."
         )
+    space = replace(space, features=features if AIM in config.told else ())
     if config.scale != space.scale:
         space = _measured_space(data, settings, space, config.scale)
     torch.manual_seed(settings.seed)
@@ -250,7 +252,7 @@ def make_generator_stages(
         mean_weight=mean_weight,
         inside_weight=settings.inside_weight,
     )
-    weights = settings.weights.model_dump()
+    weights, terms = settings.weights.model_dump(), (*TERMS, *(OF_EDITS if generator.path.in_one_step else ()))
     stages.append(
         GeneratorStage(
             data=data,
@@ -259,7 +261,7 @@ def make_generator_stages(
             epochs=_epochs(settings.epochs.generator, settings.presentations.generator, n_rows),
             shown=choose_shown(data, settings) if settings.sample_rows and show is not None else None,
             show=show,
-            weights={name: weights[name] for name in TERMS},
+            weights={name: weights[name] for name in terms},
         )
     )
     return stages

@@ -10,10 +10,12 @@ import torch
 from spatia.errors import SettingsError
 from spatia.generation.batch import GenerationBatch
 from spatia.generation.condition import ConditionEncoder
-from spatia.generation.distortion import distort
+from spatia.generation.displacement import BANDS, Displacement, fetch, move
+from spatia.generation.distortion import distort, reshape
 from spatia.generation.generator import CellGenerator, ImageSpace
 from spatia.generation.intensities import Intensities, measure
 from spatia.generation.objective import GeneratorObjective, GeneratorWeights
+from spatia.generation.outlined import Outlined, long_axes, long_axis, of_masks, of_measurements
 from spatia.generation.samples import draw_samples
 from spatia.generation.settings import DropSettings, GeneratorConfig
 
@@ -50,8 +52,10 @@ def make_generator(batch: GenerationBatch, **settings: Any) -> CellGenerator:
     config = GeneratorConfig.model_validate({"task": "transition", "coupling": "self", "network": SMALL, **settings})
     mean, sd = measure(batch.target, batch.channels_present, config.scale)
     torch.manual_seed(0)
-    generator = CellGenerator(config, ImageSpace(("DAPI",), PX, 0.4, mean, sd, config.scale), {"aim": 1})
-    generator.condition.measure("aim", batch.conditions["aim"])
+    space = ImageSpace(("DAPI",), PX, 0.4, mean, sd, config.scale, ("DAPI_mean",))
+    generator = CellGenerator(config, space, {"aim": 1})
+    for name, values in batch.conditions.items():
+        generator.condition.measure(name, values)
     return generator
 
 
@@ -85,21 +89,31 @@ def test_a_channel_that_no_row_has_is_left_alone() -> None:
 # --- distortion
 
 
+def outlined(batch: GenerationBatch) -> Outlined:
+    """Return the cells of a batch with a nucleus in each."""
+    return Outlined(batch.target / 255, batch.inside, disc(2).expand(len(batch), PX, PX))
+
+
 def test_a_distortion_is_a_function_of_the_row() -> None:
     batch = make_batch()
-    images, inside = batch.target / 255, batch.inside
-    whole = distort(images, inside, batch.key, 7)
-    some = torch.tensor([5, 2])
-    torch.testing.assert_close(distort(images[some], inside[some], batch.key[some], 7), whole[some])
-    assert not torch.equal(whole, distort(images, inside, batch.key, 8))
+    cells, some = outlined(batch), torch.tensor([5, 2])
+    part = Outlined(*(getattr(cells, name)[some] for name in ("images", "inside", "nucleus")))
+    whole = distort(cells, batch.key, 7)
+    torch.testing.assert_close(distort(part, batch.key[some], 7), whole[some])
+    assert not torch.equal(whole, distort(cells, batch.key, 8))
     assert float(whole.min()) >= 0
     assert float(whole.max()) <= 1
+    every, of_some = reshape(cells, batch.key, 7), reshape(part, batch.key[some], 7)
+    torch.testing.assert_close(of_some.images, every.images[some])
+    assert of_some.nucleus is not None
+    assert every.nucleus is not None
+    assert torch.equal(of_some.nucleus, every.nucleus[some])
 
 
 def test_mostly_the_cell_changes_and_not_its_surroundings() -> None:
     batch = make_batch(rows=400)
     images = batch.target / 255
-    change = (distort(images, batch.inside, batch.key, 0) - images).abs()[:, 0]
+    change = (distort(Outlined(images, batch.inside), batch.key, 0) - images).abs()[:, 0]
     corner = change[:, 0, 0]
     assert (corner < 1e-3).float().mean() > 0.75  # the crop as a whole changes in a fifth of the rows
     inner = change[:, PX // 2, PX // 2]
@@ -109,10 +123,124 @@ def test_mostly_the_cell_changes_and_not_its_surroundings() -> None:
 
 def test_a_cell_without_outline_changes_as_a_whole() -> None:
     batch = make_batch(rows=100)
-    nothing = torch.zeros_like(batch.inside)
+    nothing = torch.zeros_like(disc().expand(100, PX, PX))
     images = batch.target / 255
-    torch.testing.assert_close(distort(images, nothing, batch.key, 0), distort(images, None, batch.key, 0))
-    assert ((distort(images, None, batch.key, 0) - images).abs()[:, 0, 0, 0] > 1e-3).float().mean() > 0.4
+    without = distort(Outlined(images), batch.key, 0)
+    torch.testing.assert_close(distort(Outlined(images, nothing, nothing), batch.key, 0), without)
+    assert ((without - images).abs()[:, 0, 0, 0] > 1e-3).float().mean() > 0.4
+
+
+def test_the_nucleus_changes_by_itself_and_outlines_go_with_what_they_outline() -> None:
+    rows = 200
+    inside, nucleus = disc().expand(rows, PX, PX), disc(2).expand(rows, PX, PX)
+    moved = reshape(Outlined(nucleus[:, None] * 0.5 + 0.1, inside, nucleus), torch.arange(rows), 0)
+    assert moved.inside is not None
+    assert moved.nucleus is not None
+    grown = [
+        after.float().mean(dim=(1, 2)) / before.float().mean(dim=(1, 2))
+        for after, before in ((moved.inside, inside), (moved.nucleus, nucleus))
+    ]
+    assert all(0.1 < ratio.std() < 0.6 for ratio in grown)
+    assert torch.corrcoef(torch.stack(grown))[0, 1] < 0.9
+    assert moved.images[:, 0][moved.nucleus].mean() > 0.4
+    assert moved.images[:, 0][~moved.inside].mean() < 0.13
+    without = reshape(Outlined(moved.images, inside), torch.arange(rows), 0)
+    assert without.nucleus is None
+
+
+def test_grain_stays_where_it_is() -> None:
+    noise = torch.randn(8, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    line = torch.linspace(-1, 1, 32)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    grid = (torch.stack([x, y], dim=-1) * 0.9)[None].expand(8, 32, 32, 2)
+    assert float(move(noise, grid).std()) == pytest.approx(float(noise.std()), rel=0.1)
+    assert fetch(noise, grid).std() < 0.75 * noise.std()
+    disc_of = (x**2 + y**2 < 0.25).float().expand(8, 1, 32, 32)
+    grown = move(disc_of, grid)
+    assert float(grown.sum()) == pytest.approx(float(disc_of.sum()) / 0.81, rel=0.05)
+
+
+# --- size and length
+
+
+def ellipses(across: float, along: float, nucleus: float, angle: float = 0.0, px: int = 64) -> Outlined:
+    y, x = torch.meshgrid(torch.arange(px) - px / 2 + 0.5, torch.arange(px) - px / 2 + 0.5, indexing="ij")
+    u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    inside = ((v / across) ** 2 + (u / along) ** 2 < 1)[None]
+    return Outlined(inside[:, None].float(), inside, (x**2 + y**2 < nucleus**2)[None])
+
+
+def test_masks_and_measurements_say_the_same_growth() -> None:
+    names = ("area_um2", "nucleus_area_um2", "eccentricity", "nucleus_eccentricity", "DAPI_mean")
+    measured = torch.tensor(
+        [[np.pi * 100, np.pi * 25, 0.0, 0.0, 9.0], [np.pi * 100, np.pi * 36, (1 - (16 / 25) ** 2) ** 0.5, 0.0, 5.0]]
+    )
+    by_name = of_measurements(measured, names)
+    by_mask = of_masks(ellipses(16, 25, 12)) - of_masks(ellipses(20, 20, 10))
+    torch.testing.assert_close((by_name[1] - by_name[0])[None], by_mask, atol=0.03, rtol=0)
+    assert by_mask[0].tolist() == pytest.approx([0.0, np.log(25 / 16), np.log(1.44), 0.0], abs=0.03)
+
+
+def test_what_has_no_outline_does_not_grow() -> None:
+    cells = ellipses(20, 20, 10)
+    assert bool(of_masks(Outlined(cells.images)).isnan().all())
+    assert of_masks(Outlined(cells.images, cells.inside, torch.zeros_like(cells.inside)))[0].isnan().tolist() == [
+        False,
+        False,
+        True,
+        True,
+    ]
+    learn = Displacement()
+    torch.nn.init.ones_(learn.stretch.weight)
+    torch.testing.assert_close(learn(cells.images, torch.full((1, 4), torch.nan), torch.ones(1, 2, 2)), cells.images)
+
+
+def test_an_edit_learns_to_make_a_nucleus_as_large_as_it_is_told() -> None:
+    """Blobs of random size: what moves them, trained alone, takes a known change back."""
+    px, rows = 32, 64
+    line = torch.arange(px) - px / 2 + 0.5
+    distance = (line[:, None] ** 2 + line[None] ** 2).sqrt()
+
+    def blobs(radius: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid((radius[:, None, None] - distance) * 2)[:, None]
+
+    def growth(of_radius: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.pad(2 * of_radius.log()[:, None], (2, 1))
+
+    learn, axes = Displacement(), torch.zeros(rows, 2, 2)
+    optimiser = torch.optim.Adam(learn.parameters(), 3e-3)
+    random = torch.Generator().manual_seed(0)
+    for _ in range(200):
+        aim = 4 + 4 * torch.rand(rows, generator=random)
+        share = 0.75 + 0.5 * torch.rand(rows, generator=random)
+        loss = (learn(blobs(aim * share), growth(1 / share), axes) - blobs(aim)).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    radius = torch.full((2,), 6.0)
+    after = learn(blobs(radius), growth(torch.tensor([1.2, 1.0])), axes[:2]).sum(dim=(1, 2, 3)) / blobs(radius).sum(
+        dim=(1, 2, 3)
+    )
+    assert after.tolist() == pytest.approx([1.44, 1.0], rel=0.08)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.7, 2.0])
+def test_a_cell_grows_longer_along_its_own_axis(angle: float) -> None:
+    cells = ellipses(8, 12, 4, angle, px=48)
+    learn = Displacement()
+    with torch.no_grad():
+        learn.stretch.weight[len(BANDS) : 2 * len(BANDS), 1] = -0.1
+    axis = long_axis(cells.inside)
+    assert float(torch.atan2(axis[0, 1], axis[0, 0])) / 2 % np.pi == pytest.approx(angle, abs=0.05)
+    after = learn(cells.images, torch.tensor([[0.0, 0.4, 0.0, 0.0]]), long_axes(cells))[:, 0] > 0.5
+    grown = of_masks(Outlined(cells.images, after)) - of_masks(cells)
+    assert grown[0, 1] > 0.15
+    assert abs(float(grown[0, 0])) < 0.1
+    torch.testing.assert_close(long_axis(after), axis, atol=0.1, rtol=0)
+
+
+def test_a_round_mask_has_no_long_axis() -> None:
+    assert long_axis(ellipses(10, 10, 4).inside).abs().max() < 0.1
 
 
 # --- settings
