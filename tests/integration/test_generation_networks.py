@@ -234,11 +234,13 @@ def test_an_edit_leads_from_the_cell_itself_and_changes_what_was_not_measured_li
     assert (steps[:, 0] == cells.images[problem.wanted]).all()
     assert (steps[:, 2] == drawn.images[:, 0]).all()
     asked: list[torch.Tensor] = []
-    maker.network.space = replace(maker.space, features=("area_um2", "brightness"))  # the names of a built corpus
-    monkeypatch.setattr(maker.network, "move", lambda images, growth, axes: asked.append(growth) or images)
+    maker.network.space = replace(
+        maker.space, features=("nucleus_area_um2", "brightness")
+    )  # the names of a built corpus
+    monkeypatch.setattr(maker.network, "move", lambda images, growth, place: asked.append(growth) or images)
     maker.interpolate(ids, "a→b", corpus=cells.corpus, times=(0.0, 1.0))
     assert asked[0].nan_to_num().abs().max() == 0
-    assert (asked[1][:, 0] < 0).all()  # cells of b are smaller
+    assert (asked[1][:, 0] < 0).all()  # those of b are smaller
     with pytest.raises(SettingsError, match=r"guidance=2: an edit is always told"):
         maker.transition(ids, "a→b", corpus=cells.corpus, guidance=2.0)
     with pytest.raises(SettingsError, match=r"an edit takes one step"):

@@ -1,6 +1,7 @@
-"""How an edit moves what is there: a smooth stretch of the crop, told by few numbers, before anything is painted."""
+"""How an edit moves what is there: a smooth stretch about the nucleus, told by few numbers, before anything is painted."""
 # ruff: noqa: F722 - shapes in jaxtyping annotations are not Python expressions
 
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -8,55 +9,86 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spatia.generation.outlined import NUMBERS, Axes, Images, Numbers
+from spatia.generation.nuclei import NUMBERS, Images, Mask, Numbers, long_axis, middle
 
-BANDS: Final = (0.0, 0.15, 0.3, 0.5, 0.75)  # distances from the middle, of half the crop
+BANDS: Final = (0.0, 0.15, 0.3, 0.5, 0.75)  # distances from the middle of the nucleus, of half the crop
 WIDTH: Final = 0.15
 UNIT: Final = 5.0  # so that numbers are about 1, as a network learns best
 MOST: Final = 5.0  # a factor of 2.7
 
 
-class Displacement(nn.Module):
-    r"""Fetches each pixel from where a smooth stretch about the middle says.
+@dataclass(frozen=True)
+class Place:
+    """Where nuclei lie.
 
-    .. math:: x'(p) = x\Big(p + \textstyle\sum_k \phi_k(|p|)\,\big(s_k + U_k\big)\,p\Big),\quad
-              U_k = \sum_j e_{kj} \begin{pmatrix} u_{j1} & u_{j2} \\ u_{j2} & -u_{j1} \end{pmatrix},\quad (s, e) = W\,\Delta
+    Attributes
+    ----------
+    middle
+        Of each, x and y from −1 to 1 over the crop.
+    axis
+        Long axis: cosine and sine of twice its angle; 0 where there is no nucleus.
+    """
+
+    middle: Float[Tensor, "rows two"]
+    axis: Float[Tensor, "rows two"]
+
+    @classmethod
+    def of(cls, nucleus: Mask) -> "Place":
+        """Measure it."""
+        return cls(middle(nucleus), long_axis(nucleus))
+
+    def part(self, start: int, stop: int, device: torch.device) -> "Place":
+        """Return some rows, on a device."""
+        return Place(self.middle[start:stop].to(device), self.axis[start:stop].to(device))
+
+
+class Displacement(nn.Module):
+    r"""Fetches each pixel from where a smooth stretch about the nucleus says.
+
+    .. math:: x'(p) = x\Big(p + \textstyle\sum_k \phi_k(|q|)\,\big(s_k + e_k \begin{pmatrix} u_1 & u_2 \\ u_2 & -u_1 \end{pmatrix}\big)\,q\Big),
+              \quad q = p - c,\quad (s, e) = W\,\Delta
 
     Notes
     -----
-    :math:`\Delta` are four numbers (`spatia.generation.outlined`), by how much they are to grow. :math:`\phi_k` are Gaussian bands
-    of distance from the middle of the crop, where the cell is, :math:`s_k` a stretch alike in all directions and :math:`e_{kj}` those
-    along the long axes :math:`u_j` of the cell and of its nucleus. Where nothing is to grow nothing moves. A network that only paints
-    hardly learns to make a nucleus larger, as each pixel of its rim says little; here all of them bear on a few numbers
-    (`docs/experiments.md`).
+    :math:`\Delta` are two numbers (`spatia.generation.nuclei`), by how much they are to grow, :math:`c` the middle of the nucleus and
+    :math:`\phi_k` Gaussian bands of distance from it, :math:`s_k` a stretch alike in all directions and :math:`e_k` one along its long axis
+    :math:`u`. Where nothing is to grow nothing moves. A network that only paints hardly learns to make a nucleus larger, as each pixel of
+    its rim says little; here all of them bear on a few numbers (`docs/experiments.md`).
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.stretch = nn.Linear(len(NUMBERS), 3 * len(BANDS), bias=False)
+        self.stretch = nn.Linear(len(NUMBERS), 2 * len(BANDS), bias=False)
         nn.init.zeros_(self.stretch.weight)
 
-    def forward(self, images: Images, growth: Numbers, axes: Axes) -> Images:
+    def forward(self, images: Images, growth: Numbers, place: Place) -> Images:
         """Return the images, moved.
 
         Parameters
         ----------
         growth
             Of each of the numbers; NaN, which is not known, moves nothing.
-        axes
-            Long axes; 0 where they are not known.
+        place
+            Of the nuclei now.
         """
-        line = torch.linspace(-1, 1, images.shape[-1], device=images.device)
-        y, x = torch.meshgrid(line, line, indexing="ij")
+        places = straight(images.shape[-1], images.device)
+        x, y = (places - place.middle[:, None, None, :]).unbind(dim=-1)
         distance = (x**2 + y**2).sqrt()
-        bands = torch.stack([torch.exp(-(((distance - band) / WIDTH) ** 2)) for band in BANDS])
+        bands = torch.stack([torch.exp(-(((distance - band) / WIDTH) ** 2)) for band in BANDS], dim=1)
         known = (growth.nan_to_num() * UNIT).clamp(-MOST, MOST)
-        stretch = self.stretch(known).float().unflatten(1, (3, -1))
-        size, *lengths = torch.einsum("rkb,byx->kryx", stretch, bands)
-        along, across = torch.einsum("kryx,rkc->cryx", torch.stack(lengths), axes)
+        stretch = self.stretch(known).float().unflatten(1, (2, -1))
+        size, length = torch.einsum("rkb,rbyx->kryx", stretch, bands)
+        along, across = (length * part[:, None, None] for part in place.axis.unbind(dim=1))
         return move(
-            images, torch.stack([(1 + size + along) * x + across * y, across * x + (1 + size - along) * y], dim=-1)
+            images, places + torch.stack([(size + along) * x + across * y, across * x + (size - along) * y], dim=-1)
         )
+
+
+def straight(px: int, device: torch.device) -> Float[Tensor, "y x two"]:
+    """Return where each pixel of a crop lies, x and y from −1 to 1."""
+    line = torch.linspace(-1, 1, px, device=device)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    return torch.stack([x, y], dim=-1)
 
 
 def move(images: Images, grid: Float[Tensor, "rows y x two"]) -> Images:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from spatia.errors import SettingsError
 from spatia.generation.condition import ConditionEncoder
-from spatia.generation.displacement import Displacement
+from spatia.generation.displacement import Displacement, Place
 from spatia.generation.grain import Grain
 from spatia.generation.guidance import guided
 from spatia.generation.intensities import Intensities, Scale
@@ -108,19 +108,10 @@ class CellGenerator(nn.Module):
         return result
 
     def move(
-        self,
-        images: Float[Tensor, "rows channels y x"],
-        growth: Float[Tensor, "rows four"],
-        axes: Float[Tensor, "rows parts two"],
+        self, images: Float[Tensor, "rows channels y x"], growth: Float[Tensor, "rows two"], place: Place
     ) -> Float[Tensor, "rows channels y x"]:
-        """Return the scaled images that an edit begins at, moved until size and length have grown so much.
-
-        Parameters
-        ----------
-        growth, axes
-            As `spatia.generation.displacement.Displacement` takes them.
-        """
-        return images if self.displacement is None else self.displacement(images, growth, axes)
+        """Return the scaled images that an edit begins at, moved until their nuclei have grown so much (`Displacement`)."""
+        return images if self.displacement is None else self.displacement(images, growth, place)
 
     @torch.no_grad()
     def sample(

@@ -18,7 +18,7 @@ from spatia.generation.discriminator import PatchCritic
 from spatia.generation.generator import CellGenerator
 from spatia.generation.noise import NOISE, TIME, draw_times, gaussian
 from spatia.generation.proxy import MorphologyProxy
-from spatia.generation.samples import distorted, reshaped
+from spatia.generation.samples import Reshaped, distorted, reshaped
 from spatia.generation.settings import SELF, STRICT, DropSettings
 from spatia.models.losses import Term, masked_term
 from spatia.nn.gradient_reversal import reverse_gradient
@@ -38,7 +38,7 @@ class GeneratorWeights(BaseModel):
     displacement: float = Field(
         0.01,
         ge=0,
-        description="of an edit: what was moved lies where it did; its 60 numbers learn by it alone, so its size hardly matters",
+        description="of an edit: what was moved lies where it did; its 20 numbers learn by it alone, so its size hardly matters",
     )
     adversarial: float = Field(0.0, ge=0, description="patches cannot be told from real ones")
 
@@ -128,8 +128,9 @@ class GeneratorObjective(nn.Module):
             terms["contrastive"] = masked_term(-other * row_weight, counted)
         image = generator.path.image(walked.output, walked.x_t, walked.t)
         late = (walked.t >= LATE) | generator.path.in_one_step
-        if generator.displacement is not None and weights.displacement:
-            terms["displacement"] = self._displacement(batch, walked.x_1, epoch, present)
+        moves = generator.displacement is not None and weights.displacement > 0
+        if moves and (there := reshaped(generator, batch, self.seed, epoch)) is not None:
+            terms["displacement"] = self._displacement(there, walked.x_1, present)
         if self.proxy is not None:
             terms["morphology"] = self._morphology(batch, image, late)
         if self.critic is not None:
@@ -165,10 +166,9 @@ class GeneratorObjective(nn.Module):
             return distorted(self.generator, batch, self.seed, epoch)
         return None if batch.source is None else self.generator.scale(batch.source)
 
-    def _displacement(self, batch: GenerationBatch, x_1: Tensor, epoch: int, weight: Tensor) -> Term:
+    def _displacement(self, there: Reshaped, x_1: Tensor, weight: Tensor) -> Term:
         """The share of a movement that is left: a small one must not vanish beside a large one."""
-        there = reshaped(self.generator, batch, self.seed, epoch)
-        back = self.generator.move(there.images, there.growth, there.axes)
+        back = self.generator.move(there.images, there.growth, there.place)
         left, was = (self._mean((images - x_1).square(), weight) for images in (back, there.images))
         return masked_term(left / (was + LEAST_CHANGE), was > 0)
 

@@ -10,10 +10,11 @@ from torch.nn import functional as F
 
 from spatia.errors import SettingsError
 from spatia.generation.batch import GenerationBatch
+from spatia.generation.displacement import Place
 from spatia.generation.distortion import distort, reshape
 from spatia.generation.generator import CellGenerator
 from spatia.generation.noise import GENERATE, gaussian
-from spatia.generation.outlined import Outlined, long_axes, of_masks
+from spatia.generation.nuclei import of_masks
 from spatia.generation.settings import SELF
 
 SMALL_PX = 16  # images are compared at this size: sharpness must not decide which cell is nearest
@@ -60,39 +61,37 @@ def begin_at(generator: CellGenerator, keys: Tensor, source: Tensor | None, seed
 
 @dataclass(frozen=True)
 class Reshaped:
-    """Scaled targets of another size and shape: what an edit learns to move from.
+    """Scaled targets with nuclei of another size and shape: what an edit learns to move from.
 
     Attributes
     ----------
     images
         (rows, channels, y, x).
     growth
-        By which they come back: of each of the four numbers (`spatia.generation.outlined`).
-    axes
-        Long axes of the cells and of their nuclei, (rows, 2, 2).
+        By which they come back, of each number (`spatia.generation.nuclei`).
+    place
+        Where the nuclei lie.
     """
 
     images: Float[Tensor, "rows channels y x"]
-    growth: Float[Tensor, "rows four"]
-    axes: Float[Tensor, "rows parts two"]
+    growth: Float[Tensor, "rows two"]
+    place: Place
 
 
-def reshaped(generator: CellGenerator, batch: GenerationBatch, *stream: int) -> Reshaped:
-    """Return the targets of a batch, each of another size and shape."""
-    before = _outlined(batch)
-    after = reshape(before, batch.key, *stream)
-    images = generator.scale(after.images * 255) * batch.channels_present[:, :, None, None]
-    return Reshaped(images, of_masks(before) - of_masks(after), long_axes(after))
+def reshaped(generator: CellGenerator, batch: GenerationBatch, *stream: int) -> Reshaped | None:
+    """Return the targets of a batch, each with a nucleus of another size and shape; None where no outlines are known."""
+    if batch.nucleus is None:
+        return None
+    images, nucleus = reshape(batch.target.float() / 255, batch.nucleus, batch.key, *stream)
+    scaled = generator.scale(images * 255) * batch.channels_present[:, :, None, None]
+    return Reshaped(scaled, of_masks(batch.nucleus) - of_masks(nucleus), Place.of(nucleus))
 
 
 def distorted(generator: CellGenerator, batch: GenerationBatch, *stream: int) -> Tensor:
     """Return the scaled targets, each changed: what an edit begins at while it learns to paint."""
-    changed = distort(_outlined(batch), batch.key, *stream)
-    return generator.scale(changed * 255) * batch.channels_present[:, :, None, None]
-
-
-def _outlined(batch: GenerationBatch) -> Outlined:
-    return Outlined(batch.target.float() / 255, batch.inside, batch.nucleus)
+    present = batch.channels_present[:, :, None, None]
+    changed = distort(batch.target.float() / 255, batch.inside, batch.key, *stream)
+    return generator.scale(changed * 255) * present
 
 
 def draw_samples(

@@ -13,6 +13,7 @@ from torch import Tensor
 from spatia.corpus.corpus import Corpus
 from spatia.data.loader import RowReader
 from spatia.errors import SettingsError
+from spatia.generation.displacement import Place
 from spatia.generation.settings import AIM, LABEL, SELF
 from spatia.inference.cell_labels import CellLabels
 from spatia.inference.conditions import (
@@ -140,7 +141,7 @@ class Asker:
         if self._maker.config.coupled == SELF:
             before = {**conditions, AIM: self._filled(own.morphology)}
         key = self._keys(wanted) * len(names) + number
-        return Asked(key, conditions, known, own.images, before, own.axes)
+        return Asked(key, conditions, known, own.images, before, own.place)
 
     def _filled(self, morphology: Tensor) -> Tensor:
         """Return measurements with the mean in the place of what was not measured, so that it changes by Δm, too."""
@@ -157,17 +158,17 @@ class Asker:
         images = torch.zeros(len(wanted), len(space.channels), space.px, space.px, dtype=torch.uint8)
         control = torch.zeros(len(wanted), width)
         morphology = torch.zeros(len(wanted), len(self._maker.model.vocabulary.features))
-        axes = torch.zeros(len(wanted), 2, 2)
+        place = Place(torch.zeros(len(wanted), 2), torch.zeros(len(wanted), 2))
         for number, at in _by_section(self._sections_of(wanted)):
             found = sources(number, wanted.row[at])
             images[at], control[at], morphology[at] = found.images, found.control, found.morphology
-            axes[at] = found.axes
+            place.middle[at], place.axis[at] = found.place.middle, found.place.axis
             if not bool(found.has_image.all()):
                 missing = wanted.cell_id[at][~found.has_image.numpy()][0]
                 raise SettingsError(
                     f"Source cell {missing!r} has no image, so there is nothing to begin at. Leave it out."
                 )
-        return Sources(images, control, torch.ones(len(wanted), dtype=torch.bool), morphology, axes)
+        return Sources(images, control, torch.ones(len(wanted), dtype=torch.bool), morphology, place)
 
 
 def _by_section(section: Tensor) -> Iterator[tuple[int, NDArray[np.int64]]]:

@@ -16,7 +16,7 @@ from spatia.corpus.corpus import Corpus
 from spatia.data.batch import CellBatch, NicheBatch
 from spatia.data.loader import RowReader
 from spatia.generation.batch import GenerationBatch
-from spatia.generation.outlined import Outlined, long_axes
+from spatia.generation.displacement import Place
 from spatia.generation.settings import AIM, LABEL
 from spatia.inference.blocks import SectionEmbedder
 from spatia.inference.cell_labels import CellLabels
@@ -117,15 +117,15 @@ class Sources:
         Which of them have one.
     morphology
         What was measured of each, NaN where it was not.
-    axes
-        Long axes of each and of its nucleus (`spatia.generation.outlined.long_axes`), 0 where no outline is known.
+    place
+        Where the nucleus of each lies.
     """
 
     images: Tensor
     control: Tensor
     has_image: Tensor
     morphology: Tensor
-    axes: Tensor
+    place: Place
 
 
 class SourceReader:
@@ -154,9 +154,8 @@ class SourceReader:
         assert batch.morphology_measured is not None
         morphology, _ = aim_of(batch.morphology, batch.morphology_measured)
         assert batch.masks is not None
-        inside, nucleus = ((batch.masks & bit) > 0 for bit in (keys.MASK_CELL, keys.MASK_NUCLEUS))
-        axes = long_axes(Outlined(batch.images.float(), inside, nucleus))
-        return Sources(batch.images, control, batch.image_present, morphology, axes)
+        place = Place.of((batch.masks & keys.MASK_NUCLEUS) > 0)
+        return Sources(batch.images, control, batch.image_present, morphology, place)
 
 
 def aim_of(morphology: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:

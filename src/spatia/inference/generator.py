@@ -11,7 +11,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
+from jaxtyping import Bool, Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,8 +21,9 @@ from spatia.data.batch import CellBatch
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import ModelError, SettingsError
 from spatia.generation.checkpoint import MODEL_FOLDER, load_generator
+from spatia.generation.displacement import Place
 from spatia.generation.generator import CellGenerator, ImageSpace
-from spatia.generation.outlined import of_measurements
+from spatia.generation.nuclei import of_measurements
 from spatia.generation.samples import begin_at
 from spatia.generation.settings import AIM, GeneratorConfig, Precision, SolverSettings
 from spatia.generation.solvers import Solution
@@ -49,8 +50,8 @@ class Asked:
         Images of the source cells, 0…255; None where paths begin at noise.
     before
         The same conditions of the source cells as they are, for a generator that edits them; None for others.
-    axes
-        Long axes of the source cells and of their nuclei, (rows, 2, 2).
+    place
+        Where the nuclei of the source cells lie.
     """
 
     key: Int64[Tensor, "rows"]
@@ -58,7 +59,7 @@ class Asked:
     known: Mapping[str, Bool[Tensor, "rows"]]
     source: UInt8[Tensor, "rows channels y x"] | None = None
     before: Mapping[str, Tensor] | None = None
-    axes: Float[Tensor, "rows parts two"] | None = None
+    place: Place | None = None
 
     def __len__(self) -> int:
         return len(self.key)
@@ -73,7 +74,7 @@ class Asked:
             None
             if self.before is None
             else {name: value[start:stop].to(device) for name, value in self.before.items()},
-            None if self.axes is None else self.axes[start:stop].to(device),
+            None if self.place is None else self.place.part(start, stop, device),
         )
 
     def toward(self, share: float) -> "Asked":
@@ -383,9 +384,9 @@ class Generator:
         An edit moves the source; then only what it changes is added to that, so that nothing else is redrawn.
         """
         options: dict[str, Any] = {"solver": how.solver, "guidance": how.guidance, "precision": how.precision}
-        if part.before is not None and part.axes is not None and AIM in part.before:
+        if part.before is not None and part.place is not None and AIM in part.before:
             after, before = (of_measurements(one[AIM], self.space.features) for one in (part.conditions, part.before))
-            x_0 = self.network.move(x_0, after - before, part.axes)
+            x_0 = self.network.move(x_0, after - before, part.place)
         found = self.network.sample(x_0, part.conditions, part.known, **options)
         if part.before is None:
             return found

@@ -14,8 +14,8 @@ from spatia.generation.batch import GenerationBatch
 from spatia.generation.generator import CellGenerator, ImageSpace
 from spatia.generation.grain import LEAST_IMAGES
 from spatia.generation.intensities import Intensities, Scale, measure
+from spatia.generation.nuclei import NUCLEUS
 from spatia.generation.objective import GeneratorObjective
-from spatia.generation.outlined import NUCLEUS
 from spatia.generation.proxy import MorphologyProxy, ProxyObjective
 from spatia.generation.samples import Samples, begin_at, draw_samples
 from spatia.generation.settings import AIM, LABEL, SELF

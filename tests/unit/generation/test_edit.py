@@ -10,12 +10,12 @@ import torch
 from spatia.errors import SettingsError
 from spatia.generation.batch import GenerationBatch
 from spatia.generation.condition import ConditionEncoder
-from spatia.generation.displacement import BANDS, Displacement, fetch, move
+from spatia.generation.displacement import BANDS, Displacement, Place, fetch, move
 from spatia.generation.distortion import distort, reshape
 from spatia.generation.generator import CellGenerator, ImageSpace
 from spatia.generation.intensities import Intensities, measure
+from spatia.generation.nuclei import long_axis, of_masks, of_measurements
 from spatia.generation.objective import GeneratorObjective, GeneratorWeights
-from spatia.generation.outlined import Outlined, long_axes, long_axis, of_masks, of_measurements
 from spatia.generation.samples import draw_samples
 from spatia.generation.settings import DropSettings, GeneratorConfig
 
@@ -89,31 +89,25 @@ def test_a_channel_that_no_row_has_is_left_alone() -> None:
 # --- distortion
 
 
-def outlined(batch: GenerationBatch) -> Outlined:
-    """Return the cells of a batch with a nucleus in each."""
-    return Outlined(batch.target / 255, batch.inside, disc(2).expand(len(batch), PX, PX))
-
-
 def test_a_distortion_is_a_function_of_the_row() -> None:
     batch = make_batch()
-    cells, some = outlined(batch), torch.tensor([5, 2])
-    part = Outlined(*(getattr(cells, name)[some] for name in ("images", "inside", "nucleus")))
-    whole = distort(cells, batch.key, 7)
-    torch.testing.assert_close(distort(part, batch.key[some], 7), whole[some])
-    assert not torch.equal(whole, distort(cells, batch.key, 8))
+    images, inside, some = batch.target / 255, batch.inside, torch.tensor([5, 2])
+    whole = distort(images, inside, batch.key, 7)
+    torch.testing.assert_close(distort(images[some], inside[some], batch.key[some], 7), whole[some])
+    assert not torch.equal(whole, distort(images, inside, batch.key, 8))
     assert float(whole.min()) >= 0
     assert float(whole.max()) <= 1
-    every, of_some = reshape(cells, batch.key, 7), reshape(part, batch.key[some], 7)
-    torch.testing.assert_close(of_some.images, every.images[some])
-    assert of_some.nucleus is not None
-    assert every.nucleus is not None
-    assert torch.equal(of_some.nucleus, every.nucleus[some])
+    nucleus = disc(2).expand(ROWS, PX, PX)
+    for every, of_some in zip(
+        reshape(images, nucleus, batch.key, 7), reshape(images[some], nucleus[some], batch.key[some], 7), strict=True
+    ):
+        torch.testing.assert_close(of_some, every[some])
 
 
 def test_mostly_the_cell_changes_and_not_its_surroundings() -> None:
     batch = make_batch(rows=400)
     images = batch.target / 255
-    change = (distort(Outlined(images, batch.inside), batch.key, 0) - images).abs()[:, 0]
+    change = (distort(images, batch.inside, batch.key, 0) - images).abs()[:, 0]
     corner = change[:, 0, 0]
     assert (corner < 1e-3).float().mean() > 0.75  # the crop as a whole changes in a fifth of the rows
     inner = change[:, PX // 2, PX // 2]
@@ -125,27 +119,22 @@ def test_a_cell_without_outline_changes_as_a_whole() -> None:
     batch = make_batch(rows=100)
     nothing = torch.zeros_like(disc().expand(100, PX, PX))
     images = batch.target / 255
-    without = distort(Outlined(images), batch.key, 0)
-    torch.testing.assert_close(distort(Outlined(images, nothing, nothing), batch.key, 0), without)
+    without = distort(images, None, batch.key, 0)
+    torch.testing.assert_close(distort(images, nothing, batch.key, 0), without)
     assert ((without - images).abs()[:, 0, 0, 0] > 1e-3).float().mean() > 0.4
 
 
-def test_the_nucleus_changes_by_itself_and_outlines_go_with_what_they_outline() -> None:
+def test_a_nucleus_is_reshaped_and_its_outline_goes_with_it() -> None:
     rows = 200
-    inside, nucleus = disc().expand(rows, PX, PX), disc(2).expand(rows, PX, PX)
-    moved = reshape(Outlined(nucleus[:, None] * 0.5 + 0.1, inside, nucleus), torch.arange(rows), 0)
-    assert moved.inside is not None
-    assert moved.nucleus is not None
-    grown = [
-        after.float().mean(dim=(1, 2)) / before.float().mean(dim=(1, 2))
-        for after, before in ((moved.inside, inside), (moved.nucleus, nucleus))
-    ]
-    assert all(0.1 < ratio.std() < 0.6 for ratio in grown)
-    assert torch.corrcoef(torch.stack(grown))[0, 1] < 0.9
-    assert moved.images[:, 0][moved.nucleus].mean() > 0.4
-    assert moved.images[:, 0][~moved.inside].mean() < 0.13
-    without = reshape(Outlined(moved.images, inside), torch.arange(rows), 0)
-    assert without.nucleus is None
+    nucleus = disc(3).expand(rows, PX, PX)
+    images, after = reshape(nucleus[:, None] * 0.5 + 0.1, nucleus, torch.arange(rows), 0)
+    grown = after.float().mean(dim=(1, 2)) / nucleus.float().mean(dim=(1, 2))
+    assert 0.2 < grown.std() < 0.6
+    assert images[:, 0][after].mean() > 0.45
+    assert images[:, 0, 0].std() < 1e-3  # far from it nothing moves
+    same, nothing = reshape(images, torch.zeros_like(nucleus), torch.arange(rows), 0)
+    torch.testing.assert_close(same, images)
+    assert not bool(nothing.any())
 
 
 def test_grain_stays_where_it_is() -> None:
@@ -160,87 +149,77 @@ def test_grain_stays_where_it_is() -> None:
     assert float(grown.sum()) == pytest.approx(float(disc_of.sum()) / 0.81, rel=0.05)
 
 
-# --- size and length
+# --- size and length of nuclei
 
 
-def ellipses(across: float, along: float, nucleus: float, angle: float = 0.0, px: int = 64) -> Outlined:
-    y, x = torch.meshgrid(torch.arange(px) - px / 2 + 0.5, torch.arange(px) - px / 2 + 0.5, indexing="ij")
+def ellipse(across: float, along: float, angle: float = 0.0, px: int = 64, left: float = 0.0) -> torch.Tensor:
+    y, x = torch.meshgrid(torch.arange(px) - px / 2 + 0.5, torch.arange(px) - px / 2 + 0.5 + left, indexing="ij")
     u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-    inside = ((v / across) ** 2 + (u / along) ** 2 < 1)[None]
-    return Outlined(inside[:, None].float(), inside, (x**2 + y**2 < nucleus**2)[None])
+    return ((v / across) ** 2 + (u / along) ** 2 < 1)[None]
 
 
 def test_masks_and_measurements_say_the_same_growth() -> None:
-    names = ("area_um2", "nucleus_area_um2", "eccentricity", "nucleus_eccentricity", "DAPI_mean")
-    measured = torch.tensor(
-        [[np.pi * 100, np.pi * 25, 0.0, 0.0, 9.0], [np.pi * 100, np.pi * 36, (1 - (16 / 25) ** 2) ** 0.5, 0.0, 5.0]]
-    )
-    by_name = of_measurements(measured, names)
-    by_mask = of_masks(ellipses(16, 25, 12)) - of_masks(ellipses(20, 20, 10))
+    names = ("DAPI_mean", "nucleus_area_um2", "nucleus_eccentricity")
+    flat = (1 - (16 / 25) ** 2) ** 0.5
+    by_name = of_measurements(torch.tensor([[9.0, np.pi * 100, 0.0], [5.0, np.pi * 144, flat]]), names)
+    by_mask = of_masks(ellipse(19.2, 30)) - of_masks(ellipse(20, 20))
     torch.testing.assert_close((by_name[1] - by_name[0])[None], by_mask, atol=0.03, rtol=0)
-    assert by_mask[0].tolist() == pytest.approx([0.0, np.log(25 / 16), np.log(1.44), 0.0], abs=0.03)
+    assert by_mask[0].tolist() == pytest.approx([np.log(1.44), np.log(25 / 16)], abs=0.03)
+    assert bool(of_measurements(torch.ones(2, 1), ("DAPI_mean",)).isnan().all())
 
 
-def test_what_has_no_outline_does_not_grow() -> None:
-    cells = ellipses(20, 20, 10)
-    assert bool(of_masks(Outlined(cells.images)).isnan().all())
-    assert of_masks(Outlined(cells.images, cells.inside, torch.zeros_like(cells.inside)))[0].isnan().tolist() == [
-        False,
-        False,
-        True,
-        True,
-    ]
+def test_what_has_no_nucleus_does_not_move() -> None:
+    images, nothing = ellipse(20, 20)[:, None].float(), torch.zeros(1, 64, 64, dtype=torch.bool)
+    assert bool(of_masks(nothing).isnan().all())
     learn = Displacement()
     torch.nn.init.ones_(learn.stretch.weight)
-    torch.testing.assert_close(learn(cells.images, torch.full((1, 4), torch.nan), torch.ones(1, 2, 2)), cells.images)
+    torch.testing.assert_close(learn(images, torch.full((1, 2), torch.nan), Place.of(nothing)), images)
 
 
 def test_an_edit_learns_to_make_a_nucleus_as_large_as_it_is_told() -> None:
-    """Blobs of random size: what moves them, trained alone, takes a known change back."""
+    """Blobs of random size off the middle: what moves them, trained alone, takes a known change back."""
     px, rows = 32, 64
     line = torch.arange(px) - px / 2 + 0.5
-    distance = (line[:, None] ** 2 + line[None] ** 2).sqrt()
+    distance = (line[:, None] ** 2 + (line[None] - 3) ** 2).sqrt()
 
     def blobs(radius: torch.Tensor) -> torch.Tensor:
         return torch.sigmoid((radius[:, None, None] - distance) * 2)[:, None]
 
     def growth(of_radius: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.pad(2 * of_radius.log()[:, None], (2, 1))
+        return torch.nn.functional.pad(2 * of_radius.log()[:, None], (0, 1))
 
-    learn, axes = Displacement(), torch.zeros(rows, 2, 2)
+    learn, random = Displacement(), torch.Generator().manual_seed(0)
     optimiser = torch.optim.Adam(learn.parameters(), 3e-3)
-    random = torch.Generator().manual_seed(0)
     for _ in range(200):
         aim = 4 + 4 * torch.rand(rows, generator=random)
         share = 0.75 + 0.5 * torch.rand(rows, generator=random)
-        loss = (learn(blobs(aim * share), growth(1 / share), axes) - blobs(aim)).square().mean()
+        shown = blobs(aim * share)
+        loss = (learn(shown, growth(1 / share), Place.of(shown[:, 0] > 0.5)) - blobs(aim)).square().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-    radius = torch.full((2,), 6.0)
-    after = learn(blobs(radius), growth(torch.tensor([1.2, 1.0])), axes[:2]).sum(dim=(1, 2, 3)) / blobs(radius).sum(
-        dim=(1, 2, 3)
-    )
-    assert after.tolist() == pytest.approx([1.44, 1.0], rel=0.08)
+    before = blobs(torch.full((2,), 6.0))
+    after = learn(before, growth(torch.tensor([1.2, 1.0])), Place.of(before[:, 0] > 0.5))
+    assert (after.sum(dim=(1, 2, 3)) / before.sum(dim=(1, 2, 3))).tolist() == pytest.approx([1.44, 1.0], rel=0.08)
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.7, 2.0])
-def test_a_cell_grows_longer_along_its_own_axis(angle: float) -> None:
-    cells = ellipses(8, 12, 4, angle, px=48)
-    learn = Displacement()
+def test_a_nucleus_grows_longer_along_its_own_axis(angle: float) -> None:
+    nucleus = ellipse(8, 12, angle, px=48, left=4)
+    learn, place = Displacement(), Place.of(nucleus)
     with torch.no_grad():
-        learn.stretch.weight[len(BANDS) : 2 * len(BANDS), 1] = -0.1
-    axis = long_axis(cells.inside)
-    assert float(torch.atan2(axis[0, 1], axis[0, 0])) / 2 % np.pi == pytest.approx(angle, abs=0.05)
-    after = learn(cells.images, torch.tensor([[0.0, 0.4, 0.0, 0.0]]), long_axes(cells))[:, 0] > 0.5
-    grown = of_masks(Outlined(cells.images, after)) - of_masks(cells)
+        learn.stretch.weight[len(BANDS) :, 1] = -0.1
+    assert float(torch.atan2(place.axis[0, 1], place.axis[0, 0])) / 2 % np.pi == pytest.approx(angle, abs=0.05)
+    assert place.middle[0].tolist() == pytest.approx([-8 / 47, 0.0], abs=0.01)
+    after = learn(nucleus[:, None].float(), torch.tensor([[0.0, 0.4]]), place)[:, 0] > 0.5
+    grown = of_masks(after) - of_masks(nucleus)
     assert grown[0, 1] > 0.15
     assert abs(float(grown[0, 0])) < 0.1
-    torch.testing.assert_close(long_axis(after), axis, atol=0.1, rtol=0)
+    torch.testing.assert_close(long_axis(after), place.axis, atol=0.1, rtol=0)
 
 
 def test_a_round_mask_has_no_long_axis() -> None:
-    assert long_axis(ellipses(10, 10, 4).inside).abs().max() < 0.1
+    assert long_axis(ellipse(10, 10)).abs().max() < 0.1
 
 
 # --- settings
