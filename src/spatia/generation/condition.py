@@ -59,11 +59,6 @@ class ConditionEncoder(nn.Module):
         assert isinstance(scale, _Scale)
         return scale.mean[-self.widths[name] :]
 
-    def scaled(self, name: str, values: Float[Tensor, "rows width"]) -> Float[Tensor, "rows columns"]:
-        """Return a condition as the network sees it: standardised, what was not measured at the mean."""
-        result: Tensor = self.scales[name](values)
-        return result
-
     def forward(
         self,
         t: Float[Tensor, "rows"],
@@ -75,7 +70,7 @@ class ConditionEncoder(nn.Module):
         for name in self.widths:
             absent = self.absence_tokens[name].expand(len(t), -1)
             if name in conditions:
-                there = self.maps[name](self.scaled(name, conditions[name]))
+                there = self.maps[name](self.scales[name](conditions[name]))
                 absent = torch.where(told[name][:, None], there, absent)
             total = total + absent
         result: Tensor = self.joint(total)

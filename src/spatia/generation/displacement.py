@@ -1,11 +1,11 @@
 """How an edit moves what is there: a smooth stretch about the nucleus, told by few numbers, before anything is painted."""
-# ruff: noqa: F722 - shapes in jaxtyping annotations are not Python expressions
+# ruff: noqa: F722, F821 - shapes in jaxtyping annotations are not Python expressions
 
 from dataclasses import dataclass
 from typing import Final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,19 +27,22 @@ class Place:
         Of each, x and y from −1 to 1 over the crop.
     axis
         Long axis: cosine and sine of twice its angle; 0 where there is no nucleus.
+    there
+        Which cells have one.
     """
 
     middle: Float[Tensor, "rows two"]
     axis: Float[Tensor, "rows two"]
+    there: Bool[Tensor, "rows"]
 
     @classmethod
     def of(cls, nucleus: Mask) -> "Place":
         """Measure it."""
-        return cls(middle(nucleus), long_axis(nucleus))
+        return cls(middle(nucleus), long_axis(nucleus), nucleus.flatten(1).any(dim=1))
 
     def part(self, start: int, stop: int, device: torch.device) -> "Place":
         """Return some rows, on a device."""
-        return Place(self.middle[start:stop].to(device), self.axis[start:stop].to(device))
+        return Place(*(one[start:stop].to(device) for one in (self.middle, self.axis, self.there)))
 
 
 class Displacement(nn.Module):
@@ -67,15 +70,15 @@ class Displacement(nn.Module):
         Parameters
         ----------
         growth
-            Of each of the numbers; NaN, which is not known, moves nothing.
+            (rows, 2), of each of the numbers; NaN, which is not known, moves nothing.
         place
-            Of the nuclei now.
+            Of the nuclei now; what has none does not move.
         """
         places = straight(images.shape[-1], images.device)
         x, y = (places - place.middle[:, None, None, :]).unbind(dim=-1)
         distance = (x**2 + y**2).sqrt()
         bands = torch.stack([torch.exp(-(((distance - band) / WIDTH) ** 2)) for band in BANDS], dim=1)
-        known = (growth.nan_to_num() * UNIT).clamp(-MOST, MOST)
+        known = (growth.nan_to_num() * UNIT).clamp(-MOST, MOST) * place.there[:, None]
         stretch = self.stretch(known).float().unflatten(1, (2, -1))
         size, length = torch.einsum("rkb,rbyx->kryx", stretch, bands)
         along, across = (length * part[:, None, None] for part in place.axis.unbind(dim=1))

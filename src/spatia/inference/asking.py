@@ -158,11 +158,13 @@ class Asker:
         images = torch.zeros(len(wanted), len(space.channels), space.px, space.px, dtype=torch.uint8)
         control = torch.zeros(len(wanted), width)
         morphology = torch.zeros(len(wanted), len(self._maker.model.vocabulary.features))
-        place = Place(torch.zeros(len(wanted), 2), torch.zeros(len(wanted), 2))
+        place = Place(
+            torch.zeros(len(wanted), 2), torch.zeros(len(wanted), 2), torch.zeros(len(wanted), dtype=torch.bool)
+        )
         for number, at in _by_section(self._sections_of(wanted)):
             found = sources(number, wanted.row[at])
             images[at], control[at], morphology[at] = found.images, found.control, found.morphology
-            place.middle[at], place.axis[at] = found.place.middle, found.place.axis
+            place.middle[at], place.axis[at], place.there[at] = found.place.middle, found.place.axis, found.place.there
             if not bool(found.has_image.all()):
                 missing = wanted.cell_id[at][~found.has_image.numpy()][0]
                 raise SettingsError(

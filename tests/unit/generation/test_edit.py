@@ -173,7 +173,8 @@ def test_what_has_no_nucleus_does_not_move() -> None:
     assert bool(of_masks(nothing).isnan().all())
     learn = Displacement()
     torch.nn.init.ones_(learn.stretch.weight)
-    torch.testing.assert_close(learn(images, torch.full((1, 2), torch.nan), Place.of(nothing)), images)
+    torch.testing.assert_close(learn(images, torch.full((1, 2), torch.nan), Place.of(ellipse(20, 20))), images)
+    torch.testing.assert_close(learn(images, torch.ones(1, 2), Place.of(nothing)), images)
 
 
 def test_an_edit_learns_to_make_a_nucleus_as_large_as_it_is_told() -> None:
