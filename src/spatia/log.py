@@ -27,7 +27,7 @@ logger = logging.getLogger(LOGGER_NAME)
 logger.addHandler(logging.NullHandler())
 
 
-def configure(level: int = logging.INFO) -> None:
+def configure(level: int = logging.INFO, *, plain: bool = False) -> None:
     """Send the log to stderr: coloured on a terminal, one plain line per record elsewhere.
 
     The command line calls this once; calling it again replaces the handler. Markup is off, so that a gene or a folder
@@ -37,8 +37,10 @@ def configure(level: int = logging.INFO) -> None:
     ----------
     level
         Records below this level are left out (`logging.DEBUG`, `INFO`, `WARNING`, …).
+    plain
+        Plain lines on a terminal too: for one of several processes, whose bars would overwrite each other.
     """
-    console = Console(stderr=True)
+    console = Console(stderr=True, force_terminal=False if plain else None)
     handler: logging.Handler
     if console.is_terminal:
         handler = RichHandler(console=console, show_path=False, markup=False, highlighter=None, log_time_format="[%X]")
@@ -139,6 +141,8 @@ def _console() -> Console:
     for handler in logger.handlers:
         if isinstance(handler, RichHandler):
             return handler.console
+        if isinstance(handler, logging.StreamHandler):  # configured for plain lines
+            return Console(stderr=True, force_terminal=False)
     return Console(stderr=True)
 
 

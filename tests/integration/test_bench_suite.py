@@ -1,5 +1,6 @@
 """The suite that needs no data, controls with one input shuffled, and several workers."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from spatia.bench.run import UNITS, Plan, run
 from spatia.cli.main import app
 from spatia.corpus.verify import verify
 from spatia.errors import SettingsError
+from spatia.log import logger
 from spatia.training.settings import TrainSettings
 from spatia.training.train import train
 
@@ -90,7 +92,9 @@ def test_shuffled_genes_tell_no_types(data: list[DataSet], tmp_path: Path) -> No
     assert accuracy.iloc[0] > 2.5 * accuracy.iloc[1]
 
 
-def test_workers_give_the_same_rows_and_go_on(data: list[DataSet], tmp_path: Path) -> None:
+def test_workers_give_the_same_rows_say_so_and_go_on(
+    data: list[DataSet], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = Plan(
         data[:2], chosen_tasks(["clustering", "annotation"]), chosen_methods(["pca", "knn on pca"]), 1, "made up"
     )
@@ -98,7 +102,10 @@ def test_workers_give_the_same_rows_and_go_on(data: list[DataSet], tmp_path: Pat
     # rows of a worker that was killed before it handed them over
     half = Plan(data[:1], chosen_tasks(["clustering"]), plan.methods, 1, "made up")
     run(half, tmp_path / "several" / UNITS / "left")
+    monkeypatch.setattr(logger, "level", logging.INFO)  # as the command line sets it
     together = run(Plan(**{**vars(plan), "workers": 2}), tmp_path / "several")
+    said = capfd.readouterr().err
+    assert "annotation, knn on pca: macro-F1" in said  # a quarter of an hour without a word would look like a hang
     key = ["task", "data", "method", "metric", "seed"]
     one, other = (rows.sort_values(key)[[*key, "value", "status"]].reset_index(drop=True) for rows in (alone, together))
     pd.testing.assert_frame_equal(one, other)

@@ -173,7 +173,7 @@ def test_a_second_build_finds_the_section_unchanged(slide: Path, corpus: Path) -
 
 
 def test_a_cluster_builds_the_same_bytes(slide: Path, corpus: Path, tmp_path: Path) -> None:
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster:
         source = Source("s1", slide, donor="d1", tissue="breast")
         result = build([source], tmp_path / "corpus", SMALL, scheduler=cluster.scheduler_address)
     assert result.exit_code == 0, result

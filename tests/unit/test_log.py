@@ -31,6 +31,19 @@ def test_levels(capsys: pytest.CaptureFixture[str]) -> None:
     assert "a finding" in err
 
 
+def test_one_of_several_processes_writes_plain_lines_on_a_terminal_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes stderr for a terminal
+    log.configure()
+    assert isinstance(log.logger.handlers[0], log.RichHandler)
+    log.configure(plain=True)
+    log.logger.info("a step")
+    with log.progress("adding", total=2) as advance:
+        advance(2)
+    assert capsys.readouterr().err.splitlines()[-1].endswith("INFO adding: 2 of 2, 0 s")
+
+
 def test_configuring_twice_does_not_double_the_log(capsys: pytest.CaptureFixture[str]) -> None:
     log.configure()
     log.configure()

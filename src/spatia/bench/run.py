@@ -20,7 +20,7 @@ from spatia.bench.protocols.trial import Task, Trial
 from spatia.bench.rows import RowStore
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SpatiaError
-from spatia.log import logger
+from spatia.log import configure, logger
 
 UNITS = "units"  # below the results folder: rows that a worker has not handed over yet
 
@@ -99,22 +99,26 @@ def _run_on_cluster(units: Sequence[tuple[DataSet, int]], plan: Plan, out: Path,
         for seed in (seed for other, seed in units if other == data):
             data.split_name(seed)  # written before workers could write it twice
     with (
-        LocalCluster(n_workers=plan.workers, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=plan.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
         # the largest first: what is begun last must not be what takes longest
         units = sorted(units, key=lambda unit: -Corpus.open(unit[0].corpus).n_cells)
-        futures = {client.submit(_unit_in_worker, *unit, plan, out, command, pure=False): unit for unit in units}
+        futures = {
+            client.submit(_unit_in_worker, *unit, plan, out, command, logger.level, pure=False): unit for unit in units
+        }
         for future in as_completed(futures):
             future.result()  # a data set that cannot be read stops the rest
             data, seed = futures[future]
             logger.info("%s, seed %d: done", data.name, seed)
 
 
-def _unit_in_worker(data: DataSet, seed: int, plan: Plan, out: Path, command: str) -> None:
+def _unit_in_worker(data: DataSet, seed: int, plan: Plan, out: Path, command: str, log_level: int) -> None:
     import torch
 
     torch.set_num_threads(1)  # workers share the cores
+    if log_level:  # a process of its own has a log of its own
+        configure(log_level, plain=True)
     unit = RowStore(out / UNITS / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', data.name)}-{seed}")
     before = RowStore(out)
     known = _Both(unit, before)

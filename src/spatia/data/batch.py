@@ -78,15 +78,22 @@ class _Batch(ABC):
         """Copy every tensor to page-locked memory, for asynchronous copies to a GPU."""
         return self._map(Tensor.pin_memory)
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
+    def with_fields(self, **values: Any) -> Self:
+        """Return the rows with other values in some fields; nothing is validated again."""
         changed = copy.copy(self)  # does not run __post_init__, which would wait for the device
+        for name, value in values.items():
+            object.__setattr__(changed, name, value)
+        return changed
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
+        changed = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):
-                object.__setattr__(changed, field.name, change(value))
+                changed[field.name] = change(value)
             elif isinstance(value, _Batch):
-                object.__setattr__(changed, field.name, value._map(change))
-        return changed
+                changed[field.name] = value._map(change)
+        return self.with_fields(**changed)
 
     def _check_rows(self) -> None:
         n, channels = len(self.row), self.channels_present.shape[-1]

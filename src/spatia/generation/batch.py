@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from spatia.data.batch import BatchError
+from spatia.nn.turning import turned
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,6 +81,12 @@ class GenerationBatch:
     def take(self, index: Tensor) -> "GenerationBatch":
         """Return some rows."""
         return self._map(lambda tensor: tensor[index])
+
+    def turned(self, *stream: int) -> "GenerationBatch":
+        """Return the rows with all that is seen of each turned and mirrored alike, at random: a function of key and stream."""
+        seen = ("target", "source", "inside", "nucleus")
+        ways = turned([getattr(self, name) for name in seen], self.key, *stream)
+        return replace(self, **dict(zip(seen, ways, strict=True)))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "GenerationBatch":
         changed: dict[str, Any] = {}

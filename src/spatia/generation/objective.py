@@ -76,6 +76,8 @@ class GeneratorObjective(nn.Module):
         Mean of confidence^γ over the training pairs.
     inside_weight
         A pixel inside the cell's outline counts as so many outside; the mean weight of a row's pixels is 1.
+    turn
+        Training rows are turned and mirrored at random.
 
     Raises
     ------
@@ -98,6 +100,7 @@ class GeneratorObjective(nn.Module):
         proxy: MorphologyProxy | None = None,
         mean_weight: float = 1.0,
         inside_weight: float = 1.0,
+        turn: bool = False,
     ) -> None:
         super().__init__()
         if weights.contrastive >= max(weights.flow, 1e-12) and weights.contrastive > 0:
@@ -110,10 +113,11 @@ class GeneratorObjective(nn.Module):
         self.generator, self.weights, self.drop, self.seed = generator, weights, drop, seed
         self.proxy = proxy if weights.morphology else None
         self.critic = PatchCritic(len(generator.space.channels)) if weights.adversarial else None
-        self.mean_weight, self.inside_weight = mean_weight, inside_weight
+        self.mean_weight, self.inside_weight, self.turn = mean_weight, inside_weight, turn
 
     def forward(self, batch: GenerationBatch, epoch: int) -> dict[str, Term]:
         """Return the terms by name."""
+        batch = batch.turned(self.seed, epoch) if self.turn and self.training else batch
         walked, weights, generator = self.walk(batch, epoch), self.weights, self.generator
         present = batch.channels_present[:, :, None, None] * self._pixels(batch)
         row_weight = walked.coupled.weight

@@ -112,19 +112,22 @@ class ProxyObjective(nn.Module):
         Trained in place.
     intensities
         The scale of the images that the proxy is to read.
+    turn
+        Training images are turned and mirrored at random, by the seed.
     """
 
-    def __init__(self, proxy: MorphologyProxy, intensities: Intensities) -> None:
+    def __init__(self, proxy: MorphologyProxy, intensities: Intensities, *, turn: bool = False, seed: int = 0) -> None:
         super().__init__()
-        self.proxy, self.intensities = proxy, intensities
+        self.proxy, self.intensities, self.turn, self.seed = proxy, intensities, turn, seed
 
     def read(self, batch: GenerationBatch) -> Float[Tensor, "rows features"]:
         """Return the features that the target images show."""
         result: Tensor = self.proxy(self.intensities(batch.target))
         return result
 
-    def forward(self, batch: GenerationBatch, epoch: int) -> dict[str, Term]:  # noqa: ARG002
+    def forward(self, batch: GenerationBatch, epoch: int) -> dict[str, Term]:
         """Return the squared error of the measured features."""
+        batch = batch.turned(self.seed, epoch) if self.turn and self.training else batch
         assert batch.morphology is not None
         assert batch.morphology_measured is not None
         error = (self.read(batch) - self.proxy.standardise(batch.morphology)).square()

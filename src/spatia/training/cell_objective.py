@@ -12,7 +12,9 @@ from spatia.models.heads import SectionHead
 from spatia.models.inputs import GeneInput, ImageInput
 from spatia.models.losses import Term, contrastive_term, masked_term
 from spatia.models.spatia import Spatia
+from spatia.nn.hashing import row_keys
 from spatia.nn.patches import patchify
+from spatia.nn.turning import turned
 from spatia.training.gene_likelihood import gene_term
 from spatia.training.masking import GENES, CellMask, mask_cells
 from spatia.training.settings import TrainSettings
@@ -49,6 +51,9 @@ class CellObjective(nn.Module):
     def forward(self, batch: CellBatch, epoch: int) -> dict[str, Term]:
         """Return the terms by name."""
         weights, seed = self.settings.weights, self.settings.seed
+        if self.settings.masking.turn and self.training:
+            images, masks = turned([batch.images, batch.masks], row_keys(batch.section, batch.row), seed, epoch)
+            batch = batch.with_fields(images=images, masks=masks)
         mask = mask_cells(batch, self.n_patches, self.settings.masking, seed, epoch)
         image, genes = self._inputs(batch, mask)
         encoding = self.model.encode(

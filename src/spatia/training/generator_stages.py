@@ -239,7 +239,12 @@ def make_generator_stages(
             ProxyStage(
                 data=data,
                 settings=settings,
-                objective=ProxyObjective(proxy, Intensities(space.mean, space.sd, space.scale)),
+                objective=ProxyObjective(
+                    proxy,
+                    Intensities(space.mean, space.sd, space.scale),
+                    turn=settings.turn,
+                    seed=settings.seed,
+                ),
                 epochs=_epochs(settings.epochs.proxy, settings.presentations.proxy, n_rows),
             )
         )
@@ -251,6 +256,7 @@ def make_generator_stages(
         proxy=proxy,
         mean_weight=mean_weight,
         inside_weight=settings.inside_weight,
+        turn=settings.turn,
     )
     weights, terms = settings.weights.model_dump(), (*TERMS, *(OF_EDITS if generator.path.in_one_step else ()))
     stages.append(

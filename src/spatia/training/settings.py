@@ -57,6 +57,7 @@ class MaskSettings(BaseModel):
     all_genes: float = Field(0.35, ge=0, le=1, description="share of cells without any gene: image to genes")
     seen_genes_weight: float = Field(0.2, ge=0, le=1, description="weight of counts that were shown")
     most_target_genes: int = Field(1024, ge=1, description="genes predicted at once; large panels take turns")
+    turn: bool = Field(False, description="crops are turned and mirrored at random: a cell has no up")
     cells: float = Field(0.3, ge=0, lt=1, description="share of cells hidden from their niche")
     niches: float = Field(0.25, ge=0, lt=1, description="share of blocks of niches hidden from their window")
 

@@ -47,6 +47,23 @@ def test_halves_of_a_batch_add_up_to_the_whole(parts: Any) -> None:
         torch.testing.assert_close(term.count, one[name].count + two[name].count)
 
 
+def test_crops_and_masks_are_turned_in_training_alone(parts: Any) -> None:
+    corpus, model = parts
+    settings = TrainSettings(masking=TrainSettings().masking.model_copy(update={"turn": True}))
+    batch = RowReader([corpus], "cell", vocabulary=model.vocabulary)(0, range(10))
+    assert batch.images is not None
+    ramp = torch.linspace(0, 255, batch.images.shape[-1]).expand(batch.images.shape).to(torch.uint8)
+    batch = batch.with_fields(images=ramp * batch.channels_present[:, :, None, None])
+
+    def image_loss(settings: TrainSettings, *, training: bool) -> float:
+        with torch.no_grad():
+            return float(CellObjective(model, settings, 3).train(training)(batch, 0)["image"].total)
+
+    plain = image_loss(TrainSettings(), training=True)
+    assert image_loss(settings, training=False) == plain
+    assert image_loss(settings, training=True) != plain
+
+
 def test_counts_that_are_not_measured_change_no_loss(parts: Any) -> None:
     corpus, model = parts
     objective = CellObjective(model, TrainSettings(), 3)
