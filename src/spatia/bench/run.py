@@ -20,6 +20,7 @@ from spatia.bench.protocols.trial import Task, Trial
 from spatia.bench.rows import RowStore
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SpatiaError
+from spatia.io.memory import reuse_large_blocks
 from spatia.log import configure, logger
 
 UNITS = "units"  # below the results folder: rows that a worker has not handed over yet
@@ -117,6 +118,7 @@ def _unit_in_worker(data: DataSet, seed: int, plan: Plan, out: Path, command: st
     import torch
 
     torch.set_num_threads(1)  # workers share the cores
+    reuse_large_blocks()
     if log_level:  # a process of its own has a log of its own
         configure(log_level, plain=True)
     unit = RowStore(out / UNITS / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', data.name)}-{seed}")
