@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -18,6 +19,9 @@ from spatia.inference.embed import embed
 from spatia.models.checkpoint import save_model
 from spatia.models.config import ModelConfig
 from spatia.models.spatia import Spatia
+from spatia.tasks import predict_expression
+from spatia.tasks.cells import most_variable
+from spatia.tasks.impute import Parts, impute
 from spatia.training.statistics import measure_statistics
 
 pytest.importorskip("igraph")
@@ -129,6 +133,27 @@ def test_expression_is_predicted_from_the_image_alone(corpus: Path, model: Path,
     assert content["mean_pearson"] > 0.05
     assert content["out"] is None
     assert figure.read_bytes().startswith(FIGURE)
+
+
+def test_the_cells_that_are_judged_do_not_choose_the_genes(
+    corpus: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen_on, judged_on = [], []
+
+    def choose(table: ad.AnnData, n: int, rows: np.ndarray) -> list[str]:
+        chosen_on.append(rows)
+        return most_variable(table, n, rows)
+
+    def regress(embedding: np.ndarray, measured: np.ndarray, genes: list[str], *, parts: Parts, **more: Any) -> Any:
+        judged_on.append(parts.judge)
+        return impute(embedding, measured, genes, parts=parts, **more)
+
+    monkeypatch.setattr(predict_expression, "most_variable", choose)
+    monkeypatch.setattr(predict_expression, "impute", regress)
+    predict_expression.predict_from_image(corpus, model, n_genes=5)
+    assert chosen_on[0].any()
+    assert judged_on[0].any()
+    assert not (chosen_on[0] & judged_on[0]).any()
 
 
 def test_named_genes_go_by_symbol(corpus: Path, model: Path) -> None:

@@ -42,13 +42,7 @@ def build(
     niche_px: Annotated[int, typer.Option(help="Side of a niche's image, pixels.", rich_help_panel=LEVELS)] = 64,
     tissue_um: Annotated[float, typer.Option(help="Side of a tissue window, µm.", rich_help_panel=LEVELS)] = 435.2,
     tissue_px: Annotated[int, typer.Option(help="Side of its image, pixels.", rich_help_panel=LEVELS)] = 256,
-    nuclei: Annotated[
-        str,
-        typer.Option(
-            help="outlines: of the slide alone; stain: where it has none, found by the nuclear stain within each cell.",
-            rich_help_panel=LEVELS,
-        ),
-    ] = "outlines",
+    nuclei: options.Nuclei = "outlines",
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a dask.distributed scheduler.", rich_help_panel=RUNNING)
     ] = None,

@@ -35,6 +35,7 @@ def run(
     measure: options.Measure = "counts",
     no_image: options.NoImage = False,
     platform: options.Platform = None,
+    nuclei: options.Nuclei = "outlines",
     niche: Annotated[str, typer.Option(help="Niches: knn or radius (one around every cell), grid, adaptive.")] = "knn",
     model: Annotated[
         Path | None, typer.Option(help="Use this model as it is: nothing is trained.", rich_help_panel=MODEL)
@@ -97,7 +98,7 @@ def run(
         "model": model,
         "start_from": start_from,
         "train": tuple(set_ or ()),
-        "build": {"niches": {"definition": niche}},
+        "build": {"niches": {"definition": niche}, "nuclei": nuclei},
         "labels_key": labels_key,
         "annotations": annotations,
         "benchmark": not no_benchmark,

@@ -12,6 +12,7 @@ from spatia.errors import SettingsError
 if TYPE_CHECKING:
     from spatia.io.source import Source
 
+LEVELS = "Levels and niches"
 PANEL = "A slide without a vendor's folder, or with another image"
 
 Slides = Annotated[
@@ -51,6 +52,14 @@ Channels = Annotated[
 Origin = Annotated[
     tuple[float, float],
     typer.Option("--image-origin-um", help="Position x y of the image's first corner, µm.", rich_help_panel=PANEL),
+]
+Nuclei = Annotated[
+    str,
+    typer.Option(
+        "--nuclei",
+        help="outlines: of the slide alone; stain: where it has none, found by the nuclear stain within each cell.",
+        rich_help_panel=LEVELS,
+    ),
 ]
 Measure = Annotated[
     str,

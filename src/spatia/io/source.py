@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 Measure = Literal["counts", "intensity"]
+PATHS = ("path", "counts", "image", "outlines", "labels")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,15 @@ class Source:
         Facts of the section, carried to every cell.
     facts
         Further samplesheet columns, carried as they are.
+
+    Notes
+    -----
+    Paths may be text: they become paths.
+
+    Examples
+    --------
+    >>> Source("breast", "outs").path.name
+    'outs'
     """
 
     sample: str
@@ -59,6 +69,12 @@ class Source:
     disease: str | None = None
     organism: str | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in PATHS:
+            value = getattr(self, name)
+            if isinstance(value, str):
+                object.__setattr__(self, name, Path(value))
 
     @property
     def where(self) -> str:

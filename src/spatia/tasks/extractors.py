@@ -239,9 +239,9 @@ def saw_test_cells(folder: Path, corpus: Corpus, split: str | None, part: str) -
     if run is None:
         return Seen(f"{folder}: no run.json, so it is not known which cells the model was trained on", certain=False)
     if corpus.corpus_id in [one["corpus_id"] for one in run["corpora"]]:
-        problem = _overlap(run["settings"], split, part)
-        return Seen(None if problem is None else f"{folder}: {problem}", certain=True)
-    if again := known_again(run["corpora"], corpus):
+        if problem := _overlap(run["settings"], split, part):
+            return Seen(f"{folder}: {problem}", certain=True)
+    elif again := known_again(run["corpora"], corpus):
         return Seen(f"{folder}: was trained on {again}, so it may have seen the cells it is to judge", certain=True)
     if run.get("start_from") is not None:
         return Seen(f"{folder}: was trained from {run['start_from']}, of which nothing is known", certain=False)

@@ -145,12 +145,13 @@ def predict_from_image(
         raise SettingsError(f"{opened.path}: no section has an image, so nothing can be predicted from it.")
     ids = None if genes is None else _named(opened, network, genes, method)
     cells = _embedded(opened, network, ("image",), (), device)
+    parts = None
     if ids is None:
-        known = set(network.vocabulary.genes)
-        fit = _from_split(opened, cells, split).fit if split is not None else None
-        table = cells[:, [str(gene) in known for gene in cells.var_names]]
-        ids = most_variable(table, n_genes, fit)
-    return _predicted(opened, network, cells, ids, ("image",), (), method, split, settings, device)
+        known, seen = set(network.vocabulary.genes), _seen(cells, ("image",))
+        # the same parts choose the genes and judge them: a choice by cells that are judged on would flatter
+        parts = _from_split(opened, cells, split) if split is not None else Parts.of(seen, settings, **place_of(cells))
+        ids = most_variable(cells[:, [str(gene) in known for gene in cells.var_names]], n_genes, parts.fit)
+    return _predicted(opened, network, cells, ids, ("image",), (), method, split, settings, device, parts)
 
 
 def _opened(corpus: Corpus | str | Path, model: Spatia | str | Path) -> tuple[Corpus, Spatia]:
@@ -210,16 +211,16 @@ def _predicted(
     split: str | None,
     settings: ImputeSettings,
     device: str,
+    parts: Parts | None = None,
 ) -> ExpressionResult:
     depth = float(model.gene_encoder.depth_scale)
     measured = expression_of(cells, genes, depth=depth)
-    seen = np.ones(cells.n_obs, bool)
-    if set(use) == {"image"} and HAS_IMAGE in cells.obs:
-        seen = cells.obs[HAS_IMAGE].to_numpy(bool)
+    seen = _seen(cells, use)
     judged_on = np.where(seen[:, None], measured, np.nan)
     place = place_of(cells)
     some = np.asarray(np.isfinite(judged_on).any(axis=1))
-    parts = _from_split(corpus, cells, split) if split is not None else Parts.of(some, settings, **place)
+    if parts is None:
+        parts = _from_split(corpus, cells, split) if split is not None else Parts.of(some, settings, **place)
     parts = Parts(parts.fit & some, parts.calibrate & some, parts.judge & some)
     if method == "ridge":
         embedding = np.asarray(cells.obsm["X_spatia"])
@@ -232,6 +233,13 @@ def _predicted(
     if split is None:
         logger.warning("no split was given: the model may have been trained on the cells that the scores are of")
     return ExpressionResult(cells, measured, found, depth)
+
+
+def _seen(cells: ad.AnnData, use: Sequence[str]) -> NDArray[np.bool_]:
+    """Return the cells that have what is used."""
+    if set(use) == {"image"} and HAS_IMAGE in cells.obs:
+        return cells.obs[HAS_IMAGE].to_numpy(bool)
+    return np.ones(cells.n_obs, bool)
 
 
 def _calibrated(decoded: ExpressionPrediction, measured: Floats, parts: Parts, settings: ImputeSettings) -> Imputation:

@@ -131,7 +131,10 @@ def retrieve(
         else np.concatenate([np.arange(*span) for span in opened.split(split).ranges(part, sample)] or [np.arange(0)])
         for sample, section in opened.sections.items()
     }
-    found = encode_modalities(opened, network, {sample: some for sample, some in rows.items() if len(some)})
+    wanted = {sample: some for sample, some in rows.items() if len(some)}
+    if not wanted:
+        raise SettingsError(f"{opened.path}: part {part!r} of split {split!r} holds no cell. Name another part.")
+    found = encode_modalities(opened, network, wanted)
     asked = np.flatnonzero(found.both)
     if len(asked) < 20:
         raise SettingsError(

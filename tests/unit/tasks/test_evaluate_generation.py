@@ -201,14 +201,18 @@ def test_a_model_that_saw_the_test_cells_is_found_out(
     assert not saw_test_cells(tmp_path, corpus, "block", "test").certain  # no run.json
 
     def trained(
-        split: str | None, part: str = "train", corpus_id: str = corpus.corpus_id, cells: list[str] | None = None
+        split: str | None,
+        part: str = "train",
+        corpus_id: str = corpus.corpus_id,
+        cells: list[str] | None = None,
+        start: str | None = None,
     ) -> str | None:
         run = {
             "format": "spatia-run",
             "format_version": 1,
             "corpora": [{"corpus_id": corpus_id, "path": "elsewhere", "cells": {"same": cells or []}}],
             "settings": {"split": split, "part": part},
-            "start_from": None,
+            "start_from": start,
         }
         (tmp_path / "run.json").write_text(json.dumps(run))
         return saw_test_cells(tmp_path, corpus, "block", "test").problem
@@ -219,6 +223,9 @@ def test_a_model_that_saw_the_test_cells_is_found_out(
     assert "section same of elsewhere, which holds cells of" in str(trained(None, corpus_id="another", cells=again))
     assert "was trained on all cells" in str(trained(None))
     assert "which is what it is to judge" in str(trained("block", "test"))
+    # what it started from may have seen every cell, also where the corpus is its own
+    assert "was trained from elsewhere, of which nothing is known" in str(trained("block", start="elsewhere"))
+    assert not saw_test_cells(tmp_path, corpus, "block", "test").certain
     assert "evaluated is split 'block'" in str(trained("donor"))
     with pytest.raises(SettingsError, match=r"evaluated is split 'block'.*--force"):
         Reference(corpus, SETTINGS, model=tmp_path)

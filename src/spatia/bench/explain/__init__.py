@@ -24,6 +24,7 @@ ALIASES = {
     "across-donor": "across-donors",
     "zero-shot": "gene-only-zero-shot",
 }
+OF_LIST = {"expression to image": "expression-to-morphology"}  # with blanks the task of `--list`, with hyphens that of generators
 
 
 def pages() -> list[str]:
@@ -40,6 +41,8 @@ def page_name(task: str) -> str:
     >>> page_name("image to expression"), page_name("transition")
     ('image-to-expression', 'state-transition')
     """
+    if task in OF_LIST:
+        return OF_LIST[task]
     name = re.sub(r"[^a-z0-9]+", "-", task.strip().lower()).strip("-")
     return ALIASES.get(name, name)
 
