@@ -11,7 +11,7 @@ READY := $(firstword $(wildcard $(VENV)/.installed-dev) $(VENV)/.installed-all)
 help:  ## say what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
 
-demo: $(READY)  ## simulate a slide, check it, build a corpus, verify and draw it (into demo/)
+demo: $(READY)  ## simulate a slide and do the whole main job on it, down to a report (into demo/)
 	$(BIN)/spatia demo -o $(DEMO)
 
 test: $(VENV)/.installed-dev  ## all tests

@@ -38,8 +38,8 @@ def page_name(task: str) -> str:
 
     Examples
     --------
-    >>> page_name("image to expression"), page_name("transition")
-    ('image-to-expression', 'state-transition')
+    >>> page_name("image to expression"), page_name("transition"), page_name("expression to image")
+    ('image-to-expression', 'state-transition', 'expression-to-morphology')
     """
     if task in OF_LIST:
         return OF_LIST[task]
