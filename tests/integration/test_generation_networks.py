@@ -202,7 +202,7 @@ def test_the_unet_of_diffusers_learns_what_it_is_told(tmp_path: Path, monkeypatc
     kind = np.random.default_rng(0).integers(0, 2, 80)
     pictures = np.broadcast_to(np.where(kind, 200, 60)[:, None, None, None], (80, 1, 16, 16)).astype(np.uint8)
     monkeypatch.setattr(diffusers_unet, "conditions", lambda _: (kind * 2.0 - 1)[:, None].astype(np.float32))
-    made_up = SimpleNamespace(images=pictures, corpus=SimpleNamespace(path=Path("made up")))
+    made_up = SimpleNamespace(images=pictures, corpus=SimpleNamespace(path=Path("made up"), corpus_id="0"))
     training = Training("split", tmp_path, images=960)
     rows = np.arange(80)
     problem = GenerationProblem(made_up, rows[:64], rows[64:], 0, work=tmp_path, training=training)  # type: ignore[arg-type]

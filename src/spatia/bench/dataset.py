@@ -1,6 +1,9 @@
 """A data set of the benchmark: a corpus, labels of its cells, and how it is split. Written in a JSON file beside the corpus."""
 
+import copy
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -10,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from spatia import keys
 from spatia.config import make_settings
-from spatia.corpus.corpus import Corpus, read_json
+from spatia.corpus.corpus import Corpus, Split, read_json
 from spatia.corpus.files import write_json
 from spatia.corpus.splits import SplitSettings, make_split
 from spatia.errors import SettingsError
@@ -34,7 +37,8 @@ class DataSet(BaseModel):
     transitions: tuple[str, ...] = Field((), description="to be drawn: 'STATE of TYPE' or 'TYPE→TYPE'")
     split: SplitKind = "block"
     block_um: float = Field(80.0, gt=0)
-    margin_um: float = Field(27.2, ge=0, description="one crop: cells of two parts share no pixel")
+    # pictures of niches are wider: `generators/niche_split.py` takes out training niches that overlap with test niches
+    margin_um: float = Field(27.2, ge=0, description="one crop of a cell: cells of two parts share no pixel")
     test: float = Field(0.2, gt=0, lt=1)
     validation: float = Field(0.1, ge=0, lt=1)
     least_counts: int = Field(10, ge=0, description="cells with fewer molecules take part in nothing")
@@ -86,17 +90,39 @@ class DataSet(BaseModel):
         return joined.drop(columns="found")
 
     def split_name(self, seed: int) -> str:
-        """Return the name of the split of one seed, and make it where it is not there yet."""
+        """Return the name of the split of one seed, and make it where it is not there yet.
+
+        Raises
+        ------
+        SettingsError
+            If the split that is there was made with other settings.
+        """
         corpus = Corpus.open(self.corpus)
         kind = {"donor": "donor", "section": "section"}.get(self.split, f"square{self.block_um:g}m{self.margin_um:g}")
         first = 0 if self.only_seed is None else seed
         names = [f"bench-{kind}-{number}" for number in range(first, seed + 1)]
-        if names[-1] not in corpus.split_names():
-            settings = SplitSettings(
-                validation=self.validation, test=self.test, block_um=self.block_um, margin_um=self.margin_um
-            )
+        settings = SplitSettings(
+            validation=self.validation, test=self.test, block_um=self.block_um, margin_um=self.margin_um
+        )
+        if names[-1] in corpus.split_names():
+            _check_made_with(corpus, corpus.split(names[-1]), self.split, settings)
+        else:
             _make_splits(corpus, self.split, names, settings)
         return names[-1]
+
+
+def _check_made_with(corpus: Corpus, split: Split, by: str, settings: SplitSettings) -> None:
+    """Refuse a split that is there under the wanted name but was made with other shares, or otherwise."""
+    names = ("test", "validation", *(("block_um", "margin_um") if by == "block" else ()))
+    wanted = {"by": by, **{name: getattr(settings, name) for name in names}}
+    found = {"by": split.by, **split.settings}  # older splits need not have recorded all
+    if other := [name for name, value in wanted.items() if found.get(name, value) != value]:
+        was, now = (", ".join(f"{name}={one[name]!r}" for name in other) for one in (found, wanted))
+        path = corpus.path / "splits" / f"{split.name}.json"
+        raise SettingsError(
+            f"{path}: the split was made with {was}; the data set asks for {now}. Set it back in the data set, or delete that file and "
+            "take another folder of results: rows and models of the old split do not go with the new one."
+        )
 
 
 def _make_splits(corpus: Corpus, by: str, names: list[str], settings: SplitSettings) -> None:
@@ -107,20 +133,29 @@ def _make_splits(corpus: Corpus, by: str, names: list[str], settings: SplitSetti
     """
     tests: list[NDArray[np.int64]] = []
     for name in names:
-        if name in corpus.split_names():
-            tests.append(part_rows(corpus, name, "test"))
-            continue
-        best, chosen = np.inf, 0
+        if name not in corpus.split_names():
+            make_split(corpus, by, name=name, seed=_seed_apart(corpus, by, tests, settings), settings=settings)
+        tests.append(part_rows(corpus, name, "test"))
+
+
+def _seed_apart(corpus: Corpus, by: str, tests: Sequence[NDArray[np.int64]], settings: SplitSettings) -> int:
+    """Return the seed whose test part has least in common with those given; candidates that leave a part empty are passed over."""
+    best, chosen = np.inf, 0  # where no seed serves, the first is made again, and says why
+    with TemporaryDirectory(prefix="spatia-splits-") as folder:
+        aside = copy.copy(corpus)  # the same sections; who reads the corpus meanwhile must not meet a candidate
+        aside.path = Path(folder)
         for candidate in range(_CANDIDATES):
-            make_split(corpus, by, name=name, seed=candidate, settings=settings)
-            rows = part_rows(corpus, name, "test")
+            try:
+                make_split(aside, by, name="candidate", seed=candidate, settings=settings)
+            except SettingsError:
+                continue
+            rows = part_rows(aside, "candidate", "test")
             common = sum(len(np.intersect1d(rows, before)) / len(rows) for before in tests)
             if common < best - 1e-9:
                 best, chosen = common, candidate
             if not common:
                 break
-        make_split(corpus, by, name=name, seed=chosen, settings=settings)
-        tests.append(part_rows(corpus, name, "test"))
+    return chosen
 
 
 def part_rows(corpus: Corpus, split: str, part: str) -> NDArray[np.int64]:

@@ -12,8 +12,9 @@ from typing import Any
 import anndata as ad
 import numpy as np
 
+from spatia.bench.audit import audit_parts
 from spatia.bench.cells import BenchCells, load_cells
-from spatia.bench.dataset import DataSet
+from spatia.bench.dataset import DataSet, part_rows
 from spatia.bench.generation_trial import Trial, run_generator
 from spatia.bench.generators.generator import GenerationProblem, Generator, Training, generate
 from spatia.bench.generators.niches import NICHE, NICHE_GENERATORS, NicheGenerator, niche_problem, niche_store
@@ -144,19 +145,23 @@ def run_drawing(
     """Run expression → image, the transitions and the niches of a data set.
 
     A transition of which there are too few cells is said and left out; the others are drawn.
+
+    Raises
+    ------
+    LeakError
+        If the parts of a split leak into each other.
     """
     cells = load_cells(data)
     if not cells.has_images:
         return
     for seed in seeds:
         split = data.split_name(seed)
+        _audit(cells, split, seed)
         model = model_of(cells, split, seed, out)
         for change in (None, *map(read_change, data.transitions)):
             training = Training(split, model, plan.images, plan.proxy_images, plan.settings) if plan.images else None
-            # folders of trained generators are told apart by the transition
-            work = out / "generators" / (change.name.replace("→", "-to-") if change else "expression")
             try:
-                problem = make_problem(cells, split, seed, most=plan.most, change=change, work=work, training=training)
+                problem = make_problem(cells, split, seed, most=plan.most, change=change, work=out, training=training)
             except SpatiaError as error:
                 logger.warning("%s, seed %d: %s", data.name, seed, error)
                 continue
@@ -166,6 +171,13 @@ def run_drawing(
         draw_niches(cells, plan, seed, model, rows, out, command)
 
 
+def _audit(cells: BenchCells, split: str, seed: int) -> None:
+    """Look for leaks, as :class:`spatia.bench.protocols.trial.Trial` does for embeddings."""
+    parts = {part: part_rows(cells.corpus, split, part) for part in ("train", "validation", "test")}
+    train, validation, test = (rows[cells.usable[rows]] for rows in parts.values())
+    audit_parts(Problem(cells, split, train, validation, test, seed))
+
+
 def draw_niches(
     cells: BenchCells, plan: DrawingPlan, seed: int, model: Path, rows: RowStore, out: Path, command: str
 ) -> None:
@@ -173,13 +185,12 @@ def draw_niches(
     corpus, data, split = cells.corpus, cells.data, cells.data.split_name(seed)
     training = Training(split, model, plan.images, plan.proxy_images, plan.settings) if plan.images else None
     try:
-        problem = niche_problem(
-            corpus, split, seed, most=plan.most, work=out / "generators" / "niche", training=training
-        )
+        problem = niche_problem(corpus, split, seed, most=plan.most, work=out, training=training)
     except SpatiaError as error:
         logger.warning("%s, seed %d: %s", data.name, seed, error)
         return
-    settings = EvaluationSettings(split=split, level="niche", max_cells=max(20, plan.most), resamples=0, seed=seed)
+    most = max(20, plan.most)
+    settings = EvaluationSettings(split=problem.split, level="niche", max_cells=most, resamples=0, seed=seed)
     reference = Reference(corpus, settings)
     for generator in NICHE_GENERATORS:
         if not generator.can(problem) or rows.has(NICHE, data.name, generator.name, seed):

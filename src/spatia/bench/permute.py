@@ -34,11 +34,14 @@ def shuffled(data: DataSet, what: Control, folder: Path, seed: int = 0) -> DataS
     Parameters
     ----------
     what
-        ``"images"``: crops, masks and measured morphology. ``"genes"``: counts. ``"positions"``: whole cells, with their labels,
-        change places, so that neighbours are strangers. Crops then overlap with those of cells that now stand elsewhere, so a
-        method that reads pixels may gain from a few shared ones.
+        ``"images"``: crops, masks and measured morphology among cells, and pictures among niches and among tissue windows.
+        ``"genes"``: counts of cells; sums over niches and windows, which no method reads, stay.
+        ``"positions"``: whole cells, with their labels, change places, so that neighbours are strangers. Pictures of niches and
+        windows belong to the place and stay: they show what stood there, to a cell that did not. Crops then overlap with those of
+        cells that now stand elsewhere, and are parts of the pictures there, so a method that reads pixels may gain from a few
+        shared ones.
     folder
-        Where copies lie; made once.
+        Where copies lie; made once for each corpus.
 
     Raises
     ------
@@ -50,7 +53,8 @@ def shuffled(data: DataSet, what: Control, folder: Path, seed: int = 0) -> DataS
     corpus = Corpus.open(data.corpus)
     if what == "images" and not corpus.channels:
         raise SettingsError(f"{data.corpus}: no image to shuffle.")
-    copy = folder / f"{data.corpus.name}-{what}-{seed}"
+    # two corpora may have one name, and one may be built anew under its name
+    copy = folder / f"{data.corpus.name}-{corpus.corpus_id[:8]}-{what}-{seed}"
     if not copy.exists():
         with whole_folder(copy) as aside:
             shutil.copytree(corpus.path, aside, dirs_exist_ok=True)
@@ -77,10 +81,26 @@ def _shuffle_section(corpus: Path, sample: str, what: Control, rng: np.random.Ge
             mine = {"images": image, "genes": name == "n_counts", "positions": not place}[what]
             if mine:
                 _take_rows(element, order)
+        if what == "images":
+            for level in ("niche", "tissue"):
+                _shuffle_pictures(section / keys.STORES[level], rng)
     write_manifest(section, Scheduler(n_workers=1))
     content = read_json(corpus / CORPUS_FILE)
     content["sections"][sample]["manifest_sha256"] = sha256(section / MANIFEST_FILE)
     write_json(corpus / CORPUS_FILE, content)
+
+
+def _shuffle_pictures(store: Path, rng: np.random.Generator) -> None:
+    """Exchange the pictures of niches or of tissue windows, and what is said of them."""
+    root = zarr.open_group(store, mode="r+", use_consolidated=False)
+    pictures = dict(subgroup(root, "obsm").members()).get(keys.IMAGES)
+    if pictures is None:  # a section without an image, beside others that have one
+        return
+    order = rng.permutation(array_in(root, f"obsm/{keys.IMAGES}").shape[0])
+    _take_rows(pictures, order)
+    for name, element in subgroup(root, "obs").members():
+        if name in _OF_IMAGE:
+            _take_rows(element, order)
 
 
 def _take_rows(element: zarr.Array | zarr.Group, order: NDArray[np.int64]) -> None:

@@ -1,5 +1,6 @@
 """Run tasks × methods × seeds over data sets; a method that fails is a row that says why, and the rest goes on."""
 
+import hashlib
 import re
 import shlex
 import shutil
@@ -19,7 +20,7 @@ from spatia.bench.methods.method import Method
 from spatia.bench.protocols.trial import Task, Trial
 from spatia.bench.rows import RowStore
 from spatia.corpus.corpus import Corpus
-from spatia.errors import SpatiaError
+from spatia.errors import SettingsError, SpatiaError
 from spatia.io.memory import reuse_large_blocks
 from spatia.log import configure, logger
 
@@ -38,6 +39,11 @@ class Plan:
         What the user typed, for the rows.
     workers
         Processes that share data sets and seeds.
+
+    Raises
+    ------
+    SettingsError
+        If two data sets have one name and a seed in common: rows are known by the name, so the second would never be run.
     """
 
     data: Sequence[DataSet]
@@ -46,6 +52,21 @@ class Plan:
     seeds: int = 3
     command: str = ""
     workers: int = 1
+
+    def __post_init__(self) -> None:
+        known: dict[tuple[str, int], DataSet] = {}
+        for data, seed in self.units:
+            first = known.setdefault((data.name, seed), data)
+            if first is not data:
+                raise SettingsError(
+                    f"Two data sets have the name {data.name!r} ({first.corpus} and {data.corpus}), and results are kept by name. "
+                    'Give each a JSON file with a name of its own ({"name": "…", "corpus": "…"}), or rename a folder.'
+                )
+
+    @property
+    def units(self) -> list[tuple[DataSet, int]]:
+        """Each data set with each seed that it takes part in."""
+        return [(data, seed) for data in self.data for seed in range(self.seeds) if data.only_seed in (None, seed)]
 
 
 def run(plan: Plan, out: Path) -> pd.DataFrame:
@@ -63,9 +84,7 @@ def run(plan: Plan, out: Path) -> pd.DataFrame:
     store = RowStore(out)
     _take_over(store, out)
     command = plan.command or shlex.join(["spatia", *sys.argv[1:]])
-    units = [
-        (data, seed) for data in plan.data for seed in range(plan.seeds) if data.only_seed in (None, seed)
-    ]  # fmt: skip
+    units = plan.units
     if plan.workers == 1 or len(units) < 2:
         cells: BenchCells | None = None
         for data, seed in units:
@@ -96,9 +115,8 @@ def _run_unit(cells: BenchCells, seed: int, plan: Plan, store: RowStore, out: Pa
 def _run_on_cluster(units: Sequence[tuple[DataSet, int]], plan: Plan, out: Path, command: str) -> None:
     from distributed import Client, LocalCluster, as_completed
 
-    for data in {data.corpus: data for data, _ in units}.values():
-        for seed in (seed for other, seed in units if other == data):
-            data.split_name(seed)  # written before workers could write it twice
+    for data, seed in units:
+        data.split_name(seed)  # written before workers could write it twice
     with (
         LocalCluster(n_workers=plan.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
@@ -121,10 +139,22 @@ def _unit_in_worker(data: DataSet, seed: int, plan: Plan, out: Path, command: st
     reuse_large_blocks()
     if log_level:  # a process of its own has a log of its own
         configure(log_level, plain=True)
-    unit = RowStore(out / UNITS / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', data.name)}-{seed}")
+    unit = RowStore(out / UNITS / unit_folder(data.name, seed))
     before = RowStore(out)
     known = _Both(unit, before)
     _run_unit(load_cells(data), seed, plan, known, out, command)
+
+
+def unit_folder(name: str, seed: int) -> str:
+    """Return a folder name for the rows of one data set and seed; the digest tells names apart that look alike without blanks.
+
+    Examples
+    --------
+    >>> unit_folder("a b", 0), unit_folder("a/b", 0)
+    ('a_b-c8687a08-0', 'a_b-c14cddc0-0')
+    """
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", name)
+    return f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}-{seed}"
 
 
 class _Both(RowStore):

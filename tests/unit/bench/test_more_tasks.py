@@ -14,6 +14,7 @@ from spatia.bench.methods.pca import PCA_METHOD
 from spatia.bench.protocols import labels, tissue
 from spatia.bench.protocols.integration import INTEGRATION, integrate
 from spatia.bench.protocols.trial import Trial
+from spatia.errors import NotApplicableError
 
 DONORS = 12
 
@@ -88,3 +89,28 @@ def test_mixing_falls_when_sections_are_pulled_apart() -> None:
         {s.metric: s.value for s in integrate(trial, Method("m", GENES, lambda _, e=e: e, ""))} for e in (z, apart)
     )
     assert other["iLISI scaled"] < 0.5 * one["iLISI scaled"]
+
+
+def test_donors_whose_outcome_is_not_known_take_no_part() -> None:
+    """One among the training and one among the test donors."""
+    cells, trial = _cohort(lambda donor: np.nan if donor in (0, 2) else donor % 2)
+    assert tissue.BIOMARKER.lacks(cells) is None
+    method = Method("made up", GENES, lambda problem: cells.position_um, "")
+    scores = {score.metric: score for score in tissue.biomarker(trial, method)}
+    assert (scores["AUROC"].n, scores["AUROC"].n_train) == (5, 5)
+    assert scores["region-AUROC"].n == 5 * tissue.REGIONS
+
+
+def test_a_part_with_one_outcome_is_not_asked() -> None:
+    cells, trial = _cohort(lambda donor: np.nan if donor % 4 == 2 else donor % 2)  # leaves test donors with outcome 1
+    with pytest.raises(NotApplicableError, match="the 3 donors of one part whose outcome is known do not have both"):
+        tissue.biomarker(trial, _told(cells, 1.0))
+
+
+@pytest.mark.parametrize("n_cells", [1, 2, 3])
+def test_a_quarter_without_a_cell_is_no_region(n_cells: int) -> None:
+    cells, _ = _cohort()
+    rows = np.r_[np.arange(n_cells), np.arange(30, 60)]  # few cells of the first section, all of the second
+    means, donors = tissue.region_means(cells, cells.position_um, rows)
+    assert np.isfinite(means).all()
+    assert pd.Series(donors).value_counts().to_dict() == {"d0": n_cells, "d1": tissue.REGIONS}

@@ -5,13 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.unit.bench.conftest import make_trial
+from tests.unit.conftest import TinySection, write_corpus
 
 from spatia.bench import run as module
 from spatia.bench.cells import BenchCells
+from spatia.bench.dataset import DataSet
 from spatia.bench.methods.method import BOTH, Method, Problem
 from spatia.bench.protocols.registry import TASKS
-from spatia.bench.run import Plan, one_at_a_time, run
-from spatia.errors import MissingExtraError, SpatiaError
+from spatia.bench.run import Plan, one_at_a_time, run, unit_folder
+from spatia.corpus.corpus import Corpus
+from spatia.errors import MissingExtraError, SettingsError, SpatiaError
 
 
 @pytest.fixture
@@ -73,3 +76,33 @@ def test_two_benchmarks_do_not_write_one_folder(tmp_path: Path) -> None:
         pass
     with one_at_a_time(tmp_path):
         pass
+
+
+def test_two_data_sets_of_one_name_are_refused(cells: BenchCells) -> None:
+    """Their rows could not be told apart, and the second would never run."""
+    one, other = (cells.data.model_copy(update={"corpus": Path(name) / "corpus"}) for name in "ab")
+    with pytest.raises(SettingsError, match=r"name 'made up' \(a/corpus and b/corpus\).*name of its own"):
+        Plan([one, other], [], [])
+    each_a_seed = [data.model_copy(update={"only_seed": seed}) for seed, data in enumerate((one, other))]
+    assert Plan(each_a_seed, [], [], seeds=2).units == [(each_a_seed[0], 0), (each_a_seed[1], 1)]
+
+
+def test_units_of_names_that_look_alike_have_folders_of_their_own() -> None:
+    names = ("a b", "a/b", "肺", "脑")
+    assert len({unit_folder(name, 0) for name in names}) == len(names)
+
+
+def test_every_split_is_there_before_workers_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two data sets of one corpus: workers that made the splits themselves would write one file at a time twice."""
+    pytest.importorskip("distributed")
+    corpus = write_corpus(tmp_path / "corpus", (TinySection("left", 1, ("A", "B"), n_windows=24),))
+    data = [DataSet(name=f"{margin}", corpus=corpus, margin_um=margin) for margin in (20.0, 30.0)]
+
+    def stop(**_: object) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr("distributed.LocalCluster", stop)
+    with pytest.raises(InterruptedError):
+        run(Plan(data, [], [], seeds=2, workers=2, command="c"), tmp_path / "out")
+    made = [f"bench-square80m{margin}-{seed}" for margin in (20, 30) for seed in (0, 1)]
+    assert Corpus.open(corpus).split_names() == sorted(["block", *made])

@@ -24,7 +24,9 @@ ALIASES = {
     "across-donor": "across-donors",
     "zero-shot": "gene-only-zero-shot",
 }
-OF_LIST = {"expression to image": "expression-to-morphology"}  # with blanks the task of `--list`, with hyphens that of generators
+OF_LIST = {
+    "expression to image": "expression-to-morphology"
+}  # with blanks the task of `--list`, with hyphens that of generators
 
 
 def pages() -> list[str]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from spatia.bench.generators.flow import asked_of, place_of
+from spatia.bench.generators.flow import asked_of
 from spatia.bench.generators.generator import GenerationProblem, Generator, Images
 from spatia.bench.methods.pca import principal_components
 from spatia.extras import require
@@ -158,10 +158,12 @@ def _schedule(kind: Any, **options: Any) -> Any:
 
 
 def _weights(problem: GenerationProblem) -> Path:
+    """Return the file of the weights, named by all that decides what is learnt; a transition does not."""
     training, work = asked_of(problem)
-    content = repr((training.images, COMPONENTS, WIDTHS, BATCH, RATE, DECAY, problem.seed)).encode()
+    corpus = problem.cells.corpus.corpus_id  # rows are the same where a corpus was built anew
+    content = repr((corpus, training.images, COMPONENTS, WIDTHS, BATCH, RATE, DECAY, problem.seed)).encode()
     digest = hashlib.sha256(content + problem.train.tobytes()).hexdigest()
-    return work / "generators" / place_of(problem) / f"diffusers-{digest[:16]}.safetensors"
+    return work / "generators" / f"diffusers-{digest[:16]}.safetensors"
 
 
 DIFFUSERS_UNET = Generator(

@@ -1,7 +1,7 @@
 """Pictures of whole niches as a problem of the benchmark, and the ways to draw them: ours, and what it must beat."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +15,7 @@ from spatia import keys
 from spatia.bench.generators.flow import draw_wanted, train_once
 from spatia.bench.generators.generator import Images, Rows, Training
 from spatia.bench.generators.nearest_cell import COMPONENTS, nearest
+from spatia.bench.generators.niche_split import split_of_niches
 from spatia.bench.generators.problems import some
 from spatia.bench.methods.pca import principal_components
 from spatia.corpus.corpus import Corpus
@@ -39,6 +40,8 @@ class NicheProblem:
     ----------
     index
         All niches of a corpus.
+    split
+        Whose training part holds the niches to learn from: no picture of one overlaps with that of a test niche.
     train, wanted
         Rows to learn from, and to draw. Of wanted niches a method may see the cells' counts and places, and no picture.
     work, training
@@ -46,6 +49,7 @@ class NicheProblem:
     """
 
     index: CellIndex
+    split: str
     train: Rows
     wanted: Rows
     seed: int = 0
@@ -80,19 +84,23 @@ def niche_problem(
 ) -> NicheProblem:
     """Return what is to be drawn on one seed: niches that lie whole in the test part.
 
+    Training niches whose picture overlaps with that of a test niche are left out, here and where networks learn.
+
     Raises
     ------
     SettingsError
         If there are too few niches with a picture.
     """
     index = CellIndex.of(corpus, "niche")
-    train, test = (index.with_image(index.part(split, part), corpus.channels) for part in ("train", "test"))
+    apart = split_of_niches(index, split)
+    train, test = (index.with_image(index.part(apart, part), corpus.channels) for part in ("train", "test"))
     for what, rows in (("training", train), ("test", test)):
         if len(rows) < LEAST:
             raise SettingsError(
                 f"{corpus.path}: {len(rows)} {what} niches have a picture with all channels; at least {LEAST} are needed."
             )
-    return NicheProblem(index, train, some(test, most, seed), seed, work, training)
+    training = None if training is None else replace(training, split=apart)
+    return NicheProblem(index, apart, train, some(test, most, seed), seed, work, training)
 
 
 def draw_mean(problem: NicheProblem) -> Images:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spatia.bench.dataset import part_rows
 from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method, Modality, Problem
 from spatia.bench.methods.smoothed_pca import of_neighbours, smoothed
 from spatia.bench.methods.spatia_surroundings import surroundings
@@ -50,7 +51,7 @@ class SpatiaSource:
         A trained model folder to use as it is, on every split. One that was trained on all cells of a corpus is refused there;
         for other leaks the caller answers.
     start_from
-        A model folder that is fine-tuned on each split.
+        A model folder that is fine-tuned on each split; refused as ``model`` is.
     """
 
     label: str = ""
@@ -64,7 +65,7 @@ class SpatiaSource:
     def folder(self, problem: Problem) -> Path:
         """Return the model folder for a split; it is trained if it is not there yet."""
         if self.model is not None:
-            _refuse_seen(self.model, problem.cells.corpus)
+            _refuse_seen(self.model, problem)
             return self.model
         if problem.work is None:
             raise SettingsError("spatia needs a results folder to train in.")
@@ -74,6 +75,8 @@ class SpatiaSource:
             raise SpatiaError(self._failed[out])
         given = {"split": problem.split, "seed": problem.seed}
         try:
+            if self.start_from is not None:
+                _refuse_seen(self.start_from, problem)
             settings = read_settings(None, self.settings, given)
             return train([problem.cells.corpus], out, settings, resume=True, start_from=self.start_from)
         except SpatiaError as error:
@@ -114,19 +117,26 @@ class SpatiaSource:
         return self.kept(problem, "around", lambda: surroundings(self.opened(problem), problem.cells.corpus, cell))
 
 
-def _refuse_seen(model: Path, corpus: Corpus) -> None:
-    """Refuse a model that was trained on all cells of a corpus, its test cells included."""
-    facts = read_description(model)["facts"]
-    seen = {one.get("corpus_id") for one in facts.get("corpora", ())}
-    if corpus.corpus_id in seen and facts.get("split", "not recorded") is None:
-        raise LeakError(
-            f"{model} was trained on every cell of {corpus.path}: its test cells are not new to it. Take a model that was trained "
-            "on the training part of the split, or --spatia."
-        )
-    if again := known_again(facts.get("corpora", ()), corpus):
-        raise LeakError(
-            f"{model} was trained on {again}: test cells may not be new to it. Take another model, or --spatia."
-        )
+def _refuse_seen(model: Path, problem: Problem) -> None:
+    """Refuse a model that was trained on test cells: on the whole corpus, on another split of it, or on the same slide elsewhere."""
+    corpus, facts = problem.cells.corpus, read_description(model)["facts"]
+    trained_on, split = facts.get("corpora", ()), facts.get("split", "not recorded")
+    if corpus.corpus_id in {one.get("corpus_id") for one in trained_on}:
+        if split is None:
+            raise LeakError(
+                f"{model} was trained on every cell of {corpus.path}: its test cells are not new to it. {INSTEAD}"
+            )
+        learnt = part_rows(corpus, split, "train") if split in corpus.split_names() else problem.train[:0]
+        if n_seen := len(np.intersect1d(learnt, problem.test)):
+            raise LeakError(
+                f"{model} was trained on split {split!r} of {corpus.path}, and with it on {n_seen:,} of the {len(problem.test):,} test cells "
+                f"of {problem.split!r}. {INSTEAD}"
+            )
+    if again := known_again(trained_on, corpus):
+        raise LeakError(f"{model} was trained on {again}: test cells may not be new to it. {INSTEAD}")
+
+
+INSTEAD = "Take a model that was trained on the training part of the split or on other slides, or train anew (--spatia without --from)."
 
 
 def embed_corpus(model: Spatia, corpus: Corpus, view: Collection[str], hidden: Sequence[str]) -> Parts:
@@ -227,16 +237,27 @@ class _Decoder:
 def decode(
     model: Spatia, problem: Problem, fused: NDArray[np.float32], genes: NDArray[np.int64]
 ) -> NDArray[np.floating]:
-    """Return log1p of the counts that the gene head expects at the median depth of training cells, (n, len(genes))."""
+    """Return log1p of the counts that the gene head expects at the median depth of training cells, (n, len(genes)).
+
+    Parameters
+    ----------
+    model
+        On any device: `embed` moves it to a GPU where there is one.
+    fused
+        (n, width) fused embeddings.
+    genes
+        Indices into the genes of the cells.
+    """
     cells = problem.cells
     place = {gene: index for index, gene in enumerate(model.vocabulary.genes)}
     if unknown := [cells.genes[gene] for gene in genes if cells.genes[gene] not in place]:
         raise ModelError(
             f"{len(unknown)} of {len(genes)} genes asked for are not known to the model, first {unknown[0]!r}: its head cannot decode them."
         )
-    wanted = torch.tensor([place[cells.genes[gene]] for gene in genes])
+    wanted = torch.tensor([place[cells.genes[gene]] for gene in genes], device=model.device)
     depth = float(np.median(np.asarray(cells.counts[problem.train].sum(axis=1))))
-    return np.log1p(model.log_rates(torch.from_numpy(fused), wanted).exp().numpy() * depth)
+    rates = model.log_rates(torch.from_numpy(fused).to(model.device), wanted).exp()
+    return np.log1p(rates.cpu().numpy() * depth)
 
 
 def spatia_methods(source: SpatiaSource) -> list[Method]:

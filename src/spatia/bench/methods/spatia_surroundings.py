@@ -18,6 +18,8 @@ def surroundings(model: Spatia, corpus: Corpus, cell: NDArray[np.floating]) -> d
 
     Parameters
     ----------
+    model
+        On any device: `embed` moves it to a GPU where there is one.
     cell
         (n, width) embeddings of the cells from their genes, in the order of the sections.
 
@@ -33,7 +35,8 @@ def surroundings(model: Spatia, corpus: Corpus, cell: NDArray[np.floating]) -> d
     found: dict[str, NDArray[np.float32]] = {}
     for batch in loader:
         rows = batch.cells.row + first[batch.cells.section]
-        known = torch.from_numpy(np.asarray(cell[rows.numpy()], np.float32))
+        known = torch.from_numpy(np.asarray(cell[rows.numpy()], np.float32)).to(model.device)
+        batch, rows = batch.to(model.device), rows.to(model.device)
         for turn in range(PASSES):
             hidden = rows % PASSES == turn
             niches = model.encode_niches(batch.niches, known, cell_shown=~hidden, use=("genes",))
@@ -41,10 +44,10 @@ def surroundings(model: Spatia, corpus: Corpus, cell: NDArray[np.floating]) -> d
             context = model.context_of_cells(batch, niches, tissues)
             at = hidden[context.cell]
             niche, tissue = context.niche[at], context.tissue[at]
-            to = rows[context.cell[at]].numpy()
-            fused = model.fuse(torch.zeros(len(to), cell.shape[1]), niche, tissue)
+            to = rows[context.cell[at]].cpu().numpy()
+            fused = model.fuse(niche.new_zeros(len(to), cell.shape[1]), niche, tissue)
             for name, values in (("around", torch.cat([niche, tissue], dim=1)), ("fused", fused)):
                 if name not in found:
                     found[name] = np.zeros((len(cell), values.shape[1]), np.float32)
-                found[name][to] = values.numpy()
+                found[name][to] = values.cpu().numpy()
     return found

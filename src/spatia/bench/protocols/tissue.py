@@ -1,5 +1,8 @@
 """The task about whole tissues: tell a donor's outcome from the mean embedding of regions of its sections, donors held out."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -9,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from spatia.bench.cells import BenchCells
 from spatia.bench.methods.method import BOTH, Method
 from spatia.bench.protocols.trial import Score, Task, Trial
+from spatia.errors import NotApplicableError
 from spatia.tasks.predictors import Standardiser
 
 REGIONS = 4  # of a section: quarters by the median of x, then of y
@@ -16,12 +20,21 @@ INVERSE_PENALTY = 0.1  # fixed: there are too few donors to choose it
 
 
 def biomarker(trial: Trial, method: Method) -> list[Score]:
-    """Fit a logistic regression on the regions of training donors, and average its probability over a test donor's regions."""
+    """Fit a logistic regression on the regions of training donors, and average its probability over a test donor's regions.
+
+    Donors whose outcome is not known take no part.
+
+    Raises
+    ------
+    NotApplicableError
+        If the training or the test donors do not have both outcomes.
+    """
     cells = trial.cells
     outcome = outcomes(cells).to_dict()
+    train_rows, test_rows = (_with_outcome(cells, rows, outcome) for rows in (trial.train, trial.test))
     z = trial.embedding(method.embed)
-    train, train_donor = region_means(cells, z, trial.train)
-    test, test_donor = region_means(cells, z, trial.test)
+    train, train_donor = region_means(cells, z, train_rows)
+    test, test_donor = region_means(cells, z, test_rows)
     standard = Standardiser.of(train)
     model = LogisticRegression(C=INVERSE_PENALTY, max_iter=2000, class_weight="balanced")
     model.fit(standard.apply(train), [outcome[donor] for donor in train_donor])
@@ -38,18 +51,37 @@ def biomarker(trial: Trial, method: Method) -> list[Score]:
 def region_means(
     cells: BenchCells, z: NDArray[np.floating], rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.floating], NDArray[np.object_]]:
-    """Return the mean embedding of each quarter of each section, (regions, width), and the donor of each."""
+    """Return the mean embedding of each quarter of each section, (regions, width), and the donor of each.
+
+    A quarter without a cell, as sections of a few cells have, is no region.
+    """
     donors = cells.donors
     means, of = [], []
     for sample in np.unique(cells.sample[rows]):
         own = rows[cells.sample[rows] == sample]
-        right = cells.position_um[own, 0] > np.median(cells.position_um[own, 0])
-        for side in (own[~right], own[right]):
-            upper = cells.position_um[side, 1] > np.median(cells.position_um[side, 1])
-            for region in (side[~upper], side[upper]):
-                means.append(z[region].mean(axis=0))
-                of.append(donors[region[0]])
+        quarters = [part for side in _halves(cells, own, 0) for part in _halves(cells, side, 1)]
+        for region in quarters:
+            means.append(z[region].mean(axis=0))
+            of.append(donors[region[0]])
     return np.stack(means), np.array(of, object)
+
+
+def _halves(cells: BenchCells, rows: NDArray[np.int64], axis: int) -> list[NDArray[np.int64]]:
+    """Return some cells below and above their median along x or y (0, 1), without an empty half."""
+    place = cells.position_um[rows, axis]
+    above = place > np.median(place)
+    return [half for half in (rows[~above], rows[above]) if len(half)]
+
+
+def _with_outcome(cells: BenchCells, rows: NDArray[np.int64], outcome: Mapping[Any, int]) -> NDArray[np.int64]:
+    known = rows[np.isin(cells.donors[rows], list(outcome))]
+    donors = set(cells.donors[known])
+    if len({outcome[donor] for donor in donors}) < 2:
+        raise NotApplicableError(
+            f"{cells.data.name}: the {len(donors)} donors of one part whose outcome is known do not have both outcomes. Take another "
+            "seed, or more donors."
+        )
+    return known
 
 
 def outcomes(cells: BenchCells) -> pd.Series:

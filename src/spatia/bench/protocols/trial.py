@@ -102,10 +102,6 @@ class Trial:
             self._made[key] = values
         return self._made[key]
 
-    def forget(self) -> None:
-        """Drop the embeddings made so far."""
-        self._made.clear()
-
 
 @dataclass(frozen=True)
 class Task:

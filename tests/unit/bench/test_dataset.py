@@ -1,0 +1,79 @@
+"""Splits of a data set: made once under their name, and never taken for others."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.unit.conftest import TinySection, write_corpus
+
+from spatia.bench import dataset
+from spatia.bench.dataset import DataSet
+from spatia.corpus.corpus import Corpus
+from spatia.errors import SettingsError
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataSet:
+    """A hundred cells in a row, 10 µm apart."""
+    corpus = write_corpus(tmp_path / "corpus", (TinySection("left", 1, ("A", "B"), n_windows=24),))
+    return DataSet(name="tiny", corpus=corpus, block_um=80, margin_um=20)
+
+
+def test_no_candidate_stands_under_the_name_of_a_split(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever opens the corpus meanwhile must not read a split that is about to change."""
+    written, make = [], dataset.make_split
+
+    def spy(corpus: Corpus, *args: object, **options: object) -> Path:
+        path = make(corpus, *args, **options)  # type: ignore[arg-type]
+        written.append(path)
+        return path
+
+    monkeypatch.setattr(dataset, "make_split", spy)
+    names = [data.split_name(seed) for seed in range(3)]
+    in_corpus = [path.stem for path in written if path.is_relative_to(data.corpus)]
+    assert in_corpus == names
+    assert len(written) > 6  # candidates were looked at
+    assert Corpus.open(data.corpus).split_names() == sorted(["block", *names])
+
+
+def test_a_candidate_that_leaves_a_part_empty_is_passed_over(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = dataset.make_split
+
+    def sometimes(corpus: Corpus, *args: object, **options: object) -> Path:
+        if options["seed"] == 0:
+            raise SettingsError("leaves no cell for test")
+        return make(corpus, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(dataset, "make_split", sometimes)
+    corpus = Corpus.open(data.corpus)
+    assert corpus.split(data.split_name(0)).seed == 1
+    assert len(dataset.part_rows(corpus, data.split_name(1), "test"))
+
+
+def test_a_slide_that_no_seed_splits_is_refused_by_its_name(data: DataSet) -> None:
+    with pytest.raises(SettingsError, match=rf"{data.corpus}: .* leaves no cell for"):
+        data.model_copy(update={"block_um": 5000.0}).split_name(0)
+
+
+@pytest.mark.parametrize("change", [{"test": 0.4}, {"validation": 0.2}])
+def test_a_split_of_other_shares_is_not_taken(data: DataSet, change: dict[str, float]) -> None:
+    name = data.split_name(0)
+    (key, value), path = *change.items(), data.corpus / "splits" / f"{name}.json"
+    with pytest.raises(
+        SettingsError, match=rf"{path}: .* with {key}=0.[12]; the data set asks for {key}={value}.* delete"
+    ):
+        data.model_copy(update=change).split_name(0)
+    assert data.split_name(0) == name
+
+
+def test_a_split_that_does_not_say_all_of_its_settings_is_taken(data: DataSet) -> None:
+    path = data.corpus / "splits" / f"{data.split_name(0)}.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "settings": {"block_um": 80.0}}))
+    assert data.split_name(0) == path.stem
+
+
+def test_blocks_do_not_matter_where_sections_are_split(tmp_path: Path) -> None:
+    sections = tuple(TinySection(name, number, ("A",)) for number, name in enumerate("abc"))
+    data = DataSet(name="tiny", corpus=write_corpus(tmp_path / "corpus", sections), split="section")
+    assert data.split_name(0) == data.model_copy(update={"block_um": 200.0}).split_name(0)
