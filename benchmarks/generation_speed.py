@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from spatia.corpus.corpus import Corpus
 from spatia.generation.generator import CellGenerator, ImageSpace
-from spatia.generation.settings import GeneratorConfig, NetworkSettings, Precision, SolverSettings
+from spatia.generation.settings import LEAST_ADAPTIVE, GeneratorConfig, NetworkSettings, Precision, SolverSettings
 from spatia.inference.asking import asking
 from spatia.inference.generator import Asked, Drawing, Generator
 from spatia.inference.wanted import choose_rows
@@ -241,6 +241,9 @@ def evaluations(args: argparse.Namespace) -> None:
     for number in args.evaluations:
         found = []
         for kind in kinds:
+            if kind == "adaptive" and number < LEAST_ADAPTIVE:
+                found.append("")
+                continue
             how = Drawing(1, 0, SolverSettings(kind=kind, evaluations=number), precision=args.precision)
             drawn = maker.draw(asked, how)
             used = "" if drawn.evaluations == number else f" ({drawn.evaluations})"

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -336,6 +337,14 @@ def test_niches_are_drawn_by_the_same_generator(tiny: Path, model: Path, tmp_pat
     assert drawn.shape == (4, 2, 8, 8)
 
 
+def test_a_model_of_other_channels_draws_nothing(tiny: Path, tmp_path: Path) -> None:
+    vocabulary = replace(Vocabulary.of([Corpus.open(tiny)]), channels=("H&E",))
+    torch.manual_seed(0)
+    save_model(tmp_path / "model", Spatia(SMALL, vocabulary), {"seed": 0})
+    with pytest.raises(SettingsError, match=r"has the channels .*, and the model knows H&E: nothing that it knows"):
+        train_generator(tiny, tmp_path / "a", tmp_path / "model", settings())
+
+
 def test_what_makes_no_sense_is_refused(tiny: Path, model: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"unknown setting 'network.widht', did you mean 'width'"):
         settings("network.widht=3")
@@ -439,6 +448,7 @@ def pairs(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pairs") / "pairs"
     facts = {
         "corpus_id": corpus.corpus_id,
+        "split": {"name": "block"},
         "transitions": [{"name": "grow"}, {"name": "shrink"}],
         "settings": {},
         "problems": [],

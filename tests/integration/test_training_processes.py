@@ -12,6 +12,8 @@ import pytest
 from safetensors.numpy import load_file
 from tests.unit.conftest import SECTIONS, write_corpus
 
+from spatia.corpus.corpus import Corpus
+
 ROOT = Path(__file__).parents[2]
 SETTINGS = ["accelerator=cpu", "log_every=2", "lr=0.01", "epochs=2"]
 TOY = ["-m", "tests.integration.toy_training"]
@@ -156,3 +158,21 @@ def test_the_real_model_is_validated_in_two_processes(with_crops: Path, tmp_path
     finished = train_in_two(with_crops, out, "batch_cells=20", "split=block", "validation_part=test")
     assert finished.returncode == 0, finished.stderr
     assert any(line["kind"] == "validation" and line["loss"] is not None for line in lines(out))
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_share_one_validation_window(strategy: str, tmp_path: Path) -> None:
+    """One of them has none, and must not be waited for."""
+    corpus = write_corpus(tmp_path / "corpus", SECTIONS, px={"cell": 16, "niche": 16, "tissue": 16})
+    file = corpus / "splits" / "block.json"
+    split = json.loads(file.read_text())
+    window = Corpus.open(corpus).section("left").tissues.obs().iloc[-1]
+    whole = [[int(window["cell_start"]), int(window["cell_stop"])]]
+    split["parts"] |= {"validation": {"left": whole}, "test": {}}
+    file.write_text(json.dumps(split))
+    out = tmp_path / "model"
+    finished = train_in_two(corpus, out, "batch_cells=20", "split=block", f"strategy={strategy}")
+    assert finished.returncode == 0, finished.stderr
+    validated = [line for line in lines(out) if line["kind"] == "validation"]
+    assert [line["stage"] for line in validated] == ["cells", "context"]
+    assert all(line["loss"] is not None for line in validated)

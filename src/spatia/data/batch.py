@@ -86,7 +86,7 @@ class _Batch(ABC):
         return changed
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Self:
-        changed = {}
+        changed: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Tensor):

@@ -41,7 +41,7 @@ class LoaderSettings:
     ----------
     shuffle
         True for training: random order, equal numbers of full batches on every rank. False for evaluation: every row
-        exactly once, in the order on disk.
+        exactly once, in the order on disk; a rank may have no row.
     seed
         Of the order; one seed and epoch give one order, whatever the number of workers.
     rank, world_size
@@ -295,7 +295,8 @@ def _loader(
         num_workers=s.num_workers,
         fingerprint=_fingerprint(corpora, planner),
     )
-    if len(loader) == 0:
+    # in order, a rank without rows has an empty epoch: were it alone to refuse, the other ranks would wait for it
+    if len(loader) == 0 and (s.shuffle or _n_rows(sources, level) == 0):
         raise SettingsError(_too_few(sources, level, s, batch_size))
     return loader
 
@@ -389,10 +390,13 @@ def _weights(names: Sequence[str], weights: Mapping[str, float] | None, column: 
     return values
 
 
+def _n_rows(sources: Sequence[Source], level: str) -> int:
+    return sum(int(np.diff(source.rows(level), axis=1).sum()) for source in sources)
+
+
 def _too_few(sources: Sequence[Source], level: str, settings: LoaderSettings, batch_size: int) -> str:
-    n_rows = sum(int(np.diff(source.rows(level), axis=1).sum()) for source in sources)
     return (
-        f"{n_rows:,} {level}s are selected (split {settings.split!r}, part {settings.part!r}, sections "
+        f"{_n_rows(sources, level):,} {level}s are selected (split {settings.split!r}, part {settings.part!r}, sections "
         f"{settings.sections or 'all'}), too few for one batch of {batch_size} on each of {settings.world_size} ranks. "
         "Take a smaller batch, a larger part, or shuffle=False."
     )

@@ -22,6 +22,8 @@ class GenerationBatch:
         Of the target (in a transition, of the source) in the loader's sections.
     key
         One integer per row: noise, time and dropout are functions of it.
+    target_key
+        One integer per target image: several rows may have the same target. None: each row has one of its own, that of ``key``.
     target
         Intensities 0…255 of the images to learn.
     channels_present
@@ -54,6 +56,7 @@ class GenerationBatch:
     morphology_measured: Bool[Tensor, "rows features"] | None = None
     inside: Bool[Tensor, "rows y x"] | None = None
     nucleus: Bool[Tensor, "rows y x"] | None = None
+    target_key: Int64[Tensor, "rows"] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.key)
@@ -70,6 +73,15 @@ class GenerationBatch:
     def __len__(self) -> int:
         return len(self.key)
 
+    @property
+    def image_key(self) -> Int64[Tensor, "rows"]:
+        """Which image each row learns from: rows are kept apart by it, where a model must not see what it is judged on."""
+        return self.key if self.target_key is None else self.target_key
+
+    def has_all(self, channels: Bool[Tensor, "channels"]) -> Bool[Tensor, "rows"]:
+        """Return which rows hold an image in each of these channels."""
+        return (self.channels_present | ~channels).all(dim=1)
+
     def to(self, device: Any, *, non_blocking: bool = False) -> "GenerationBatch":
         """Copy every tensor to a device."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
@@ -85,8 +97,10 @@ class GenerationBatch:
     def turned(self, *stream: int) -> "GenerationBatch":
         """Return the rows with all that is seen of each turned and mirrored alike, at random: a function of key and stream."""
         seen = ("target", "source", "inside", "nucleus")
-        ways = turned([getattr(self, name) for name in seen], self.key, *stream)
-        return replace(self, **dict(zip(seen, ways, strict=True)))
+        ways: dict[str, Any] = dict(
+            zip(seen, turned([getattr(self, name) for name in seen], self.key, *stream), strict=True)
+        )
+        return replace(self, **ways)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "GenerationBatch":
         changed: dict[str, Any] = {}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -78,6 +78,8 @@ class GeneratorObjective(nn.Module):
         A pixel inside the cell's outline counts as so many outside; the mean weight of a row's pixels is 1.
     turn
         Training rows are turned and mirrored at random.
+    channels
+        Which channels the corpus has: of those that only the model knows nothing is asked. None: all.
 
     Raises
     ------
@@ -101,6 +103,7 @@ class GeneratorObjective(nn.Module):
         mean_weight: float = 1.0,
         inside_weight: float = 1.0,
         turn: bool = False,
+        channels: Bool[Tensor, "channels"] | None = None,
     ) -> None:
         super().__init__()
         if weights.contrastive >= max(weights.flow, 1e-12) and weights.contrastive > 0:
@@ -112,6 +115,9 @@ class GeneratorObjective(nn.Module):
             raise SettingsError("weights.morphology is above 0, but there is no proxy that reads morphology.")
         self.generator, self.weights, self.drop, self.seed = generator, weights, drop, seed
         self.proxy = proxy if weights.morphology else None
+        self.channels: Tensor
+        every = torch.ones(len(generator.space.channels), dtype=torch.bool)
+        self.register_buffer("channels", every if channels is None else channels, persistent=False)
         self.critic = PatchCritic(len(generator.space.channels)) if weights.adversarial else None
         self.mean_weight, self.inside_weight, self.turn = mean_weight, inside_weight, turn
 
@@ -119,7 +125,7 @@ class GeneratorObjective(nn.Module):
         """Return the terms by name."""
         batch = batch.turned(self.seed, epoch) if self.turn and self.training else batch
         walked, weights, generator = self.walk(batch, epoch), self.weights, self.generator
-        present = batch.channels_present[:, :, None, None] * self._pixels(batch)
+        present, complete = batch.channels_present[:, :, None, None] * self._pixels(batch), batch.has_all(self.channels)
         row_weight = walked.coupled.weight
         terms: dict[str, Term] = {}
         seen = batch.channels_present.any(dim=1)
@@ -130,15 +136,15 @@ class GeneratorObjective(nn.Module):
             # the path from the same source to the target of another row; minus, as it is to be far
             other = self._error(walked, walked.x_1.roll(1, 0), present * (present.roll(1, 0) > 0))
             terms["contrastive"] = masked_term(-other * row_weight, counted)
-        image = generator.path.image(walked.output, walked.x_t, walked.t)
+        image = generator.path.image(walked.output, walked.x_t, walked.t) * self.channels[:, None, None]
         late = (walked.t >= LATE) | generator.path.in_one_step
         moves = generator.displacement is not None and weights.displacement > 0
         if moves and (there := reshaped(generator, batch, self.seed, epoch)) is not None:
             terms["displacement"] = self._displacement(there, walked.x_1, present)
         if self.proxy is not None:
-            terms["morphology"] = self._morphology(batch, image, late)
+            terms["morphology"] = self._morphology(batch, image, late & complete)
         if self.critic is not None:
-            terms["adversarial"] = self._adversarial(image, walked.x_1, late & batch.channels_present.all(dim=1))
+            terms["adversarial"] = self._adversarial(image, walked.x_1, late & complete)
         return terms
 
     def walk(self, batch: GenerationBatch, epoch: int) -> Walked:
@@ -194,12 +200,12 @@ class GeneratorObjective(nn.Module):
         pixels = weight.expand_as(error).to(error.dtype)
         return (error * pixels).flatten(1).sum(dim=1) / pixels.flatten(1).sum(dim=1).clamp(min=1)
 
-    def _morphology(self, batch: GenerationBatch, image: Tensor, late: Tensor) -> Term:
+    def _morphology(self, batch: GenerationBatch, image: Tensor, asked: Tensor) -> Term:
         assert self.proxy is not None
         if batch.morphology is None or batch.morphology_measured is None:
             raise SettingsError("weights.morphology is above 0, but the corpus has no measured morphology.")
         error = (self.proxy(image) - self.proxy.standardise(batch.morphology)).square()
-        counted = batch.morphology_measured & self.proxy.accepted & (late & batch.channels_present.all(dim=1))[:, None]
+        counted = batch.morphology_measured & self.proxy.accepted & asked[:, None]
         return masked_term(error, counted)
 
     def _adversarial(self, image: Tensor, real: Tensor, counted: Tensor) -> Term:

@@ -1,5 +1,5 @@
 """A network that reads measured morphology off an image, and what of it may be trusted."""
-# ruff: noqa: F722 - shapes in jaxtyping annotations are not Python expressions
+# ruff: noqa: F722, F821 - shapes in jaxtyping annotations are not Python expressions
 
 from collections.abc import Sequence
 from typing import Final
@@ -39,7 +39,7 @@ class MorphologyProxy(nn.Module):
 
     def __init__(self, channels: int, features: Sequence[str]) -> None:
         super().__init__()
-        self.features = tuple(features)
+        self.features, self.n_channels = tuple(features), channels
         layers: list[nn.Module] = []
         before = channels
         for width in WIDTHS:
@@ -112,17 +112,31 @@ class ProxyObjective(nn.Module):
         Trained in place.
     intensities
         The scale of the images that the proxy is to read.
+    channels
+        Which channels the corpus has; the others are blank. None: all.
     turn
         Training images are turned and mirrored at random, by the seed.
     """
 
-    def __init__(self, proxy: MorphologyProxy, intensities: Intensities, *, turn: bool = False, seed: int = 0) -> None:
+    channels: Tensor
+
+    def __init__(
+        self,
+        proxy: MorphologyProxy,
+        intensities: Intensities,
+        *,
+        channels: Bool[Tensor, "channels"] | None = None,
+        turn: bool = False,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
+        every = torch.ones(proxy.n_channels, dtype=torch.bool)
+        self.register_buffer("channels", every if channels is None else channels, persistent=False)
         self.proxy, self.intensities, self.turn, self.seed = proxy, intensities, turn, seed
 
     def read(self, batch: GenerationBatch) -> Float[Tensor, "rows features"]:
         """Return the features that the target images show."""
-        result: Tensor = self.proxy(self.intensities(batch.target))
+        result: Tensor = self.proxy(self.intensities(batch.target) * self.channels[:, None, None])
         return result
 
     def forward(self, batch: GenerationBatch, epoch: int) -> dict[str, Term]:
@@ -131,5 +145,5 @@ class ProxyObjective(nn.Module):
         assert batch.morphology is not None
         assert batch.morphology_measured is not None
         error = (self.read(batch) - self.proxy.standardise(batch.morphology)).square()
-        usable = batch.morphology_measured & batch.channels_present.all(dim=1)[:, None]
+        usable = batch.morphology_measured & batch.has_all(self.channels)[:, None]
         return {"proxy": masked_term(error, usable)}

@@ -19,6 +19,8 @@ OF_TRANSITION: Final = ("control", "niche", "tissue", "transition", "delta_genes
 OF_EDIT: Final = (AIM, "niche", "tissue")
 CONDITIONS: Final = tuple(dict.fromkeys((*OF_NICHE, *OF_TRANSITION, AIM, LABEL)))
 
+LEAST_ADAPTIVE: Final = 7  # evaluations: one where it begins, three for each of two steps, the first of which is short
+
 Coupling = Literal["noise", "control", "ot", "ot-confidence", "self"]
 SELF: Final = "self"
 Task = Literal["expression-to-image", "transition"]
@@ -118,6 +120,15 @@ class SolverSettings(BaseModel):
         description="t is the step's share of the way to this power: 1 evenly, above it shorter steps near the beginning",
     )
     tolerance: float = Field(0.02, gt=0, description="adaptive: error of a step, in standard deviations of the image")
+
+    @model_validator(mode="after")
+    def _budget_is_kept(self) -> "SolverSettings":
+        if self.kind == "adaptive" and self.evaluations < LEAST_ADAPTIVE:
+            raise SettingsError(
+                f"solver.evaluations={self.evaluations} with solver.kind=adaptive: it takes at least {LEAST_ADAPTIVE}. "
+                f"Give at least {LEAST_ADAPTIVE}, or take heun."
+            )
+        return self
 
 
 class DropSettings(BaseModel):

@@ -25,7 +25,7 @@ from spatia.generation.displacement import Place
 from spatia.generation.generator import CellGenerator, ImageSpace
 from spatia.generation.nuclei import of_measurements
 from spatia.generation.samples import begin_at
-from spatia.generation.settings import AIM, GeneratorConfig, Precision, SolverSettings
+from spatia.generation.settings import AIM, LEAST_ADAPTIVE, GeneratorConfig, Precision, SolverSettings
 from spatia.generation.solvers import Solution
 from spatia.generation.transformer import DiffusionTransformer
 from spatia.inference.session import choose_device
@@ -442,5 +442,6 @@ class Generator:
 
 
 def replace_evaluations(solver: SolverSettings, evaluations: int) -> SolverSettings:
-    """Return the solver with another number of evaluations."""
-    return solver.model_copy(update={"evaluations": evaluations})
+    """Return the solver with another number of evaluations, or the fewest that its kind can do with."""
+    least = LEAST_ADAPTIVE if solver.kind == "adaptive" else 1
+    return solver.model_copy(update={"evaluations": max(evaluations, least)})

@@ -38,15 +38,11 @@ class Reference(nn.Module):
     @torch.no_grad()
     def fit(self, view: Collection[str], cells: Float[Tensor, "rows cell"]) -> None:
         """Take mean, spread and limit from the embeddings of training cells."""
-        at, cells = _view(view), cells.double()
-        mean = cells.mean(dim=0)
-        covariance = torch.cov(cells.T)
-        ridge = RIDGE * covariance.diagonal().mean().clamp(min=1e-12)
-        precision = torch.linalg.inv(covariance + ridge * torch.eye(len(covariance), dtype=torch.float64))
+        at, (mean, precision) = _view(view), _mean_and_precision(cells)
         self.mean[at] = mean.float()
         self.precision[at] = precision.float()
         self.limit[at] = 1.0
-        self.limit[at] = self.score(view, cells.float()).quantile(0.99).clamp(min=1e-6)
+        self.limit[at] = self.score(view, cells.to(self.mean)).quantile(0.99).clamp(min=1e-6)
 
     def score(self, view: Collection[str], cells: Float[Tensor, "rows cell"]) -> Float[Tensor, "rows"]:
         """Return the distance of each cell; 1 is what 99 % of the training cells stay below."""
@@ -54,6 +50,17 @@ class Reference(nn.Module):
         offset = cells - self.mean[at]
         squared = ((offset @ self.precision[at]) * offset).sum(dim=1)
         return squared.clamp(min=0).sqrt() / self.limit[at]
+
+
+def _mean_and_precision(
+    cells: Float[Tensor, "rows cell"],
+) -> tuple[Float[Tensor, "cell"], Float[Tensor, "cell cell"]]:
+    """Return both in 64 bits and on the processor: not every accelerator has these."""
+    exact = cells.cpu().double()
+    mean = exact.mean(dim=0)
+    covariance = (exact - mean).T @ (exact - mean) / (len(exact) - 1)
+    ridge = RIDGE * covariance.diagonal().mean().clamp(min=1e-12)
+    return mean, torch.linalg.inv(covariance + ridge * torch.eye(len(covariance), dtype=torch.float64))
 
 
 def _view(use: Collection[str]) -> int:

@@ -143,9 +143,7 @@ def _joined(
         raise SettingsError(
             f"{where}: none of its cells (first: {there[0]!r}) is a cell of the corpus (first: {wanted[0]!r})."
         )
-    taken = {
-        str(name): given[name].take(np.maximum(at, 0)).where(at >= 0).to_numpy() for name in given if name not in by
-    }
+    taken = {str(name): _taken(given[name], at) for name in given if name not in by}
     joined = own.copy(deep=False)
     for name, values in taken.items():
         if name not in (ROW, PART):
@@ -153,6 +151,14 @@ def _joined(
     if embedding is None:
         return joined, None
     return joined, _vectors(opened, embedding, at, where)
+
+
+def _taken(column: pd.Series, at: NDArray[np.int64]) -> Any:
+    """Return a column at these rows, missing at -1; a table of some cells leaves 1 a whole number and true a truth."""
+    if (at < 0).any() and column.dtype.kind in "biu":
+        column = column.convert_dtypes()  # numpy has no missing value for these: it makes them 1.0, and text
+    values = column.take(np.maximum(at, 0)).where(at >= 0)
+    return values.array if values.dtype.kind in "biu" else values.to_numpy()
 
 
 def _vectors(opened: ad.AnnData | pd.DataFrame, embedding: str, at: NDArray[np.int64], where: str) -> Floats:

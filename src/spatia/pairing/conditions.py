@@ -252,7 +252,7 @@ class _Parser:
         if kind == "numbers":
             numbers = column.to_numpy(np.float64, na_value=np.nan)
             return np.asarray(_COMPARE[sign](numbers, value), bool)
-        values = column.astype(object).to_numpy()
+        values = column.to_numpy(object, na_value=np.nan)  # pd.NA equals neither true nor false
         same = np.array([one == value if kind != "text" else str(one) == value for one in values], bool)
         return same if sign == "==" else ~same
 

@@ -48,6 +48,7 @@ COLUMNS: Final[dict[str, str]] = {
     "n_targets": "int",
     "calibrated": "share or missing",
 }
+REQUIRED_FACTS: Final = ("corpus_id", "split", "transitions", "settings", "problems", "sha256")
 _REDO: Final = "Pair again with `spatia pair`."
 
 
@@ -132,6 +133,11 @@ class Pairs:
     def corpus_id(self) -> str:
         """Which corpus the pairs are of."""
         return str(self.facts["corpus_id"])
+
+    @property
+    def split(self) -> str:
+        """Which split the cells were paired within: `spatia pair` takes the only one where the user names none."""
+        return str(self.facts["split"]["name"])
 
     @cached_property
     def transitions(self) -> tuple[str, ...]:
@@ -243,7 +249,8 @@ def _read_facts(folder: Path) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads(path.read_bytes())
         found = (facts["format"], facts["format_version"])
-        wrong = [name for name in ("corpus_id", "transitions", "settings", "problems", "sha256") if name not in facts]
+        wrong = [name for name in REQUIRED_FACTS if name not in facts]
+        wrong += [] if wrong or "name" in facts["split"] else ["split.name"]
     except (ValueError, KeyError, TypeError) as error:
         raise PairingError(f"{path}: not a description of pairs ({error!r}). {_REDO}") from error
     if found != (FORMAT, FORMAT_VERSION):

@@ -96,11 +96,10 @@ class ContextObjective(nn.Module):
         return found.to(cells.device)
 
     def _hide_blocks(self, batch: TissueBatch, epoch: int) -> Bool[Tensor, "niches"]:
-        """Return the niches that are shown; whole blocks of a window are hidden."""
+        """Return the niches that are shown; whole blocks of a window are hidden, whatever else is in the batch."""
         window = batch.niche_window
-        offset = batch.niches.position_um - batch.position_um[window]
-        reach = offset.abs().max().clamp(min=1) if len(offset) else offset.new_ones(())
-        place = ((offset / (2 * reach) + 0.5) * BLOCKS).long().clamp(0, BLOCKS - 1)
+        offset_um = batch.niches.position_um - batch.position_um[window]  # from the centre of the window
+        place = ((offset_um / self.model.config.tissue_um + 0.5) * BLOCKS).long().clamp(0, BLOCKS - 1)
         keys = row_keys(batch.section, batch.row)
         drawn = hash_uniform(keys, BLOCKS * BLOCKS, self.settings.seed, epoch, NICHES)
         return drawn[window, place[:, 1] * BLOCKS + place[:, 0]] >= self.settings.masking.niches

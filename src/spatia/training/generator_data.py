@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spatia.corpus.corpus import Corpus
 from spatia.data.loader import Loader, cell_loader, niche_loader
+from spatia.data.sources import open_sources
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import SettingsError
 from spatia.generation.batch import GenerationBatch
@@ -111,28 +112,25 @@ class CorpusData:
 
     @property
     def has_validation(self) -> bool:
-        """Whether the split has the part that chooses the epoch."""
-        settings = self.settings
-        if settings.split is None:
-            return False
-        return any(self.corpus.split(settings.split).parts.get(settings.validation_part, {}).values())
+        """Whether the part that chooses the epoch holds a row that can be drawn."""
+        split, part = self.settings.split, self.settings.validation_part
+        return split is not None and part in self.corpus.split(split).parts and self._count(part) > 0
 
     @property
     def n_rows(self) -> int:
         """Cells or niches that are trained on."""
-        from spatia.data.sources import open_sources
-
-        settings = self.settings
-        part = settings.part if settings.split is not None else None
-        sources = open_sources(
-            [self.corpus], self.vocabulary, split=settings.split, part=part, sections=with_images(self.corpus)
-        )
-        n = sum(
-            int((ranges[:, 1] - ranges[:, 0]).sum()) for ranges in (source.rows(settings.level) for source in sources)
-        )
+        n = self._count(self.settings.part)
         if n == 0:
-            raise SettingsError(f"{self.corpus.path}: the training part holds no {settings.level}.")
+            raise SettingsError(f"{self.corpus.path}: the training part holds no {self.settings.level}.")
         return n
+
+    def _count(self, part: str) -> int:
+        """Return the rows that the loader of a part gives."""
+        split, names = self.settings.split, with_images(self.corpus)
+        part_of_split = part if split is not None else None
+        sources = open_sources([self.corpus], self.vocabulary, split=split, part=part_of_split, sections=names)
+        ranges = (source.rows(self.settings.level) for source in sources)
+        return sum(int((rows[:, 1] - rows[:, 0]).sum()) for rows in ranges)
 
 
 @dataclass(frozen=True)

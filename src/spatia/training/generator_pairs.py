@@ -160,6 +160,7 @@ class PairData:
             section=section,
             row=row,
             key=key,
+            target_key=row_keys(torch.from_numpy(self._section[target]), torch.from_numpy(self._row[target])),
             target=torch.from_numpy(np.array(crops[target])),
             channels_present=torch.from_numpy(self._present[target]),
             conditions=conditions,

@@ -31,12 +31,13 @@ class GeneratorPresentations(BaseModel):
 class GeneratorSettings(LoopSettings, GeneratorConfig):
     """Everything that decides the training of a generator, beside corpus, model and pairs."""
 
+    lr: float = Field(2e-3, gt=0, description="highest learning rate")
     ema_decay: float = Field(0.995, ge=0, lt=1, description="of the averaged weights that are validated and written")
     weight_decay: float = Field(0.01, ge=0, description="not on norms, biases, embeddings and gates")
 
     epochs: GeneratorEpochs = GeneratorEpochs()
     presentations: GeneratorPresentations = GeneratorPresentations()
-    batch: int = Field(16, ge=2, description="images of a step on each process")
+    batch: int = Field(8, ge=2, description="images of a step on each process")
     weights: GeneratorWeights = GeneratorWeights()
     inside_weight: float = Field(
         4.0, gt=0, description="a pixel inside the cell's outline counts as so many outside; 1: all alike"

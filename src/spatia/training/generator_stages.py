@@ -1,7 +1,7 @@
 """The stages of training a generator: the reader of morphology, where it is needed, then the generator."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final
@@ -81,7 +81,8 @@ class ProxyStage:
         for batch in islice(batches, max(1, JUDGED_ROWS // self.settings.batch)):
             predicted.append(self.objective.read(batch.to(proxy.r2.device)).cpu())
             morphology.append(batch.morphology)
-            measured.append(batch.morphology_measured & batch.channels_present.all(dim=1)[:, None])
+            complete = batch.has_all(self.objective.channels.cpu())
+            measured.append(batch.morphology_measured & complete[:, None])
         device = proxy.r2.device
         values = [torch.cat(parts).to(device) for parts in (predicted, morphology, measured)]
         proxy.judge(values[0], values[1], values[2], self.settings.proxy_least_r2)
@@ -154,7 +155,7 @@ class GeneratorStage:
 
 
 class _Some:
-    """The batches of a loader without the held-out rows, or only these."""
+    """The batches of a loader without the rows of held-out images, or only these."""
 
     def __init__(self, inner: Batches, seed: int, *, held_out: bool) -> None:
         self._inner, self._seed, self._held_out = inner, seed, held_out
@@ -164,7 +165,8 @@ class _Some:
 
     def __iter__(self) -> Any:
         for batch in self._inner:
-            held = hash_uniform(batch.key, 1, self._seed, HELD_OUT_STREAM)[:, 0] < HELD_OUT
+            # by image, not by row: a target has several sources, which draw their partners anew in every epoch
+            held = hash_uniform(batch.image_key, 1, self._seed, HELD_OUT_STREAM)[:, 0] < HELD_OUT
             kept = (held == self._held_out).nonzero()[:, 0]
             # a training step needs a row, so of a batch that is held out altogether one is trained on
             yield (
@@ -189,6 +191,7 @@ def make_generator_stages(
     space: ImageSpace,
     features: tuple[str, ...],
     *,
+    channels: Collection[str] | None = None,
     mean_weight: float = 1.0,
     show: ShowSamples | None = None,
 ) -> list[Stage]:
@@ -202,6 +205,8 @@ def make_generator_stages(
         What its images are.
     features
         Measured morphology, by name, in the order of the batches.
+    channels
+        Those of the corpus; the model may know more, of which nothing can be learnt. None: all of the space.
     mean_weight
         Mean of confidence^γ over the training pairs.
     show
@@ -231,6 +236,7 @@ def make_generator_stages(
         if name not in ("transition", LABEL):  # which is one of several, not a measurement
             generator.condition.measure(name, measured[name])
     n_rows = data.n_rows
+    learnt = torch.tensor([channels is None or name in channels for name in space.channels])
     stages: list[Stage] = []
     proxy = None
     if settings.weights.morphology:
@@ -242,6 +248,7 @@ def make_generator_stages(
                 objective=ProxyObjective(
                     proxy,
                     Intensities(space.mean, space.sd, space.scale),
+                    channels=learnt,
                     turn=settings.turn,
                     seed=settings.seed,
                 ),
@@ -257,6 +264,7 @@ def make_generator_stages(
         mean_weight=mean_weight,
         inside_weight=settings.inside_weight,
         turn=settings.turn,
+        channels=learnt,
     )
     weights, terms = settings.weights.model_dump(), (*TERMS, *(OF_EDITS if generator.path.in_one_step else ()))
     stages.append(

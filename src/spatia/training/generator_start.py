@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from spatia.errors import ModelError
+from spatia.errors import ModelError, SettingsError
 from spatia.generation.checkpoint import load_generator
 from spatia.generation.generator import CellGenerator
 from spatia.log import logger
@@ -18,7 +18,8 @@ def start_from(generator: CellGenerator, folder: Path) -> dict[str, Any]:
 
     The network that draws must be the same. Conditions go by name: those that only one of the two is told begin anew, or are left
     out. A generator of transitions may so begin at one of images from expression, which has seen every cell and not only those
-    of two states.
+    of two states. Each sees its images as standard deviations from the mean of its own training images, so that these may differ; the
+    scale they are of may not.
 
     Returns
     -------
@@ -28,6 +29,8 @@ def start_from(generator: CellGenerator, folder: Path) -> dict[str, Any]:
     ------
     ModelError
         If the folder holds no generator, or its network, channels or image size are others.
+    SettingsError
+        If it saw images on another scale.
     """
     saved = load_generator(folder)
     given, own = saved.generator.state_dict(), generator.state_dict()
@@ -35,6 +38,11 @@ def start_from(generator: CellGenerator, folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"{folder}: draws {', '.join(saved.generator.space.channels)} at {saved.generator.space.px} px; asked for "
             f"{', '.join(generator.space.channels)} at {generator.space.px} px. Start from a generator of the same images."
+        )
+    if (scale := saved.generator.space.scale) != generator.space.scale:
+        raise SettingsError(
+            f"{folder}: was trained on images of scale {scale!r}, asked for {generator.space.scale!r}: a step of its network means another "
+            f"change there. Set intensity={scale}, or train without --from."
         )
     common = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
     if lost := [name for name in own if name.startswith(NETWORK) and name not in common]:

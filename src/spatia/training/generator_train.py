@@ -100,9 +100,9 @@ def train_generator(
             f"{model}: knows genes of {opened.path} by their symbol, not by their id, and a generator goes by ids. Fine-tune the model on "
             "this corpus first (`spatia train CORPUS --from MODEL`)."
         )
-    _check_split(opened, settings)
     paired = _read_pairs(pairs, opened, settings)
     settings = _with_split_of(paired, settings)
+    _check_split(opened, settings)
     labelled = _read_labels(labels, opened, settings)
     with ExitStack() as stack:
 
@@ -126,6 +126,7 @@ def train_generator(
                 settings,
                 _space(opened, network, settings),
                 network.vocabulary.features,
+                channels=opened.channels,
                 mean_weight=mean_weight,
                 show=show,
             )
@@ -169,15 +170,14 @@ def _read_pairs(pairs: str | Path | None, corpus: Corpus, settings: GeneratorSet
 
 def _with_split_of(pairs: Pairs | None, settings: GeneratorSettings) -> GeneratorSettings:
     """Return settings that learn from the cells that pairs were made of: an edit reads cells, and must not read test cells."""
-    own = None if pairs is None else pairs.facts["settings"].get("split")
-    if settings.coupled != SELF or own == settings.split or pairs is None:
+    if settings.coupled != SELF or pairs is None or pairs.split == settings.split:
         return settings
     if settings.split is not None:
         raise SettingsError(
-            f"split={settings.split}, but the pairs {pairs.path} were made on split {own!r}: what changes with a transition would come from "
-            "other cells than the images. Name the split of the pairs, or none."
+            f"split={settings.split}, but the pairs {pairs.path} were made on split {pairs.split!r}: what changes with a transition would "
+            "come from other cells than the images. Name the split of the pairs, or none."
         )
-    return settings.model_copy(update={"split": own})
+    return settings.model_copy(update={"split": pairs.split})
 
 
 def _read_labels(labels: pd.DataFrame | None, corpus: Corpus, settings: GeneratorSettings) -> CellLabels | None:
@@ -190,6 +190,11 @@ def _read_labels(labels: pd.DataFrame | None, corpus: Corpus, settings: Generato
 
 
 def _space(corpus: Corpus, network: Spatia, settings: GeneratorSettings) -> ImageSpace:
+    if not set(corpus.channels) & set(network.vocabulary.channels):
+        raise SettingsError(
+            f"{corpus.path}: has the channels {', '.join(corpus.channels) or 'none'}, and the model knows "
+            f"{', '.join(network.vocabulary.channels) or 'none'}: nothing that it knows can be drawn. Train or fine-tune the model on this corpus."
+        )
     level, encoder = corpus.levels[settings.level], network.image_encoder
     return ImageSpace(
         channels=network.vocabulary.channels,

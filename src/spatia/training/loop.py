@@ -10,7 +10,6 @@ import torch
 from lightning_fabric import Fabric
 
 from spatia.errors import TrainingError
-from spatia.io.memory import peak_memory_bytes
 from spatia.log import duration, logger, progress
 from spatia.training.checkpoint import Checkpoint, read_checkpoint, seed_generators, write_checkpoint
 from spatia.training.evaluation import Validation
@@ -137,6 +136,8 @@ class _Run:
         now = time.monotonic()
         self._seconds_before, self._began = float(state["seconds"]), now
         self._last_save = self._last_drawing = now
+        if saved is not None and self._first:
+            self._record()  # a run that was killed between checkpoint and run.json, and has no step left, saves no more
         self._pace = _Pace()
         self._number: int
         self._training: StageTraining
@@ -241,18 +242,22 @@ class _Run:
                 "training": self._training.state(),
             }
             write_checkpoint(self._folder.checkpoints, tensors, state)
-            self._folder.write(
-                steps=self.step,
-                seconds=round(self.seconds, 1),
-                peak_memory_bytes=peak_memory_bytes(),
-                stages=self._summaries,
-                warnings=self._warnings,
-            )
+            self._record()
         self._last_save = time.monotonic()
 
     def any_rank(self, wish: bool) -> bool:
         """Say whether any rank wishes it."""
         return bool(sum_over_ranks(torch.tensor(float(wish), device=self._fabric.device), self._fabric))
+
+    def _record(self) -> None:
+        """Bring run.json up to date."""
+        self._folder.write(
+            steps=self.step,
+            seconds=round(self.seconds, 1),
+            peak_memory_bytes=self._folder.peak_memory(),
+            stages=self._summaries,
+            warnings=self._warnings,
+        )
 
     def _place(self, epoch: int) -> dict[str, Any]:
         return {"stage": self._training.stage.name, "epoch": epoch, "step": self.step}

@@ -109,10 +109,13 @@ class Parallel:
             result: Tensor = self._terms(held)
             return result
 
-    def embedding(self, held: Held) -> Tensor | None:
-        """Return (rows, width) without gradients; None where the module has no embedding to watch."""
-        if not hasattr(self.module, "embedding"):
-            return None
+    @property
+    def has_embedding(self) -> bool:
+        """Whether the module has an embedding to watch."""
+        return hasattr(self.module, "embedding")
+
+    def embedding(self, held: Held) -> Tensor:
+        """Return (rows, width) without gradients, of a module that has an embedding."""
         with torch.no_grad(), self._fabric.autocast():
             return self._terms.embedding(held)
 
@@ -134,11 +137,16 @@ class Parallel:
     def _shard(self) -> None:
         """Shard every block of a module list alone, so that one block at a time is whole, then what is left."""
         self._terms.to(self._fabric.device)
-        # FSDP takes no scalars, and nothing of size 0 (a vocabulary without morphology features, say)
-        unfit = {value for value in self._terms.parameters() if value.ndim == 0 or not value.numel()}
+        # FSDP takes no scalars, and nothing of size 0 (a vocabulary without morphology features, say). What stands still stays whole:
+        # stage `context` asks the cell encoder as often as it meets new cells, another number of times on each rank.
+        unfit = {
+            value
+            for value in self._terms.parameters()
+            if value.ndim == 0 or not value.numel() or not value.requires_grad
+        }
         self._whole = [value for value in self._terms.parameters() if value in unfit and value.requires_grad]
         lists = [part for part in self.module.modules() if isinstance(part, nn.ModuleList)]
-        blocks = [block for part in lists for block in part]
+        blocks = [block for part in lists for block in part if any(value.requires_grad for value in block.parameters())]
         for block in reversed(blocks):  # inner ones first
             fully_shard(block, ignored_params=unfit)
         # A parameter that one rank's batch leaves unused would be missing in the exchange of gradients. Blocks are used by

@@ -32,4 +32,4 @@ def measure_reference(model: Spatia, loader: Loader) -> None:
     for view, parts in found.items():
         cells = torch.cat(parts)
         if len(cells) > 1:
-            model.reference.fit(view, cells.to(model.device))
+            model.reference.fit(view, cells)

@@ -13,6 +13,7 @@ from typing import Any, Final
 from spatia.corpus.corpus import Corpus
 from spatia.corpus.sketch import sketch_of
 from spatia.errors import SettingsError, TrainingError
+from spatia.io.memory import peak_memory_bytes
 from spatia.training.settings import FREE_ON_RESUME, LoopSettings, flatten
 from spatia.version import __version__
 
@@ -50,6 +51,11 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """The folder of checkpoints."""
         return self.path / CHECKPOINT_FOLDER
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a finished checkpoint, which a new run would replace."""
+        return any(path.name.isdigit() for path in self.checkpoints.glob("*"))
 
     @property
     def curves(self) -> Path:
@@ -91,7 +97,7 @@ class RunFolder:
         wanted = _wanted(corpora, settings, start_from) | {"inputs": dict(inputs or {})}
         if before is None:
             _refuse_full(self.path)
-        elif before["status"] == "failed" and before["steps"] == 0:
+        elif before["status"] == "failed" and before["steps"] == 0 and not self.has_checkpoint:
             before = None  # a wrong split, say: nothing was trained that could be lost
         elif not resume:
             raise SettingsError(
@@ -104,23 +110,22 @@ class RunFolder:
                 self.facts = before
                 return True
         now = _now()
-        history = {"started": now, "resumed": [], "seconds": 0.0} if before is None else _history(before, now)
         self.facts = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "status": "running",
             **wanted,
-            **history,
+            **_history(before, now),
             "command": sys.argv,
             "versions": _versions(),
             "machine": describe_machine(),
-            "peak_memory_bytes": 0,
-            "steps": 0,
-            "stages": [],
-            "warnings": [],
         }
         self.write()
         return False
+
+    def peak_memory(self) -> int:
+        """Return the most memory that any part of the run has taken, bytes."""
+        return max(self.facts.get("peak_memory_bytes", 0), peak_memory_bytes())
 
     def write(self, **facts: Any) -> None:
         """Add facts and write ``run.json``, whole or not at all."""
@@ -229,8 +234,13 @@ def _refuse_other(path: Path, before: Mapping[str, Any], wanted: Mapping[str, An
         )
 
 
-def _history(before: Mapping[str, Any], now: str) -> dict[str, Any]:
-    return {"started": before["started"], "resumed": [*before["resumed"], now], "seconds": before["seconds"]}
+def _history(before: Mapping[str, Any] | None, now: str) -> dict[str, Any]:
+    """Return what a run that is taken up has behind it: should it fail before it saves again, this is still so."""
+    if before is None:
+        nothing = {"seconds": 0.0, "peak_memory_bytes": 0, "steps": 0, "stages": [], "warnings": []}
+        return {"started": now, "resumed": [], **nothing}
+    kept = ("seconds", "peak_memory_bytes", "steps", "stages", "warnings")
+    return {"started": before["started"], "resumed": [*before["resumed"], now], **{name: before[name] for name in kept}}
 
 
 def _now() -> str:

@@ -220,17 +220,19 @@ class StageTraining:
 
     def _measure_spread(self) -> Spread | None:
         """Measure the embedding of the first batches, of the validation data or else of the first training epoch."""
+        if not self._parallel.has_embedding:
+            return None
         if self._watched is None:
             self._watched = self.stage.loader(self._fabric.global_rank, self._fabric.world_size)
         self._watched.set_epoch(EVALUATION_EPOCH)
         found = []
-        for batch, _ in islice(self._same_number(self._watched), SPREAD_BATCHES):
+        for batch, counts_in in islice(self._same_number(self._watched), SPREAD_BATCHES):
             embedding = self._parallel.embedding(Held(self._moved(batch), EVALUATION_EPOCH))
-            if embedding is None:
-                return None
-            found.append(embedding.float().cpu())
-        rows = torch.cat(gather_objects(torch.cat(found), self._fabric)).numpy()
-        return measure_spread(rows) if len(rows) > 1 else None
+            if counts_in:
+                found.append(embedding.float().cpu())
+        every = [part for of_rank in gather_objects(found, self._fabric) for part in of_rank]  # a rank may have none
+        n_rows = sum(map(len, every))
+        return measure_spread(torch.cat(every).numpy()) if n_rows > 1 else None
 
     def _same_number(self, loader: Batches) -> Iterator[tuple[Any, bool]]:
         """Yield the batches of a loader; where parameters are sharded, as many on every rank."""

@@ -11,7 +11,6 @@ from lightning_fabric import Fabric
 
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SpatiaError
-from spatia.io.memory import peak_memory_bytes
 from spatia.log import duration, logger
 from spatia.training.checkpoint import seed_generators
 from spatia.training.loop import DrawCurves, run_stages
@@ -195,6 +194,7 @@ def _write_model(stages: Sequence[Stage], corpora: Sequence[Corpus], folder: Run
 
 def _finish(folder: RunFolder) -> None:
     finished = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
-    folder.write(status="finished", finished=finished, peak_memory_bytes=peak_memory_bytes())
-    rmtree(folder.checkpoints)  # several times the size of the model, and there is nothing left to resume
+    folder.write(status="finished", finished=finished, peak_memory_bytes=folder.peak_memory())
+    if folder.checkpoints.exists():  # none where every stage has 0 epochs
+        rmtree(folder.checkpoints)  # several times the size of the model, and there is nothing left to resume
     logger.info("%s: finished after %s", folder.path, duration(folder.facts["seconds"]))

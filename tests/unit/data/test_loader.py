@@ -457,3 +457,27 @@ def test_unknown_names_are_refused(corpus):
         cell_loader([corpus], balance="cluster")
     with pytest.raises(SettingsError, match="No corpus given"):
         cell_loader([])
+
+
+@pytest.mark.parametrize("make", [cell_loader, niche_loader, tissue_loader])
+def test_in_order_a_rank_may_have_no_row_and_only_no_row_at_all_is_refused(corpus, make):
+    some = {"sections": ["right"], "split": "block", "part": "margin"}  # one window
+    alone = flat(epoch(make([corpus], shuffle=False, **some)))
+    ranks = len(alone) + 1
+    of_ranks = [epoch(make([corpus], shuffle=False, rank=rank, world_size=ranks, **some)) for rank in range(ranks)]
+    assert [] in of_ranks
+    assert flat(flat(of_ranks)) == alone
+    for rank in (0, ranks - 1):  # in training every rank refuses
+        with pytest.raises(SettingsError, match="too few for one batch"):
+            make([corpus], rank=rank, world_size=ranks, **some)
+
+
+def test_a_part_without_a_window_is_refused_on_every_rank(tiny_corpus, tmp_path):
+    path = tiny_corpus.write(tmp_path / "corpus", tiny_corpus.sections[:1])
+    file = path / "splits" / "block.json"
+    split = json.loads(file.read_text())
+    split["parts"]["test"]["left"] = [[0, 1]]
+    file.write_text(json.dumps(split))
+    for rank in range(2):
+        with pytest.raises(SettingsError, match="0 tissues are selected"):
+            tissue_loader([Corpus.open(path)], split="block", part="test", shuffle=False, rank=rank, world_size=2)

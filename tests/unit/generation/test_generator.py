@@ -382,6 +382,31 @@ def test_features_that_were_not_accepted_take_no_part() -> None:
     )
 
 
+def test_channels_that_only_the_model_knows_do_not_stop_what_reads_the_others() -> None:
+    batch = make_batch()
+    only_dapi = torch.tensor([True, False])
+    lacking = replace(
+        batch, channels_present=only_dapi.expand(ROWS, -1), target=batch.target * only_dapi[:, None, None]
+    )
+    reader = MorphologyProxy(2, ("a", "b", "c"))
+    intensities = Intensities(SPACE.mean, SPACE.sd)
+    assert (
+        ProxyObjective(reader, intensities)(lacking, 0)["proxy"].count == 0
+    )  # a cell that lacks a channel of its corpus
+    term = ProxyObjective(reader, intensities, channels=only_dapi)(lacking, 0)["proxy"]
+    assert term.count == ROWS * 3
+    painted = replace(lacking, target=batch.target)
+    assert ProxyObjective(reader, intensities, channels=only_dapi)(painted, 0)["proxy"].total == term.total
+
+    reader.accepted[:] = True
+    generator = make_generator(batch, path={"time_mean": 3.0})  # late: images that the term reads
+    weights = {"morphology": 1.0, "adversarial": 1.0}
+    for channels, asked in ((None, 0), (only_dapi, ROWS)):
+        terms = objective(generator, weights, proxy=reader, channels=channels)(lacking, 0)
+        assert terms["adversarial"].count == asked
+        assert terms["morphology"].count == 3 * asked
+
+
 def test_a_proxy_learns_to_read() -> None:
     torch.manual_seed(0)
     batch = make_batch()

@@ -8,7 +8,7 @@ import torch
 from spatia.errors import SettingsError
 from spatia.generation.guidance import guided
 from spatia.generation.path import PATHS, make_path
-from spatia.generation.settings import PathSettings, SolverSettings
+from spatia.generation.settings import LEAST_ADAPTIVE, PathSettings, SolverSettings
 from spatia.generation.solvers import SOLVERS, solve
 
 STEP = ("step", "image")
@@ -136,6 +136,17 @@ def test_the_adaptive_solver_spends_where_it_is_needed() -> None:
 def test_too_few_evaluations_are_refused() -> None:
     with pytest.raises(SettingsError, match=r"solver.evaluations=1 with solver.kind=midpoint"):
         solve(parabola, torch.zeros(1, 1, 2, 2), SolverSettings(kind="midpoint", evaluations=1))
+
+
+@pytest.mark.parametrize("evaluations", range(1, 16))
+def test_the_adaptive_solver_keeps_its_budget(evaluations: int) -> None:
+    values = {"kind": "adaptive", "evaluations": evaluations, "tolerance": 1e-6}
+    if evaluations < LEAST_ADAPTIVE:
+        with pytest.raises(SettingsError, match=rf"solver.evaluations={evaluations} .* at least {LEAST_ADAPTIVE}"):
+            SolverSettings(**values)
+        return
+    stiff = solve(lambda x, t, rows: 30 * (t.view(-1, 1, 1, 1) * 40).sin() - x, images(0), SolverSettings(**values))
+    assert LEAST_ADAPTIVE <= stiff.evaluations.max() <= evaluations
 
 
 @pytest.mark.parametrize("kind", list(SOLVERS))

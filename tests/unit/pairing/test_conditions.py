@@ -16,6 +16,8 @@ TABLE = pd.DataFrame(
         "n": [1, 2, 3, 4, 5],
         "edge": [True, False, True, False, True],
         "odd name": ["a", "b", "a", "b", "a"],
+        "seen": pd.array([True, None, False, None, True], dtype="boolean"),
+        "grade": pd.array([1, None, 2, None, 1], dtype="Int64"),
     }
 )
 
@@ -39,6 +41,12 @@ TABLE = pd.DataFrame(
         ("`odd name` == 'a'", [1, 0, 1, 0, 1]),
         ('type == "it\'s"', [0, 0, 0, 0, 1]),
         ("n > -1e0", [1, 1, 1, 1, 1]),
+        ("seen == true", [1, 0, 0, 0, 1]),
+        ("seen != true", [0, 0, 1, 0, 0]),
+        ("~(seen in [true])", [0, 0, 1, 0, 0]),
+        ("seen is missing", [0, 1, 0, 1, 0]),
+        ("grade == 1", [1, 0, 0, 0, 1]),
+        ("grade not in [1]", [0, 0, 1, 0, 0]),
     ],
 )
 def test_meaning(condition: str, wanted: list[int]) -> None:

@@ -12,9 +12,13 @@ import zarr
 
 from spatia.corpus.corpus import Corpus
 from spatia.errors import PairingError, SettingsError
+from spatia.pairing.cells import read_cells
 from spatia.pairing.pair import pair
 from spatia.pairing.pairs import PAIRS_FILE, SIGNATURES_FILE, read_pairs
 from spatia.pairing.settings import CostSettings, PairSettings, SolverSettings
+from spatia.pairing.transitions import find_ends, make_transitions
+from spatia.training.generator_settings import GeneratorSettings
+from spatia.training.generator_train import _with_split_of
 
 LOOSE = SolverSettings(tolerance=1e-3)
 SETTINGS = PairSettings(solver=LOOSE, cost=CostSettings(n_components=4), top_k=4)
@@ -213,3 +217,40 @@ def test_facts_are_plain_json(toy, tmp_path: Path) -> None:
     assert {"solver", "iterations", "source_error", "target_error", "mass", "cost", "parts"} <= set(
         facts["problems"][0]
     )
+
+
+@pytest.mark.parametrize("named", [None, "block"])
+def test_an_edit_learns_from_the_cells_of_the_split_whether_pairing_named_it_or_not(
+    toy, tmp_path: Path, named: str | None
+) -> None:
+    pairs = paired(toy, tmp_path / "pairs", SETTINGS.model_copy(update={"split": named}))
+    assert pairs.facts["settings"]["split"] == named
+    for asked in (None, "block"):
+        assert _with_split_of(pairs, GeneratorSettings(task="transition", split=asked)).split == "block"
+    with pytest.raises(SettingsError, match=r"split=donor, but the pairs .* were made on split 'block'"):
+        _with_split_of(pairs, GeneratorSettings(task="transition", split="donor"))
+    other = GeneratorSettings(task="transition", coupling="ot")  # learns from the pairs themselves
+    assert _with_split_of(pairs, other) is other
+
+
+def test_a_table_of_some_cells_leaves_the_types_of_its_columns(toy) -> None:
+    corpus = Corpus.open(toy.path)
+    states = toy.states.assign(stage=np.arange(len(toy.states)) % 2 + 1, flag=np.arange(len(toy.states)) % 3 == 0)
+    states = states.assign(score=states["emt"].round(), kind=pd.Categorical(states["stage"].astype(str)))
+    some = states.sample(frac=0.5, random_state=0)
+    whole, partial = (read_cells(corpus, corpus.split("block"), table, None).obs for table in (states, some))
+    for value in (
+        {"key": "stage", "source": 1, "target": 2},
+        {"source": {"where": "flag == true"}, "target": {"where": "flag == false"}},
+        {"source": {"where": "stage < 2"}, "target": {"where": "stage in [2]"}},
+        {"source": {"where": "score < 1"}, "target": {"where": "score == 1"}},
+        {"key": "score", "source": "0.0", "target": "1.0"},
+        {"key": "kind", "source": "1", "target": {"where": "kind == '2'"}},
+    ):
+        (transition,) = make_transitions([{"name": "t", **value}], where="here")
+        of_all, of_some = (find_ends(obs, transition) for obs in (whole, partial))
+        known = partial.index.isin(some["cell_id"])
+        assert (of_some.source == of_all.source & known).all()
+        assert (of_some.target == of_all.target & known).all()
+        assert of_some.source.any()
+    assert partial["stage"].isna().sum() == len(whole) - len(some)

@@ -12,7 +12,13 @@ from spatia.errors import PairingError
 from spatia.pairing.pairs import COLUMNS, read_pairs, write_pairs
 from spatia.pairing.signatures import COLUMNS as SIGNATURE_COLUMNS
 
-FACTS = {"corpus_id": "c", "transitions": [{"name": "up"}], "settings": {}, "problems": []}
+FACTS = {
+    "corpus_id": "c",
+    "split": {"name": "block"},
+    "transitions": [{"name": "up"}],
+    "settings": {"split": None},
+    "problems": [],
+}
 
 
 def table() -> pd.DataFrame:
@@ -118,3 +124,16 @@ def test_names_that_are_not_there_list_those_that_are(folder: Path) -> None:
         pairs.of("up", "tset")
     with pytest.raises(PairingError, match="no signature of 'protein'"):
         pairs.signature("up", "protein")
+
+
+@pytest.mark.parametrize(("split", "said"), [(..., "no 'split'"), ({}, "no 'split.name'"), (None, "not a description")])
+def test_pairs_must_say_which_split_they_were_made_on(tmp_path: Path, split: object, said: str) -> None:
+    """What learns from all cells of a part asks for it."""
+    facts = {name: value for name, value in FACTS.items() if name != "split"}
+    write_pairs(tmp_path / "p", table(), signatures(), facts if split is ... else facts | {"split": split})
+    with pytest.raises(PairingError, match=said):
+        read_pairs(tmp_path / "p")
+
+
+def test_the_split_is_the_one_that_was_used_not_the_one_that_was_named(folder: Path) -> None:
+    assert read_pairs(folder).split == "block"

@@ -28,6 +28,12 @@ def test_pairs(tmp_path: Path) -> None:
     values |= dict.fromkeys(("source", "target", "source_sample", "target_sample"), "s")
     table = pd.DataFrame({**values, "source_row": np.arange(n), "target_row": 1, "calibrated": np.nan})[list(COLUMNS)]
     rows = [("$a$ → b", "gene", f"gene_{i}^2", "", RNG.normal(), 0.0, 0.0, float(i > 0), 9) for i in range(12)]
-    facts = {"corpus_id": "c", "transitions": [{"name": "$a$ → b"}], "settings": {}, "problems": []}
+    facts = {
+        "corpus_id": "c",
+        "split": {"name": "block"},
+        "transitions": [{"name": "$a$ → b"}],
+        "settings": {},
+        "problems": [],
+    }
     write_pairs(tmp_path / "pairs", table, pd.DataFrame(rows, columns=list(SIGNATURE_COLUMNS)), facts)
     assert plot_pairs(read_pairs(tmp_path / "pairs"), tmp_path / "b.png").read_bytes().startswith(PNG)

@@ -12,6 +12,7 @@ from tests.unit.conftest import Tiny
 from tests.unit.training.toy import Stage, ToyModule, open_tiny
 
 from spatia.corpus.corpus import Corpus
+from spatia.data.loader import cell_loader
 from spatia.errors import SettingsError, TrainingError
 from spatia.training import stage_training
 from spatia.training.checkpoint import read_checkpoint
@@ -20,6 +21,7 @@ from spatia.training.loop import run_stages
 from spatia.training.parallel import make_fabric
 from spatia.training.run_folder import RunFolder, read_run
 from spatia.training.settings import TrainSettings
+from spatia.training.train import run_training
 
 VARYING = {"rows_per_s", "memory_bytes"}  # what a line says of the machine
 
@@ -314,3 +316,91 @@ def test_resume_refuses_another_number_of_processes(
     monkeypatch.setattr(type(fabric), "world_size", 2)
     with pytest.raises(TrainingError, match=r"written by 1 process\(es\), but there are 2"):
         run_stages([Stage(corpora)], folder, settings(), fabric, resume=True)
+
+
+def fail_before_the_first_save(folder: RunFolder) -> None:
+    """Leave run.json as `run_training` does where making the stages fails."""
+    folder.write(status="failed", error="SettingsError: a disk was not there")
+
+
+def test_a_resumed_run_that_fails_at_once_is_still_the_run_it_was(corpora: list[Corpus], tmp_path: Path) -> None:
+    before = fit(tmp_path / "m", [Stage(corpora, epochs=1)], corpora, settings()).facts
+    assert before["steps"] > 0
+    folder = begin(tmp_path / "m", corpora, settings(), resume=True)
+    for name in ("started", "seconds", "steps", "stages", "warnings", "peak_memory_bytes"):
+        assert folder.facts[name] == before[name], name
+    fail_before_the_first_save(folder)
+    with pytest.raises(SettingsError, match=r"holds a training run already \(failed\)"):
+        begin(tmp_path / "m", corpora, settings())
+    with pytest.raises(TrainingError, match=r"lr was 0.01, is 0.02"):
+        begin(tmp_path / "m", corpora, settings(lr=0.02), resume=True)
+
+
+def test_a_failed_run_with_a_checkpoint_is_not_new_whatever_it_says(corpora: list[Corpus], tmp_path: Path) -> None:
+    """Versions before this one wrote 0 steps into a resumed run."""
+    folder = fit(tmp_path / "m", [Stage(corpora, epochs=1)], corpora, settings())
+    folder.write(status="failed", steps=0)
+    with pytest.raises(SettingsError, match="holds a training run already"):
+        begin(tmp_path / "m", corpora, settings())
+
+
+def test_a_run_that_failed_before_anything_was_trained_may_begin_anew(corpora: list[Corpus], tmp_path: Path) -> None:
+    fail_before_the_first_save(begin(tmp_path / "m", corpora, settings()))
+    folder = begin(tmp_path / "m", corpora, settings(lr=0.02), resume=True)
+    assert folder.facts["resumed"] == []
+    assert folder.facts["settings"]["lr"] == 0.02
+
+
+def test_a_run_killed_after_its_last_checkpoint_says_what_it_did(corpora: list[Corpus], tmp_path: Path) -> None:
+    class Flat(ToyModule):
+        def embedding(self, batch: Any) -> torch.Tensor:
+            return torch.ones(len(batch), 8)
+
+    def stage() -> Stage:
+        made = Stage(corpora, epochs=1)
+        made.module = Flat(made.module.genes.out_features)
+        return made
+
+    folder = fit(tmp_path / "m", [stage()], corpora, settings())
+    before, written = dict(folder.facts), lines(folder)
+    assert len(before["warnings"]) == len(before["stages"]) == 1
+    folder.write(steps=0, stages=[], warnings=[], peak_memory_bytes=1 << 60)  # killed between checkpoint and run.json
+    folder = fit(tmp_path / "m", [stage()], corpora, settings(), resume=True)
+    for name in ("steps", "stages", "warnings"):
+        assert folder.facts[name] == before[name], name
+    assert folder.facts["peak_memory_bytes"] == 1 << 60
+    assert lines(folder) == written
+
+
+def test_a_run_of_no_epoch_finishes(corpora: list[Corpus], tmp_path: Path) -> None:
+    out = run_training(corpora, tmp_path / "m", settings(), lambda _: [Stage(corpora, epochs=0)], lambda *_: None)
+    run = read_run(out)
+    assert run is not None
+    assert (run["status"], run["steps"]) == ("finished", 0)
+
+
+def test_without_an_embedding_no_batch_is_read_to_watch_it(corpora: list[Corpus], tmp_path: Path) -> None:
+    class Plain(torch.nn.Module):
+        def __init__(self, toy: ToyModule) -> None:
+            super().__init__()
+            self.toy = toy
+
+        def forward(self, batch: Any, epoch: int) -> Any:
+            return self.toy(batch, epoch)
+
+    stage = Stage(corpora, epochs=2, validate=False)
+    stage.module = Plain(stage.module)
+    opened, open_loader = [], stage.loader
+    stage.loader = lambda *ranks: opened.append(ranks) or open_loader(*ranks)  # type: ignore[method-assign, func-returns-value]
+    folder = fit(tmp_path / "m", [stage], corpora, settings())
+    assert len(opened) == 1
+    assert folder.facts["stages"][0]["effective_rank"] is None
+
+
+def test_a_rank_without_validation_rows_takes_part(corpora: list[Corpus], tmp_path: Path) -> None:
+    stage = Stage(corpora, epochs=1)
+    many = {"shuffle": False, "split": "block", "part": "test", "rank": 0, "world_size": 10_000}
+    stage.validation = lambda *_: cell_loader(corpora, batch_size=5, **many)  # type: ignore[method-assign]
+    assert len(stage.validation(0, 1)) == 0
+    folder = fit(tmp_path / "m", [stage], corpora, settings())
+    assert lines(folder)[-1]["loss"] is None

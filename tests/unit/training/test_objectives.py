@@ -140,3 +140,20 @@ def test_a_large_panel_takes_turns_the_same_for_every_batch(parts: Any) -> None:
         every = CellObjective(model, settings, 3)(read(0, range(10)), 0)["genes"]
     torch.testing.assert_close(whole.total, one.total + two.total, rtol=1e-4, atol=1e-4)
     assert 0 < whole.count < every.count
+
+
+def test_which_niches_are_hidden_does_not_depend_on_the_rest_of_the_batch(parts: Any) -> None:
+    corpus, model = parts
+    n_cells = [section.entry.n_cells for section in corpus.sections.values()]
+    objective = ContextObjective(model, TrainSettings(), n_cells)
+    together, alone = (
+        torch.cat(
+            [
+                objective._hide_blocks(batch, 0)
+                for batch in tissue_loader([corpus], max_windows=most, shuffle=False, vocabulary=model.vocabulary)
+            ]
+        )
+        for most in (8, 1)
+    )
+    assert not together.all()
+    assert torch.equal(together, alone)

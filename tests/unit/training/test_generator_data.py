@@ -1,0 +1,129 @@
+"""What a generator learns from and is judged on: rows with an image, and no image on both sides."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.unit.conftest import TinySection, write_corpus
+from tests.unit.model_setup import SMALL
+
+from spatia.corpus.corpus import Corpus
+from spatia.data.vocabulary import Vocabulary
+from spatia.generation.batch import GenerationBatch
+from spatia.inference.conditions import CellConditions, cell_conditions
+from spatia.models.spatia import Spatia
+from spatia.nn.hashing import row_keys
+from spatia.pairing.pair import pair
+from spatia.pairing.settings import CostSettings, PairSettings, SolverSettings
+from spatia.training.generator_data import CorpusData
+from spatia.training.generator_pairs import PairData
+from spatia.training.generator_settings import GeneratorSettings
+from spatia.training.generator_stages import ProxyStage
+
+GENES = ("EPCAM", "CD3E", "ACTB", "VIM", "MS4A1", "KRT8")
+SECTIONS = (
+    TinySection("left", 1, GENES, ("DAPI",), n_windows=12, features=("area_um2",)),
+    TinySection("bare", 3, GENES, (), n_windows=4),
+)
+TO_IMMUNE = {"name": "to immune", "key": "cell_type", "source": "tumour", "target": "immune"}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return Corpus.open(write_corpus(tmp_path_factory.mktemp("tiny") / "corpus", SECTIONS))
+
+
+def data_of(corpus: Corpus, **values: Any) -> CorpusData:
+    settings = GeneratorSettings.model_validate(
+        {"split": "block", "validation_part": "validation", "weights": {"morphology": 0}, **values}
+    )
+    unread: Any = CellConditions([])  # nothing is loaded here
+    return CorpusData(corpus, Vocabulary.of([corpus]), unread, settings)
+
+
+@pytest.mark.parametrize(
+    ("validation", "cells", "niches"),
+    [
+        ({"bare": [[0, 20]]}, False, False),  # of a section without image nothing is drawn
+        ({"left": [[0, 1]], "bare": [[0, 20]]}, True, False),  # no whole niche
+        ({"left": [[0, 20]]}, True, True),
+        ({"left": []}, False, False),
+        (None, False, False),
+    ],
+)
+def test_there_is_validation_where_the_loader_gives_rows_of_it(
+    tmp_path: Path, validation: dict[str, list[list[int]]] | None, cells: bool, niches: bool
+) -> None:
+    path = write_corpus(tmp_path / "corpus", SECTIONS)
+    file = path / "splits" / "block.json"
+    split = json.loads(file.read_text())
+    if validation is not None:
+        split["parts"]["validation"] = validation
+    file.write_text(json.dumps(split))
+    for level, expected in (("cell", cells), ("niche", niches)):
+        data = data_of(Corpus.open(path), level=level)
+        assert data.has_validation == expected
+        if expected:
+            assert len(data.loader("validation", 0, 1, shuffle=False)) > 0
+    assert not data_of(Corpus.open(path), split=None).has_validation
+
+
+# --- pairs without a validation part: what the proxy is judged on is held out by hash
+
+
+@pytest.fixture(scope="module")
+def pair_data(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PairData]:
+    folder = tmp_path_factory.mktemp("pairs")
+    how = PairSettings(solver=SolverSettings(tolerance=1e-3), cost=CostSettings(n_components=3), top_k=4)
+    pairs = pair(corpus, [TO_IMMUNE], folder / "pairs", settings=how)
+    torch.manual_seed(0)
+    model = Spatia(SMALL, Vocabulary.of([corpus])).eval()
+    settings = GeneratorSettings(task="transition", coupling="ot", batch=4)
+    with cell_conditions(corpus, model, device="cpu") as conditions:
+        yield PairData(corpus, model, conditions, pairs, settings, folder)
+
+
+def test_a_pair_names_the_image_it_learns_from(pair_data: PairData) -> None:
+    part, rows = pair_data.parts["train"], np.arange(len(pair_data.parts["train"]))
+    batch = pair_data.batch(part, rows, 0)
+    places = row_keys(torch.from_numpy(pair_data._section), torch.from_numpy(pair_data._row))
+    assert batch.target_key is not None
+    assert torch.isin(batch.target_key, places[np.unique(part.target[part.target >= 0])]).all()
+    assert len(batch.target_key.unique()) < len(batch)  # several sources have one target
+    crops = np.load(pair_data._path)
+    where = [int((places == key).nonzero()) for key in batch.image_key]
+    assert np.array_equal(batch.target.numpy(), crops[where])
+    assert torch.equal(batch.take(torch.tensor([2])).image_key, batch.image_key[2:3])
+
+
+def test_no_image_that_the_proxy_is_judged_on_is_one_it_learns_from(pair_data: PairData) -> None:
+    """In no epoch, though a source draws another partner in each."""
+    unused: Any = None
+    stage = ProxyStage(data=pair_data, settings=pair_data._settings, objective=unused, epochs=1)
+    assert not pair_data.has_validation or pytest.fail("the pairs have a validation part")
+    learnt, judged = stage.loader(0, 1), stage.validation(0, 1)
+    assert judged is not None
+    held_out = {key for batch in judged for key in batch.image_key.tolist()}
+    assert held_out
+    for _ in range(3):
+        # a batch of held-out rows alone keeps one, as a step needs a row
+        seen = {key for batch in learnt if len(batch) > 1 for key in batch.image_key.tolist()}
+        assert seen
+        assert not seen & held_out
+
+
+def test_a_row_has_an_image_of_its_own_unless_it_says_otherwise() -> None:
+    batch = GenerationBatch(
+        section=torch.zeros(2, dtype=torch.int64),
+        row=torch.arange(2),
+        key=torch.tensor([7, 9]),
+        target=torch.zeros(2, 1, 4, 4, dtype=torch.uint8),
+        channels_present=torch.ones(2, 1, dtype=torch.bool),
+        conditions={},
+        known={},
+    )
+    assert batch.image_key.tolist() == [7, 9]

@@ -1,0 +1,42 @@
+"""A generator begins at another one of the same images, on the same scale."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from spatia.errors import ModelError, SettingsError
+from spatia.generation.checkpoint import Saved
+from spatia.generation.generator import CellGenerator, ImageSpace
+from spatia.generation.settings import GeneratorConfig
+from spatia.training import generator_start
+
+NETWORK = {"kind": "transformer", "width": 16, "layers": 1, "heads": 2, "patch_px": 4, "stem": 8}
+
+
+def make(scale: Any = "linear", mean: float = 0.2, px: int = 16, seed: int = 0) -> CellGenerator:
+    torch.manual_seed(seed)
+    config = GeneratorConfig.model_validate({"network": NETWORK, "conditions": ("genes",), "intensity": scale})
+    return CellGenerator(config, ImageSpace(("DAPI",), px, 0.4, (mean,), (0.1,), scale), {"genes": 3})
+
+
+def start(monkeypatch: pytest.MonkeyPatch, saved: CellGenerator, own: CellGenerator) -> dict[str, Any]:
+    monkeypatch.setattr(generator_start, "load_generator", lambda _: Saved(saved, {}, "id"))
+    return generator_start.start_from(own, Path("other"))
+
+
+def test_another_scale_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match=r"other: .* scale 'log', asked for 'linear'.*Set intensity=log"):
+        start(monkeypatch, make("log"), make("linear"))
+    with pytest.raises(ModelError, match="Start from a generator of the same images"):
+        start(monkeypatch, make(px=8), make())
+
+
+def test_each_keeps_the_mean_of_its_own_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network sees standard deviations from it, so that weights carry over and intensities are one's own."""
+    saved, own = make(mean=0.5, seed=1), make(mean=0.2)
+    assert start(monkeypatch, saved, own)["known"] == ["genes"]
+    given, taken = saved.state_dict(), own.state_dict()
+    assert all(torch.equal(taken[name], value) for name, value in given.items())
+    assert own.intensities.mean.item() == pytest.approx(0.2)
