@@ -9,7 +9,6 @@ from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from spatia.data.batch import BatchError
-from spatia.nn.turning import turned
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -93,14 +92,6 @@ class GenerationBatch:
     def take(self, index: Tensor) -> "GenerationBatch":
         """Return some rows."""
         return self._map(lambda tensor: tensor[index])
-
-    def turned(self, *stream: int) -> "GenerationBatch":
-        """Return the rows with all that is seen of each turned and mirrored alike, at random: a function of key and stream."""
-        seen = ("target", "source", "inside", "nucleus")
-        ways: dict[str, Any] = dict(
-            zip(seen, turned([getattr(self, name) for name in seen], self.key, *stream), strict=True)
-        )
-        return replace(self, **ways)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "GenerationBatch":
         changed: dict[str, Any] = {}

@@ -76,8 +76,6 @@ class GeneratorObjective(nn.Module):
         Mean of confidence^γ over the training pairs.
     inside_weight
         A pixel inside the cell's outline counts as so many outside; the mean weight of a row's pixels is 1.
-    turn
-        Training rows are turned and mirrored at random.
     channels
         Which channels the corpus has: of those that only the model knows nothing is asked. None: all.
 
@@ -102,7 +100,6 @@ class GeneratorObjective(nn.Module):
         proxy: MorphologyProxy | None = None,
         mean_weight: float = 1.0,
         inside_weight: float = 1.0,
-        turn: bool = False,
         channels: Bool[Tensor, "channels"] | None = None,
     ) -> None:
         super().__init__()
@@ -119,11 +116,10 @@ class GeneratorObjective(nn.Module):
         every = torch.ones(len(generator.space.channels), dtype=torch.bool)
         self.register_buffer("channels", every if channels is None else channels, persistent=False)
         self.critic = PatchCritic(len(generator.space.channels)) if weights.adversarial else None
-        self.mean_weight, self.inside_weight, self.turn = mean_weight, inside_weight, turn
+        self.mean_weight, self.inside_weight = mean_weight, inside_weight
 
     def forward(self, batch: GenerationBatch, epoch: int) -> dict[str, Term]:
         """Return the terms by name."""
-        batch = batch.turned(self.seed, epoch) if self.turn and self.training else batch
         walked, weights, generator = self.walk(batch, epoch), self.weights, self.generator
         present, complete = batch.channels_present[:, :, None, None] * self._pixels(batch), batch.has_all(self.channels)
         row_weight = walked.coupled.weight

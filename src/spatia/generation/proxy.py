@@ -114,8 +114,6 @@ class ProxyObjective(nn.Module):
         The scale of the images that the proxy is to read.
     channels
         Which channels the corpus has; the others are blank. None: all.
-    turn
-        Training images are turned and mirrored at random, by the seed.
     """
 
     channels: Tensor
@@ -126,22 +124,19 @@ class ProxyObjective(nn.Module):
         intensities: Intensities,
         *,
         channels: Bool[Tensor, "channels"] | None = None,
-        turn: bool = False,
-        seed: int = 0,
     ) -> None:
         super().__init__()
         every = torch.ones(proxy.n_channels, dtype=torch.bool)
         self.register_buffer("channels", every if channels is None else channels, persistent=False)
-        self.proxy, self.intensities, self.turn, self.seed = proxy, intensities, turn, seed
+        self.proxy, self.intensities = proxy, intensities
 
     def read(self, batch: GenerationBatch) -> Float[Tensor, "rows features"]:
         """Return the features that the target images show."""
         result: Tensor = self.proxy(self.intensities(batch.target) * self.channels[:, None, None])
         return result
 
-    def forward(self, batch: GenerationBatch, epoch: int) -> dict[str, Term]:
+    def forward(self, batch: GenerationBatch, epoch: int) -> dict[str, Term]:  # noqa: ARG002
         """Return the squared error of the measured features."""
-        batch = batch.turned(self.seed, epoch) if self.turn and self.training else batch
         assert batch.morphology is not None
         assert batch.morphology_measured is not None
         error = (self.read(batch) - self.proxy.standardise(batch.morphology)).square()

@@ -42,7 +42,6 @@ class GeneratorSettings(LoopSettings, GeneratorConfig):
     inside_weight: float = Field(
         4.0, gt=0, description="a pixel inside the cell's outline counts as so many outside; 1: all alike"
     )
-    turn: bool = Field(True, description="training images are turned and mirrored at random: a cell has no up")
     drop: DropSettings = DropSettings()
     proxy_least_r2: float = Field(
         0.5, gt=0, lt=1, description="a morphology feature counts if the proxy reads it this well on held-out cells"

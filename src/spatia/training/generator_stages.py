@@ -249,8 +249,6 @@ def make_generator_stages(
                     proxy,
                     Intensities(space.mean, space.sd, space.scale),
                     channels=learnt,
-                    turn=settings.turn,
-                    seed=settings.seed,
                 ),
                 epochs=_epochs(settings.epochs.proxy, settings.presentations.proxy, n_rows),
             )
@@ -263,7 +261,6 @@ def make_generator_stages(
         proxy=proxy,
         mean_weight=mean_weight,
         inside_weight=settings.inside_weight,
-        turn=settings.turn,
         channels=learnt,
     )
     weights, terms = settings.weights.model_dump(), (*TERMS, *(OF_EDITS if generator.path.in_one_step else ()))

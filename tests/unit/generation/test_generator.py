@@ -429,41 +429,6 @@ def test_a_proxy_learns_to_read() -> None:
 # --- learning, and the folder
 
 
-def test_training_rows_are_turned_with_all_that_is_seen_of_them() -> None:
-    batch = make_batch(pairs=True)
-    mask = batch.target[:, 0] > 100
-    found = replace(batch, inside=mask, nucleus=mask).turned(0, 3)
-    assert found.inside is not None
-    assert torch.equal(found.inside, found.target[:, 0] > 100)
-    assert torch.equal(found.inside, found.nucleus)
-    assert not torch.equal(found.target, batch.target)
-    assert torch.equal(found.target.flatten(1).sort(dim=1).values, batch.target.flatten(1).sort(dim=1).values)
-    assert found.source is not None
-    assert not torch.equal(found.source, batch.source)
-
-
-@pytest.mark.parametrize("kind", ["generator", "proxy"])
-def test_only_training_turns(kind: str) -> None:
-    batch = make_batch()
-
-    def loss(target: torch.Tensor, *, turn: bool, training: bool) -> float:
-        shown = replace(batch, target=target)
-        torch.manual_seed(0)
-        if kind == "generator":
-            learn: Any = objective(make_generator(shown), {}, turn=turn)
-        else:
-            reader = MorphologyProxy(2, ("a", "b", "c"))
-            learn = ProxyObjective(reader, Intensities(SPACE.mean, SPACE.sd), turn=turn)
-        with torch.no_grad():
-            return next(float(term.total) for term in learn.train(training)(shown, 0).values())
-
-    plain = loss(batch.target, turn=False, training=True)
-    assert loss(batch.target, turn=True, training=False) == plain
-    assert loss(batch.target, turn=True, training=True) != plain
-    grey = batch.target[:, :, :1, :1].expand(-1, -1, 16, 16).contiguous()  # nothing to turn
-    assert loss(grey, turn=True, training=True) == loss(grey, turn=False, training=True)
-
-
 def test_the_loss_falls_on_a_few_cells() -> None:
     batch = make_batch()
     batch = replace(batch, target=batch.target[:, :, :1, :1].expand(-1, -1, 16, 16).contiguous())
