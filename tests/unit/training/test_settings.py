@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from spatia.errors import SettingsError
+from spatia.training.generator_settings import GeneratorSettings
 from spatia.training.run_folder import _refuse_other
 from spatia.training.settings import FREE_ON_RESUME, TrainSettings, flatten, read_settings
 
@@ -66,3 +67,13 @@ def test_what_is_free_on_resume_is_a_setting() -> None:
 
 def _run(settings: TrainSettings) -> dict[str, object]:
     return {"settings": settings.model_dump(mode="json"), "corpora": [], "start_from": None, "inputs": {}}
+
+
+def test_steps_of_an_edit_and_of_a_flow_unless_they_are_given() -> None:
+    def steps(**values: object) -> tuple[int, float]:
+        found = GeneratorSettings.model_validate(values)
+        return found.batch, found.lr
+
+    assert steps(task="transition") == (16, 1e-3)
+    assert steps() == steps(task="transition", coupling="ot") == (8, 2e-3)
+    assert steps(task="transition", batch=4) == (4, 1e-3)
