@@ -41,7 +41,7 @@ from spatia.generation.settings import SolverSettings
 from spatia.inference.generator import Generator as Maker
 from spatia.models.checkpoint import save_model
 from spatia.models.spatia import Spatia
-from spatia.pairing.pairs import read_pairs
+from spatia.pairing.pairs import read_pairs, write_pairs
 from spatia.tasks.evaluate_generation import evaluate_generation
 from spatia.tasks.generated_cells import CellIndex
 from spatia.tasks.generation_reference import EvaluationSettings, Reference
@@ -153,11 +153,21 @@ def test_a_transition_is_learnt_from_training_cells_alone(cells: BenchCells, mod
     assert trained(replace(problem, training=replace(problem.training, images=2)), OURS.draw) != first  # type: ignore[type-var]
 
 
+def with_rows_that_differ(pairs: Path, out: Path) -> Path:
+    """Write pairs in which each source has a cost of its own: counts of the tiny corpus are alike, and costs but for rounding."""
+    there = read_pairs(pairs)
+    number = there.table.groupby(["source_sample", "source"]).ngroup()
+    table = there.table.assign(cost=(1.0 + number).astype(there.table["cost"].dtype))
+    facts = {name: value for name, value in there.facts.items() if name not in ("format", "format_version", "sha256")}
+    write_pairs(out, table, there.signatures, facts)
+    return out
+
+
 def test_wrong_partners_are_the_right_cells_with_other_sources(
     cells: BenchCells, model: Path, work: Path, tmp_path: Path
 ) -> None:
     problem = make(cells, model, work, "transition")
-    right = pairs_of(problem)
+    right = with_rows_that_differ(pairs_of(problem), tmp_path / "right")
     wrong = with_wrong_partners(right, tmp_path / "wrong", 0)
     first, second = (read_pairs(folder, cells.corpus) for folder in (right, wrong))
     name = first.transitions[0]

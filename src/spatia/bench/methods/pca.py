@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA
 from spatia.bench.methods.method import GENES, Method, Problem
 
 COMPONENTS = 50
+ROUNDING = 1e-5  # of the largest singular value: what is smaller is rounding of 32 bits, and differs between processors
 
 
 def embed(problem: Problem) -> NDArray[np.floating]:
@@ -18,11 +19,15 @@ def embed(problem: Problem) -> NDArray[np.floating]:
 def principal_components(
     values: sp.csr_matrix | NDArray[np.floating], train: NDArray[np.int64], seed: int, components: int = COMPONENTS
 ) -> NDArray[np.floating]:
-    """Return scores (n, components) of all rows on axes fitted on the training rows."""
+    """Return scores (n, components) of all rows on axes fitted on the training rows; fewer where the rows have no more.
+
+    A predictor brings every column to a spread of 1, so an axis of rounding errors would count as much as the first.
+    """
     dense = values.toarray().astype(np.float32) if isinstance(values, sp.csr_matrix) else np.asarray(values, np.float32)
     components = min(components, len(train) - 1, dense.shape[1])
     pca = PCA(components, svd_solver="randomized", random_state=seed).fit(dense[train])
-    return pca.transform(dense)
+    real = max(1, int((pca.singular_values_ > ROUNDING * pca.singular_values_[0]).sum()))
+    return pca.transform(dense)[:, :real]
 
 
 def embed_unscaled(problem: Problem) -> NDArray[np.floating]:
