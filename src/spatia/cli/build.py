@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from spatia.corpus.build import BuildResult
     from spatia.io.source import Source
 
-LEVELS = "Levels and niches"
+LEVELS = options.LEVELS
 RUNNING = "How it runs"
 
 

@@ -103,7 +103,7 @@ def make_split(
         seed=seed,
         settings=settings.model_dump(),
         parts={
-            part: {sample: _ranges(codes == code) for sample, codes in part_of.items() if (codes == code).any()}
+            part: {sample: row_ranges(codes == code) for sample, codes in part_of.items() if (codes == code).any()}
             for part, code in _CODE.items()
         },
     )
@@ -272,12 +272,12 @@ def _least_distance(position_um: NDArray[np.float64], codes: NDArray[np.int8]) -
     return least
 
 
-def _ranges(chosen: NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
+def row_ranges(chosen: NDArray[np.bool_]) -> tuple[tuple[int, int], ...]:
     """Return the runs of True as half-open ranges.
 
     Examples
     --------
-    >>> _ranges(np.array([True, True, False, True]))
+    >>> row_ranges(np.array([True, True, False, True]))
     ((0, 2), (3, 4))
     """
     edges = np.flatnonzero(np.diff(np.r_[0, chosen.astype(np.int8), 0])).reshape(-1, 2)

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from spatia import keys
 from spatia.corpus.corpus import Corpus, Section, Split
 from spatia.corpus.files import write_json
-from spatia.corpus.splits import MARGIN, prove
+from spatia.corpus.splits import MARGIN, prove, row_ranges
 from spatia.tasks.generated_cells import CellIndex
 
 SUFFIX: Final = "-niches"
@@ -82,12 +82,7 @@ def _moved(n_cells: int, source: Ranges, target: Ranges, cells: Rows) -> tuple[R
         for start, stop in ranges:
             own[start:stop] = True
     inside[0, cells], inside[1, cells] = False, True
-    return _ranges(inside[0]), _ranges(inside[1])
-
-
-def _ranges(chosen: NDArray[np.bool_]) -> Ranges:
-    edges = np.flatnonzero(np.diff(chosen.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
-    return tuple((int(start), int(stop)) for start, stop in edges)
+    return row_ranges(inside[0]), row_ranges(inside[1])
 
 
 def _write(corpus: Corpus, split: Split) -> str:

@@ -32,6 +32,7 @@ SMOOTHED = " smoothed"  # the mean over a cell and its nearest neighbours
 BESIDE_SMOOTHED = "cell + niche + cell smoothed"
 LEVELS = ("cell", "niche", "tissue", "cell + niche", "niche smoothed", BESIDE_SMOOTHED)
 VIEWS: dict[str, frozenset[Modality]] = {"": BOTH, " image": IMAGE, " genes": GENES}
+INSTEAD = "Take a model that was trained on the training part of the split or on other slides, or train anew (--spatia without --from)."
 MOST_KEPT = 8  # embeddings of the whole data set in memory
 
 Parts = dict[str, NDArray[np.float32]]
@@ -134,9 +135,6 @@ def _refuse_seen(model: Path, problem: Problem) -> None:
             )
     if again := known_again(trained_on, corpus):
         raise LeakError(f"{model} was trained on {again}: test cells may not be new to it. {INSTEAD}")
-
-
-INSTEAD = "Take a model that was trained on the training part of the split or on other slides, or train anew (--spatia without --from)."
 
 
 def embed_corpus(model: Spatia, corpus: Corpus, view: Collection[str], hidden: Sequence[str]) -> Parts:
