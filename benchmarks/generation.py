@@ -144,7 +144,7 @@ def run_seed(arguments: argparse.Namespace, cells: BenchCells, seed: int, rows: 
         return
     task = arguments.suite if arguments.suite == "ablation" else problem.task
     draw_rows(DrawingPlan(generators, task=task), problem, reference, rows, command, **truth)
-    sizes = (seed, len(problem.wanted), len(problem.train), command)
+    sizes = (seed, len(problem.wanted), len(problem.train), command, cells.corpus.corpus_id)
     for name, store in stores_of(arguments):
         if not rows.has(task, data.name, name, seed):
             rows.add(score_table(store, reference, Trial(task, data.name, name, *sizes), 0.0, **truth))

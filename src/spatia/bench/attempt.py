@@ -40,7 +40,7 @@ class Question:
 
     Attributes
     ----------
-    task, data, method, seed, command
+    task, data, method, seed, command, corpus_id
         As in :class:`spatia.bench.rows.Row`.
     """
 
@@ -49,6 +49,7 @@ class Question:
     method: str
     seed: int
     command: str
+    corpus_id: str = ""
 
 
 def attempt(question: Question, score: Callable[[], Sequence[Scored]]) -> list[Row]:
@@ -74,7 +75,7 @@ def attempt(question: Question, score: Callable[[], Sequence[Scored]]) -> list[R
     rows = [
         Row(
             question.task, question.data, question.method, metric, value, question.seed, n, n_train, seconds, memory, status, message,
-            question.command, versions_json(),
+            question.command, versions_json(), question.corpus_id,
         )
         for metric, value, n, n_train in values
     ]  # fmt: skip

@@ -124,7 +124,8 @@ def draw_rows(
 ) -> None:
     """Draw and judge with every generator; what stands in the rows is not run again."""
     data, seed, task = problem.cells.data, problem.seed, plan.task or problem.task
-    sizes = (seed, len(problem.wanted), len(problem.train), command)
+    rows.refuse_other_corpus(data.name, seed, problem.cells.corpus.corpus_id)
+    sizes = (seed, len(problem.wanted), len(problem.train), command, problem.cells.corpus.corpus_id)
     for generator in plan.generators:
         if not generator.can(problem) or rows.has(task, data.name, generator.name, seed):
             continue
@@ -195,7 +196,8 @@ def draw_niches(
     for generator in NICHE_GENERATORS:
         if not generator.can(problem) or rows.has(NICHE, data.name, generator.name, seed):
             continue
-        trial = Trial(NICHE, data.name, generator.name, seed, len(problem.wanted), len(problem.train), command)
+        sizes = (seed, len(problem.wanted), len(problem.train), command, corpus.corpus_id)
+        trial = Trial(NICHE, data.name, generator.name, *sizes)
 
         def make(generator: NicheGenerator = generator) -> ad.AnnData:
             return niche_store(problem, generator.name, generator.draw(problem))

@@ -29,6 +29,7 @@ class Trial:
     n: int
     n_train: int
     command: str
+    corpus_id: str = ""
 
 
 def values_of(evaluation: Evaluation) -> dict[str, float]:
@@ -107,5 +108,5 @@ def score_table(table: ad.AnnData, reference: Reference, trial: Trial, seconds: 
 def _row(trial: Trial, metric: str, value: float, seconds: float, status: Status, message: str) -> Row:
     return Row(
         trial.task, trial.data, trial.method, metric, value, trial.seed, trial.n, trial.n_train, seconds, round(peak_memory_bytes() / 1e6),
-        status, message, trial.command, versions_json(),
+        status, message, trial.command, versions_json(), trial.corpus_id,
     )  # fmt: skip

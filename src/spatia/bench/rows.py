@@ -43,6 +43,8 @@ class Row:
         cannot be asked this, and ``message`` says why).
     versions
         JSON: package, Python and libraries.
+    corpus_id
+        Of the corpus; empty where there is none (some public protocols), and in rows written before 2026-11-26.
     """
 
     task: str
@@ -59,6 +61,7 @@ class Row:
     message: str
     command: str
     versions: str
+    corpus_id: str = ""
 
 
 class RowStore:
@@ -89,6 +92,22 @@ class RowStore:
         frame = self._frame
         same = (frame["task"] == task) & (frame["data"] == data) & (frame["method"] == method) & (frame["seed"] == seed)
         return bool((same & (frame["status"] == "ok")).any())
+
+    def refuse_other_corpus(self, data: str, seed: int, corpus_id: str) -> None:
+        """Refuse to go on where the rows of a data set and seed are of another corpus: they would be taken for this one's.
+
+        Raises
+        ------
+        SpatiaError
+            If so.
+        """
+        frame = self._frame
+        own = frame[(frame["data"] == data) & (frame["seed"] == seed)]
+        for found in sorted(set(own["corpus_id"]) - {corpus_id, ""}):
+            raise SpatiaError(
+                f"{self.path}: its rows of {data!r}, seed {seed}, are of corpus {found[:12]}…, but the corpus of that name is "
+                f"{corpus_id[:12]}… now. Give another results folder with -o, or the data set another name."
+            )
 
     def add(self, rows: Sequence[Row]) -> None:
         """Add the rows of one trial in place of what stood for it, and write the file."""
@@ -139,6 +158,8 @@ def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame({name: [] for name in names})
     frame = pd.read_parquet(path)
+    if "corpus_id" not in frame:
+        frame["corpus_id"] = ""
     if missing := set(names) - set(frame.columns):
         raise SpatiaError(
             f"{path}: no column {', '.join(sorted(missing))}; the rows are of another version of spatia. "

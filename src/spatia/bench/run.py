@@ -99,6 +99,7 @@ def run(plan: Plan, out: Path) -> pd.DataFrame:
 
 def _run_unit(cells: BenchCells, seed: int, plan: Plan, store: RowStore, out: Path, command: str) -> None:
     """Run one data set under one seed."""
+    store.refuse_other_corpus(cells.data.name, seed, cells.corpus.corpus_id)
     trial: Trial | None = None
     for task in plan.tasks:
         if task.lacks(cells) is not None:
@@ -108,14 +109,16 @@ def _run_unit(cells: BenchCells, seed: int, plan: Plan, store: RowStore, out: Pa
                 continue
             if trial is None:
                 trial = Trial(cells, seed, out)
-            question = Question(task.name, cells.data.name, method.name, seed, command)
+            question = Question(task.name, cells.data.name, method.name, seed, command, cells.corpus.corpus_id)
             store.add(attempt(question, partial(task.score, trial, method)))
 
 
 def _run_on_cluster(units: Sequence[tuple[DataSet, int]], plan: Plan, out: Path, command: str) -> None:
     from distributed import Client, LocalCluster, as_completed
 
+    before = RowStore(out)
     for data, seed in units:
+        before.refuse_other_corpus(data.name, seed, Corpus.open(data.corpus).corpus_id)  # not after an hour of the others
         data.split_name(seed)  # written before workers could write it twice
     with (
         LocalCluster(n_workers=plan.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,

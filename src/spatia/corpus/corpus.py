@@ -11,7 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
@@ -95,6 +97,14 @@ class Split:
         if part not in self.parts:
             raise CorpusError(f"Split {self.name!r} has no part {part!r}. Its parts: {', '.join(self.parts)}.")
         return self.parts[part].get(sample, ())
+
+    def part_of_rows(self, sample: str, n_cells: int) -> NDArray[np.object_]:
+        """Return the name of the part that each row of a section is in, (n_cells,); empty text where it is in none."""
+        found = np.full(n_cells, "", object)
+        for part, of in self.parts.items():
+            for start, stop in of.get(sample, ()):
+                found[start:stop] = part
+        return found
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)

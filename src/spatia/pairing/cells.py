@@ -102,10 +102,8 @@ def read_cells(
         n = section.entry.n_cells
         obs = section.cells.obs()
         obs.index = pd.Index(obs.index.astype(str), name=keys.CELL_ID)
-        part = np.full(n, UNUSED, object)
-        for name in PARTS:
-            for start, stop in split.ranges(name, sample) if name in split.parts else ():
-                part[start:stop] = name
+        part = split.part_of_rows(sample, n)
+        part[~np.isin(part, PARTS)] = UNUSED
         obs[SAMPLE], obs[ROW], obs[PART] = sample, np.arange(n), part
         parts.append(obs)
         positions.append(section.cells.read(f"obsm/{keys.SPATIAL}", 0, n).astype(np.float64)[:, :2])

@@ -221,13 +221,13 @@ def read_pairs(folder: str | Path, corpus: Corpus | None = None) -> Pairs:
     Parameters
     ----------
     corpus
-        Where given, the pairs must be of this corpus, and name its cells.
+        Where given, the pairs must be of this corpus, name its cells, and lie in the parts that their split has now.
 
     Raises
     ------
     PairingError
         If a file is missing, changed or of another format, a column or value is not as it should be, a pair joins cells of two
-        parts, or the corpus is another.
+        parts, the corpus is another, or their split is gone or was made anew.
     """
     folder = Path(folder)
     facts = _read_facts(folder)
@@ -313,6 +313,12 @@ def _check_corpus(pairs: Pairs, corpus: Corpus) -> None:
             f"{pairs.path}: pairs of corpus {pairs.corpus_id[:12]}…, but {corpus.path} is {corpus.corpus_id[:12]}…. "
             "Pair the cells of this corpus."
         )
+    if pairs.split not in corpus.split_names():
+        raise PairingError(
+            f"{pairs.path}: made on split {pairs.split!r}, which {corpus.path} no longer has (it has: "
+            f"{', '.join(corpus.split_names()) or 'none'}), so which cells are new to a model is not known. {_REDO}"
+        )
+    split = corpus.split(pairs.split)
     for end in ("source", "target"):
         for sample, own in pairs.table.groupby(f"{end}_sample", observed=True):
             ids = corpus.section(str(sample)).cells.obs().index.astype(str).to_numpy()
@@ -320,4 +326,10 @@ def _check_corpus(pairs: Pairs, corpus: Corpus) -> None:
             if (rows >= len(ids)).any() or (ids[rows] != own[end].astype(str).to_numpy()).any():
                 raise PairingError(
                     f"{pairs.path / PAIRS_FILE}: section {sample!r} has other {keys.CELL_ID}s at the rows of its {end} cells. {_REDO}"
+                )
+            now = split.part_of_rows(str(sample), len(ids))[rows]
+            if (moved := now != own["part"].to_numpy(object)).any():
+                raise PairingError(
+                    f"{pairs.path}: split {pairs.split!r} of {corpus.path} was made anew since: {int(moved.sum()):,} of {len(own):,} {end} "
+                    f"cells of section {sample!r} are in another part now. {_REDO}"
                 )

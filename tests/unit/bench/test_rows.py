@@ -52,3 +52,20 @@ def test_rows_of_another_version_are_refused(tmp_path: Path) -> None:
 def test_reading_what_is_not_there_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(SpatiaError, match=r"rows\.parquet: no such file"):
         read_rows([tmp_path])
+
+
+def test_rows_of_another_corpus_of_the_same_name_are_not_taken_for_this_one(tmp_path: Path) -> None:
+    store = RowStore(tmp_path)
+    store.add([row(corpus_id="a" * 64), row(seed=1, corpus_id="b" * 64), row(data="e")])
+    store.refuse_other_corpus("d", 0, "a" * 64)
+    store.refuse_other_corpus("d", 1, "b" * 64)
+    store.refuse_other_corpus("e", 0, "b" * 64)  # rows of before name no corpus
+    with pytest.raises(SpatiaError, match="are of corpus aaaaaaaaaaaa"):
+        RowStore(tmp_path).refuse_other_corpus("d", 0, "b" * 64)
+
+
+def test_rows_without_a_corpus_id_are_read(tmp_path: Path) -> None:
+    RowStore(tmp_path).add([row()])
+    old = pd.read_parquet(tmp_path / "rows.parquet").drop(columns="corpus_id")
+    old.to_parquet(tmp_path / "rows.parquet", index=False)
+    assert RowStore(tmp_path).rows() == [row()]

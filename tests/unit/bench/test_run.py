@@ -64,6 +64,18 @@ def test_what_stands_is_not_run_again(made_up: BenchCells, tmp_path: Path) -> No
     assert again["value"].tolist() == first["value"].tolist()
 
 
+def test_another_corpus_of_the_same_name_does_not_get_the_rows(
+    made_up: BenchCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = Method("m", BOTH, lambda problem: problem.cells.position_um, "")
+    plan = Plan([made_up.data], [TASKS["neighbourhood"]], [method], seeds=1, command="c")
+    rows = run(plan, tmp_path)
+    assert set(rows["corpus_id"]) == {made_up.corpus.corpus_id}
+    monkeypatch.setattr(made_up.corpus, "corpus_id", "another")
+    with pytest.raises(SpatiaError, match="the corpus of that name is another"):
+        run(plan, tmp_path)
+
+
 def test_a_data_set_of_one_seed_takes_part_in_that_alone(made_up: BenchCells, tmp_path: Path) -> None:
     data = made_up.data.model_copy(update={"only_seed": 1})
     method = Method("m", BOTH, lambda problem: problem.cells.position_um, "")

@@ -254,3 +254,19 @@ def test_a_table_of_some_cells_leaves_the_types_of_its_columns(toy) -> None:
         assert (of_some.target == of_all.target & known).all()
         assert of_some.source.any()
     assert partial["stage"].isna().sum() == len(whole) - len(some)
+
+
+def test_pairs_of_a_split_that_was_made_anew_are_refused(toy, tmp_path: Path) -> None:
+    folder = tmp_path / "of its own"
+    shutil.copytree(toy.path, folder)
+    pair(folder, toy.transitions, tmp_path / "pairs", cells=toy.states, settings=SETTINGS)
+    read_pairs(tmp_path / "pairs", Corpus.open(folder))
+    file = folder / "splits" / "block.json"
+    content = json.loads(file.read_bytes())
+    content["parts"]["train"], content["parts"]["test"] = content["parts"]["test"], content["parts"]["train"]
+    file.write_text(json.dumps(content), "utf-8")
+    with pytest.raises(PairingError, match=r"split 'block' of .* was made anew since: [\d,]+ of [\d,]+ source"):
+        read_pairs(tmp_path / "pairs", Corpus.open(folder))
+    file.unlink()
+    with pytest.raises(PairingError, match=r"made on split 'block', which .* no longer has"):
+        read_pairs(tmp_path / "pairs", Corpus.open(folder))
