@@ -118,7 +118,9 @@ def _run_on_cluster(units: Sequence[tuple[DataSet, int]], plan: Plan, out: Path,
 
     before = RowStore(out)
     for data, seed in units:
-        before.refuse_other_corpus(data.name, seed, Corpus.open(data.corpus).corpus_id)  # not after an hour of the others
+        before.refuse_other_corpus(
+            data.name, seed, Corpus.open(data.corpus).corpus_id
+        )  # not after an hour of the others
         data.split_name(seed)  # written before workers could write it twice
     with (
         LocalCluster(n_workers=plan.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,

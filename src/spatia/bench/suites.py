@@ -49,7 +49,7 @@ class Size:
     seeds: int
 
 
-SIZES = {"quick": Size(1_000, 16, 250, 1), "full": Size(10_000, 24, 1_000, 3)}
+SIZES = {"quick": Size(1_000, 16, 250, 1), "full": Size(5_000, 24, 500, 3)}
 
 
 def suite_data(folder: Path, size: Size) -> list[Path]:

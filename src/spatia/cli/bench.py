@@ -99,7 +99,7 @@ def bench(
     if said := _only_said(list_, explain, published, public):
         typer.echo(said)
         return
-    from spatia.bench.methods.registry import SLOW, chosen_methods
+    from spatia.bench.methods.registry import chosen_methods, methods_of_suite
     from spatia.bench.protocols.registry import chosen_tasks
     from spatia.bench.run import Plan, one_at_a_time, run
     from spatia.errors import SettingsError
@@ -109,8 +109,8 @@ def bench(
     names = [name.strip() for name in methods.split(",")]
     of_patches = {"colours", "pixels"} if public else set()  # encoders that public protocols alone know
     chosen = chosen_methods([name for name in names if name not in of_patches] or ["none"])
-    if suite is Suite.quick and methods == "all":
-        chosen = [method for method in chosen if method.name not in SLOW]
+    if methods == "all":
+        chosen = methods_of_suite(suite is Suite.quick)
     chosen += _others(embeddings or (), published or ())
     asked = chosen_tasks([name.strip() for name in tasks.split(",")])
     with one_at_a_time(out):

@@ -144,13 +144,25 @@ def test_a_seed_without_every_combination_enters_no_effect() -> None:
 def test_the_ends_of_a_change_are_cells_of_one_type_by_their_state(drawable: BenchCells) -> None:
     ends = StateChange("state", "type 1").ends(drawable)
     state, kind = drawable.labels["state"].to_numpy(), drawable.labels["type"].astype(str).to_numpy()
-    assert set(ends) == {"", "low", "high"}
+    low, high = "low state of type 1", "high state of type 1"
+    assert set(ends) == {"", low, high}
     assert (kind[ends != ""] == "type 1").all()
-    assert state[ends == "low"].max() < 0.35
-    assert state[ends == "high"].min() > 0.65
+    assert state[ends == low].max() < 0.35
+    assert state[ends == high].min() > 0.65
     by_type = StateChange(types=("type 0", "type 2"))
     assert by_type.name == "type 0→type 2"
     assert (by_type.ends(drawable)[kind == "type 2"] == "type 2").all()
+
+
+def test_two_changes_of_state_have_two_names() -> None:
+    names = {
+        StateChange("state_emt", "tumour").name,
+        StateChange("state_age", "tumour").name,
+        StateChange("state_emt", "a").name,
+    }
+    assert names == {
+        "low emt of tumour→high emt of tumour", "low age of tumour→high age of tumour", "low emt of a→high emt of a",
+    }  # fmt: skip
 
 
 def test_cells_that_are_wanted_are_drawn_at_random_and_the_same_for_a_seed() -> None:

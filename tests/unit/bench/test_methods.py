@@ -7,7 +7,7 @@ import pytest
 
 from spatia.bench.cells import BenchCells
 from spatia.bench.methods.method import Method
-from spatia.bench.methods.registry import BASELINES, SLOW, chosen_methods
+from spatia.bench.methods.registry import BASELINES, OF_WEIGHTS, SLOW, chosen_methods, methods_of_suite
 from spatia.bench.methods.smoothed_pca import smoothed
 from spatia.bench.protocols.trial import Trial
 from spatia.errors import SettingsError
@@ -83,3 +83,10 @@ def test_an_unknown_method_lists_the_known() -> None:
     with pytest.raises(SettingsError, match=r"Unknown method 'pcaa'.*pca smoothed"):
         chosen_methods(["pcaa"])
     assert chosen_methods(["none"]) == []
+
+
+def test_a_suite_takes_large_networks_only_with_weights() -> None:
+    full = {method.name for method in methods_of_suite(False, {})}
+    assert full == set(BASELINES) - set(OF_WEIGHTS)
+    assert {method.name for method in methods_of_suite(True, {})} == set(BASELINES) - set(SLOW)
+    assert {method.name for method in methods_of_suite(False, {"SPATIA_VIT": "folder"})} == full | {"vit-b/16"}

@@ -34,8 +34,11 @@ class StateChange:
 
     @property
     def sides(self) -> tuple[str, str]:
-        """Names of source and target."""
-        return self.types or ("low", "high")
+        """Names of source and target; pairs and rows are kept by them, so they name the state and whose it is."""
+        if self.types is not None:
+            return self.types
+        state = str(self.state).removeprefix("state_") + ("" if self.of is None else f" of {self.of}")
+        return f"low {state}", f"high {state}"
 
     @property
     def name(self) -> str:

@@ -1,6 +1,7 @@
 """The methods by name: one line for each."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 
 from spatia.bench.choosing import choose
 from spatia.bench.methods import (
@@ -69,6 +70,17 @@ SLOW = (
     "vit-mae",
     "vit-mae trained",
 )
+# half an hour for 10,000 cells, which random weights are not worth: asked for by name, or by naming weights
+OF_WEIGHTS = {vit.VIT.name: vit.WEIGHTS, vit_mae.VIT_MAE.name: vit_mae.WEIGHTS}
+
+
+def methods_of_suite(quick: bool, environment: Mapping[str, str] = os.environ) -> list[Method]:
+    """Return the rivals that take part where the user names none."""
+    return [
+        method
+        for name, method in BASELINES.items()
+        if not (quick and name in SLOW) and (name not in OF_WEIGHTS or environment.get(OF_WEIGHTS[name]))
+    ]
 
 
 def chosen_methods(names: Iterable[str]) -> list[Method]:
