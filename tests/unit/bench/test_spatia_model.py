@@ -15,7 +15,7 @@ from spatia.bench.cells import BenchCells, load_cells
 from spatia.bench.dataset import DataSet, part_rows
 from spatia.bench.methods import spatia_model
 from spatia.bench.methods.method import Problem
-from spatia.bench.methods.spatia_model import SpatiaSource, decode
+from spatia.bench.methods.spatia_model import SpatiaSource, decode, spatia_methods
 from spatia.bench.methods.spatia_surroundings import surroundings
 from spatia.corpus.corpus import Corpus
 from spatia.data.vocabulary import Vocabulary
@@ -102,6 +102,32 @@ def test_what_is_decoded_and_what_is_around_comes_back_from_any_device(
     np.testing.assert_allclose(after["around"], before["around"], atol=1e-4)
     assert after["around"].any(axis=1).all()
     np.testing.assert_allclose(decode(model, problem, after["fused"], np.arange(3)), counts, atol=1e-4)
+
+
+def test_expected_counts_follow_depth_and_hold_nothing_of_hidden_genes(
+    problem: Problem, model: Spatia, tmp_path: Path
+) -> None:
+    source = SpatiaSource(model=_saved(tmp_path / "given", model, corpora=[], split=None))
+    (method,) = (one for one in spatia_methods(source) if one.name == "spatia genes, expected counts")
+    assert method.embed is not None
+    assert (method.reads, method.genes_side) == (frozenset({"genes"}), None)
+    every = replace(
+        problem.cells, measured=np.ones_like(problem.cells.measured)
+    )  # so that there are genes to choose from
+    problem = replace(problem, cells=every)
+    taken, kept = problem.visible[:1].tolist(), problem.visible[1:].tolist()
+    hidden = replace(problem, hidden=np.array(taken))
+    found = method.embed(hidden)
+    assert len(found) == len(problem.cells)
+    counts = problem.cells.counts.toarray()
+
+    def changed(genes: list[int]) -> np.ndarray:
+        other = counts.copy()
+        other[:, genes] += np.arange(len(counts), dtype=counts.dtype)[:, None]
+        return method.embed(replace(hidden, cells=replace(problem.cells, counts=type(problem.cells.counts)(other))))
+
+    np.testing.assert_array_equal(changed(taken), found)
+    assert not np.allclose(changed(kept), found)  # the depth is of the genes that may be seen
 
 
 class _Elsewhere:

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from spatia.bench.dataset import part_rows
 from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method, Modality, Problem
+from spatia.bench.methods.pca import principal_components
 from spatia.bench.methods.smoothed_pca import of_neighbours, smoothed
 from spatia.bench.methods.spatia_surroundings import surroundings
 from spatia.corpus.corpus import Corpus
 from spatia.corpus.sketch import known_again
-from spatia.errors import LeakError, ModelError, SettingsError, SpatiaError
+from spatia.errors import LeakError, ModelError, NotApplicableError, SettingsError, SpatiaError
 from spatia.inference.embed import OBSM, embed
 from spatia.models.checkpoint import load_model, read_description
 from spatia.models.names import known_by_symbol
@@ -31,6 +32,7 @@ SMOOTHED = " smoothed"  # the mean over a cell and its nearest neighbours
 # "niche smoothed" is what `spatia domains` takes; the last is what pca and morphology have, their own values beside smoothed ones
 BESIDE_SMOOTHED = "cell + niche + cell smoothed"
 LEVELS = ("cell", "niche", "tissue", "cell + niche", "niche smoothed", BESIDE_SMOOTHED)
+EXPECTED = "expected counts"
 VIEWS: dict[str, frozenset[Modality]] = {"": BOTH, " image": IMAGE, " genes": GENES}
 INSTEAD = "Take a model that was trained on the training part of the split or on other slides, or train anew (--spatia without --from)."
 MOST_KEPT = 8  # embeddings of the whole data set in memory
@@ -231,11 +233,45 @@ class _Decoder:
         return decode(self.source.opened(problem), problem, fused, genes)
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class _Expected:
+    """The counts that the gene head expects of each cell, read as `pca unscaled` reads the counts themselves."""
+
+    source: SpatiaSource
+    view: frozenset[Modality]
+
+    def __call__(self, problem: Problem) -> NDArray[np.floating]:
+        view = self.view if problem.cells.has_images else self.view - IMAGE
+        cells = problem.cells
+        if not cells.is_count:
+            raise NotApplicableError(
+                f"{cells.data.name}: intensities have no depth, so no counts are expected of a cell."
+            )
+        model = self.source.opened(problem)
+        known = set(model.vocabulary.genes)
+        genes = np.array([gene for gene in problem.visible if cells.genes[gene] in known], np.int64)
+        # of the genes that may be seen: how many molecules a cell has of the others is hidden with them
+        depth = np.asarray(cells.counts[:, problem.visible].sum(axis=1)).reshape(-1, 1)
+        rates = expected_rates(model, problem, self.source.parts(problem, view)["fused"], genes)
+        return principal_components(np.log1p(rates * depth), problem.train, problem.seed)
+
+
 def decode(
     model: Spatia, problem: Problem, fused: NDArray[np.float32], genes: NDArray[np.int64]
 ) -> NDArray[np.floating]:
     """Return log1p of the counts that the gene head expects at the median depth of training cells, (n, len(genes)).
+
+    As :func:`expected_rates` otherwise.
+    """
+    depth = float(np.median(np.asarray(problem.cells.counts[problem.train].sum(axis=1))))
+    return np.log1p(expected_rates(model, problem, fused, genes) * depth)
+
+
+@torch.inference_mode()
+def expected_rates(
+    model: Spatia, problem: Problem, fused: NDArray[np.float32], genes: NDArray[np.int64]
+) -> NDArray[np.floating]:
+    """Return what the gene head expects of each gene, in counts per count of depth, (n, len(genes)).
 
     Parameters
     ----------
@@ -252,10 +288,9 @@ def decode(
         raise ModelError(
             f"{len(unknown)} of {len(genes)} genes asked for are not known to the model, first {unknown[0]!r}: its head cannot decode them."
         )
-    wanted = torch.tensor([place[cells.genes[gene]] for gene in genes], device=model.device)
-    depth = float(np.median(np.asarray(cells.counts[problem.train].sum(axis=1))))
-    rates = model.log_rates(torch.from_numpy(fused).to(model.device), wanted).exp()
-    return np.log1p(rates.cpu().numpy() * depth)
+    wanted = torch.tensor([place[cells.genes[gene]] for gene in genes], dtype=torch.long, device=model.device)
+    rates: NDArray[np.floating] = model.log_rates(torch.from_numpy(fused).to(model.device), wanted).exp().cpu().numpy()
+    return rates
 
 
 def spatia_methods(source: SpatiaSource) -> list[Method]:
@@ -279,6 +314,11 @@ def spatia_methods(source: SpatiaSource) -> list[Method]:
                     around=around if view == GENES else None,
                     zero_shot=source.model is not None,
                 )
+            )
+        if "genes" in view:
+            expected = _Expected(source, view)
+            methods.append(
+                Method(f"{name}{suffix}, {EXPECTED}", view, expected, f"counts its gene head expects, from {sees}")
             )
         methods.append(
             Method(
