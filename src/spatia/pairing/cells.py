@@ -20,6 +20,7 @@ from spatia.errors import PairingError, SettingsError
 SAMPLE = "sample"
 ROW = "row"
 PART = "part"
+OF_CORPUS = (keys.NICHE, keys.TISSUE)  # where a partner may be is read from these
 UNUSED = "unused"  # cells of no part: the margin of a split
 _BLOCK_ROWS = 20_000
 
@@ -144,11 +145,24 @@ def _joined(
     taken = {str(name): _taken(given[name], at) for name in given if name not in by}
     joined = own.copy(deep=False)
     for name, values in taken.items():
-        if name not in (ROW, PART):
+        if name in OF_CORPUS and name in own:
+            _check_same(own[name], values, at, name, where)
+        elif name not in (ROW, PART):
             joined[name] = values
     if embedding is None:
         return joined, None
     return joined, _vectors(opened, embedding, at, where)
+
+
+def _check_same(own: pd.Series, given: Any, at: NDArray[np.int64], name: str, where: str) -> None:
+    """Refuse a column that scopes are read from and that means something else in the user's table."""
+    there = at >= 0
+    differs = pd.to_numeric(pd.Series(given)[there], errors="coerce").to_numpy(np.float64) != own.to_numpy()[there]
+    if differs.any():
+        raise SettingsError(
+            f"{where}: its column {name!r} differs from the corpus's in {int(differs.sum()):,} of {int(there.sum()):,} cells; that column says "
+            f"which {name} a cell is in, where scope is {name!r}. Rename yours."
+        )
 
 
 def _taken(column: pd.Series, at: NDArray[np.int64]) -> Any:

@@ -270,3 +270,15 @@ def test_pairs_of_a_split_that_was_made_anew_are_refused(toy, tmp_path: Path) ->
     file.unlink()
     with pytest.raises(PairingError, match=r"made on split 'block', which .* no longer has"):
         read_pairs(tmp_path / "pairs", Corpus.open(folder))
+
+
+def test_a_users_column_does_not_take_the_place_of_the_corpus_niches(toy, tmp_path: Path) -> None:
+    corpus = Corpus.open(toy.path)
+    niche = {name: section.cells.obs()["niche"].to_numpy() for name, section in corpus.sections.items()}
+    same = toy.states.assign(niche=np.concatenate([niche[name] for name in toy.states["sample"].unique()]))
+    pd.testing.assert_frame_equal(
+        paired(toy, tmp_path / "same", cells=same).table, paired(toy, tmp_path / "none").table
+    )
+    for wrong in (same["niche"] + (same.index == 3), "stroma"):
+        with pytest.raises(SettingsError, match=r"column 'niche' differs from the corpus's in [\d,]+ of [\d,]+ cells"):
+            paired(toy, tmp_path / "wrong", cells=same.assign(niche=wrong))
