@@ -55,6 +55,7 @@ def values_of(evaluation: Evaluation) -> dict[str, float]:
                 add(f"{key} {short}", one.value)
             if name in row.state:
                 add(f"state-{short}", row.state[name].value)
+                add(f"state-{short} of the real cells", row.state[f"{name}, of the real cells"].value)
             if group.shift is None:
                 add(f"own-cell-{short}", group.pairs.recognised[name].value)
                 if name in group.pairs.recognised_within:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from spatia.metrics.bootstrap import Estimate, Resamples, interval
 
 Floats = NDArray[np.float64]
+HALVINGS = 8  # of the source cells, to compare shifts of means
 
 
 def wasserstein(generated: NDArray[np.floating], real: NDArray[np.floating]) -> Floats:
@@ -118,9 +119,11 @@ class Shift:
     predicted, real
         (features,) difference of means, in standard deviations.
     correlation
-        Pearson correlation of the two over features.
+        Pearson correlation of the two over features. Both begin at the mean of the source cells; were it the same cells', its error
+        would be in both, and "predictions" that are other source cells would correlate by a half. So the predicted shift is
+        taken over one half of the source cells and the real one from the other half, over `HALVINGS` halvings both ways.
     cosine
-        Of the angle between them: a shift the same way in all features has no correlation, but a cosine.
+        Of the angle between them, likewise: a shift the same way in all features has no correlation, but a cosine.
     relative_error
         Length of their difference over the length of the real shift; 1 for no shift at all.
     """
@@ -137,6 +140,7 @@ def mean_shift(
     generated: NDArray[np.floating],
     target: NDArray[np.floating],
     resamples: Resamples,
+    cells: NDArray[np.int64] | None = None,
 ) -> Shift:
     """Compare the predicted with the real shift of means.
 
@@ -150,23 +154,45 @@ def mean_shift(
         (n_real, features) real cells of the target state.
     resamples
         Of generated (with their sources) and real rows.
+    cells
+        (n_generated,) which source cell each row is of: rows of one cell go into one half; None: each its own.
     """
     n, m = len(generated), len(target)
     if len(source) != n:
         raise ValueError(f"{len(source)} source rows for {n} generated rows; expected one each")
 
-    def means(a: Floats, b: Floats) -> tuple[Floats, Floats]:
-        start = a @ source / a.sum()
-        return a @ generated / a.sum() - start, b @ target / b.sum() - start
+    whole = np.ones(n, bool)
+    halves = _halves(np.arange(n) if cells is None else cells)
 
-    predicted, real = means(np.ones(n), np.ones(m))
-    drawn = [means(a, b) for a, b in zip(resamples.generated, resamples.real, strict=True)]
+    def shifts(a: Floats, b: Floats, left: NDArray[np.bool_], right: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        """Return the predicted shift over some rows, and the real one from the sources of others."""
+        here, there = a * left, a * right
+        start = there @ source / max(there.sum(), 1e-12)
+        predicted = here @ (generated - source) / max(here.sum(), 1e-12)
+        return predicted, b @ target / b.sum() - start
 
-    def of(measure: Callable[[Floats, Floats], float]) -> Estimate:
-        value = measure(predicted, real)
-        return Estimate(value, *interval(value, [measure(*pair) for pair in drawn]), n, m)
+    def of(
+        measure: Callable[[Floats, Floats], float], pairs: list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]
+    ) -> Estimate:
+        def value(a: Floats, b: Floats) -> float:
+            return float(np.mean([measure(*shifts(a, b, left, right)) for left, right in pairs]))
 
-    return Shift(predicted, real, of(correlation), of(cosine), of(_relative_error))
+        found = value(np.ones(n), np.ones(m))
+        drawn = [value(a, b) for a, b in zip(resamples.generated, resamples.real, strict=True)]
+        return Estimate(found, *interval(found, drawn), n, m)
+
+    predicted, real = shifts(np.ones(n), np.ones(m), whole, whole)
+    apart, same = [pair for one in halves for pair in ((one, ~one), (~one, one))], [(whole, whole)]
+    return Shift(predicted, real, of(correlation, apart), of(cosine, apart), of(_relative_error, same))
+
+
+def _halves(cells: NDArray[np.int64]) -> list[NDArray[np.bool_]]:
+    """Return rows of a random half of the cells, `HALVINGS` times."""
+    names, codes = np.unique(cells, return_inverse=True)
+    if len(names) < 2:
+        raise ValueError("1 source cell; a shift needs at least 2")
+    rng = np.random.default_rng(0)
+    return [(rng.permutation(len(names)) < len(names) // 2)[codes] for _ in range(HALVINGS)]
 
 
 def correlation(left: Floats, right: Floats) -> float:

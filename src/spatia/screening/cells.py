@@ -50,6 +50,11 @@ class ChosenCells:
         """Sections with a changed cell, in the order of the corpus."""
         return list(dict.fromkeys(self.obs[SAMPLE].iloc[self.changed].astype(str)))
 
+    @property
+    def reference_samples(self) -> NDArray[np.object_]:
+        """Section of each reference cell."""
+        return self.obs[SAMPLE].astype(str).to_numpy(object)[self.reference]
+
     def rows_by_section(self, rows: NDArray[np.int64]) -> Mapping[str, NDArray[np.int64]]:
         """Return rows within each section, in the order given."""
         sample, row = self.obs[SAMPLE].to_numpy(object)[rows], self.obs[ROW].to_numpy(np.int64)[rows]

@@ -18,7 +18,7 @@ from spatia.screening.counts import CountReader, embed_counts
 from spatia.screening.drawing import CellEncoder, Drawer
 from spatia.screening.perturbation import Counts
 from spatia.screening.readings import Readings
-from spatia.tasks.predictors import fit_ridge
+from spatia.tasks.tissue_readout import TissueReadout
 
 Floats = NDArray[np.float64]
 Images = NDArray[np.uint8]
@@ -75,7 +75,7 @@ class EmbeddingReader:
     ----------
     quality
         Reading -> correlation of what is read from the embeddings of real cells with what was measured, on cells that it was not
-        learned from (the other half of the real cells).
+        learned from (the other half of the blocks of tissue).
     """
 
     images_a_cell = 0
@@ -83,11 +83,12 @@ class EmbeddingReader:
     def __init__(self, model: Spatia, chosen: ChosenCells, reader: CountReader, readings: Readings) -> None:
         self._model, self._visible = model, reader.visible(chosen.changed)
         x = embed_counts(model, reader(chosen.reference), reader.visible(chosen.reference)).double().numpy()
-        y, half = readings.real, np.arange(len(x)) % 2 == 0
-        guess = fit_ridge(x[half], y[half]).predict(x[~half])
+        y = readings.real
+        readout = TissueReadout(x, chosen.index.positions_um(chosen.reference), chosen.reference_samples)
+        guess, true = readout.held_out(y)
         tested = readings.names[: y.shape[1]]
-        self.quality = {name: correlation(guess[:, at], y[~half, at]) for at, name in enumerate(tested)}
-        self._ridge = fit_ridge(x, y)
+        self.quality = {name: correlation(guess[:, at], true[:, at]) for at, name in enumerate(tested)}
+        self._ridge = readout.ridge(y)
         self._before = self._read(np.arange(len(chosen.changed)), reader(chosen.changed))
 
     def _read(self, cells: NDArray[np.int64], counts: Counts) -> Floats:

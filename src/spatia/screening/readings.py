@@ -14,7 +14,8 @@ from spatia.metrics.morphology_distance import correlation
 from spatia.screening.cells import ChosenCells
 from spatia.screening.settings import LEAST_REFERENCE
 from spatia.tasks.extractors import Space, morphology_extractor
-from spatia.tasks.predictors import LogisticModel, RidgeModel, fit_logistic, fit_ridge
+from spatia.tasks.predictors import LogisticModel, RidgeModel
+from spatia.tasks.tissue_readout import TissueReadout
 
 Floats = NDArray[np.float64]
 Images = NDArray[np.uint8]
@@ -141,29 +142,30 @@ def _make_score(chosen: ChosenCells, features: Floats, wanted: str) -> Score:
         raise SettingsError(
             f"score {wanted!r}: {known.sum()} real cells beside the changed ones have a value; {LEAST_REFERENCE} are needed."
         )
-    half = np.arange(known.sum()) % 2 == 0
+    positions = chosen.index.positions_um(chosen.reference)
+    readout = TissueReadout(features, positions, chosen.reference_samples).of(known)
     if sign:
-        return _label_score(features[known], column[known], name, label, half)
+        return _label_score(readout, column[known], name, label)
     if not pd.api.types.is_numeric_dtype(column):
         values = ", ".join(map(str, pd.unique(column[known])[:10]))
         raise SettingsError(f"score {wanted!r}: the column holds text. Name the label: {name}=LABEL, of {values}.")
     numbers = column[known].to_numpy(np.float64)
-    guess = fit_ridge(features[known][half], numbers[half]).predict(features[known][~half])[:, 0]
-    judged = {"held_out_correlation": correlation(guess, numbers[~half])}
-    return NumberScore(name, judged, fit_ridge(features[known], numbers))
+    guess, true = readout.held_out(numbers[:, None])
+    judged = {"held_out_correlation": correlation(guess[:, 0], true[:, 0])}
+    return NumberScore(name, judged, readout.ridge(numbers))
 
 
-def _label_score(features: Floats, column: pd.Series, name: str, label: str, half: NDArray[np.bool_]) -> LabelScore:
-    labels = column.astype(str).to_numpy()
+def _label_score(readout: TissueReadout, column: pd.Series, name: str, label: str) -> LabelScore:
+    labels, half = column.astype(str).to_numpy(), readout.half
     mine = labels == label
     if min(mine[half].sum(), mine[~half].sum(), (~mine[half]).sum(), (~mine[~half]).sum()) < 2:
         values = ", ".join(map(str, np.unique(labels)[:10]))
         raise SettingsError(
             f"score '{name}={label}': {mine.sum()} of {len(mine)} real cells have that label, too few to learn from. Labels: {values}."
         )
-    first = fit_logistic(features[half], labels[half], inverse_penalties=_PENALTIES)
-    judged = float(roc_auc_score(mine[~half], _log_odds(first, label, features[~half])))
-    whole = fit_logistic(features, labels, inverse_penalties=_PENALTIES)
+    first = readout.of(half).logistic(labels[half], _PENALTIES)
+    judged = float(roc_auc_score(mine[~half], _log_odds(first, label, readout.features[~half])))
+    whole = readout.logistic(labels, _PENALTIES)
     return LabelScore(f"{name}={label}", {"held_out_auroc": judged}, whole, label)
 
 

@@ -26,7 +26,8 @@ from spatia.tasks.generated_cells import SAMPLE, GeneratedCells, Images
 from spatia.tasks.generation_group import GENERATED, MEASURED, UNCHANGED
 from spatia.tasks.generation_reference import LEAST_CELLS, Floats, Prepared, Reference, Rows
 from spatia.tasks.generation_scores import column_correlation
-from spatia.tasks.predictors import RidgeModel, fit_ridge
+from spatia.tasks.predictors import RidgeModel
+from spatia.tasks.tissue_readout import TissueReadout
 
 SHUFFLED: Final = "shuffled conditions"
 LARGEST_MISMATCH: Final = 8.0  # of 255; both cut on the same whole pixels, and another pixel size alone makes a few
@@ -48,8 +49,9 @@ class TruthScores:
     shift_correlation
         Over features, of the mean change with the true mean change of the same cells.
     effect_correlation
-        Over cells, of the change of a feature with the true change of that feature, mean over features: does it know which cells
-        change more?
+        Over cells, of what a feature becomes with what it truly becomes, both less what a line foresees from the feature before;
+        mean over features: does it know which cells change more? 0 for a generator that knows nothing of the cell. (Changes
+        themselves both hold the cell as it was, and would correlate for any picture: 0.12 for one picture for all cells.)
     """
 
     pixel_rmse: Estimate
@@ -77,7 +79,8 @@ class CounterfactualScores:
     rows
         "generated", "source cells, unchanged", and "shuffled conditions" where given.
     reader_correlation
-        How well the state can be read from real pictures: correlation with the true state over the source cells' sections.
+        How well the state can be read from real pictures: correlation with the true state over training cells of the source
+        cells' types, in other blocks of tissue than those the reading was learned on.
     factual_rmse
         Difference of the simulator's own picture of the source cells and the corpus' crops, both cut on the same pixels: near 0, or the two do not go together.
     cells
@@ -205,7 +208,7 @@ def _score(
     key = ("truth", unique.tobytes(), cells.channels, transition)  # several stores of the same cells share it
     truth = reference.once(key, lambda: _draw(reference, unique, cells.channels, slides, transition))
     before, after = (space.apply(space.extractor.extract(images)) for images in (truth.before, truth.after))
-    reader = _fit_reader(reference, prepared, space, slides, transition.state, cells.channels)
+    reader = _fit_reader(reference, prepared, space, slides, transition.state, unique, cells.channels)
     rows, tables = {}, []
     images = {side: (one.images, np.searchsorted(unique, reference.find(one))) for side, one in sets.items()}
     images[UNCHANGED] = (truth.before, np.arange(len(unique)))
@@ -272,26 +275,32 @@ def _fit_reader(
     space: Space,
     slides: Mapping[str, Path],
     state: str,
+    sources: Rows,
     channels: tuple[str, ...],
 ) -> _Reader:
-    """Fit a ridge regression of the true state on the measured features of real training cells."""
+    """Fit a ridge regression of the true state on the measured features of real training cells of the source cells' types.
+
+    Of these alone: a type that cannot have the state stands at 0, and what tells types apart would be read instead.
+    """
     index, values = reference.index, np.full(len(reference.index.samples), np.nan)
+    kind = np.full(len(values), "", object)
     for sample, slide in slides.items():
         table = pd.read_parquet(slide / "truth" / "cells.parquet")
         rows = index.locate(np.full(len(table), sample, object), table["cell_id"].astype(str).to_numpy(object))
         values[rows[rows >= 0]] = table[f"state_{state}"].to_numpy(np.float64)[rows >= 0]
-    training = prepared.training[np.isfinite(values[prepared.training])]
+        kind[rows[rows >= 0]] = table["type"].astype(str).to_numpy(object)[rows >= 0]
+    types = np.unique(kind[sources].astype(str))
+    training = prepared.training[np.isin(kind[prepared.training].astype(str), types)]
+    training = training[np.isfinite(values[training])]
     if len(training) < LEAST_CELLS:
         raise SettingsError(
-            f"{len(training)} training cells of the named slides; at least {LEAST_CELLS} are needed to learn to read a state. Name the "
-            "slides of all sections."
+            f"{len(training)} training cells of the named slides are of the source cells' types ({', '.join(types)}); at least "
+            f"{LEAST_CELLS} are needed to learn to read a state. Name the slides of all sections."
         )
-    features = reference.real_features(space, training, channels)
-    half = np.arange(len(training)) % 2 == 0
-    guess = fit_ridge(features[half], values[training[half]], seed=reference.settings.seed).predict(features[~half])
-    r = column_correlation(guess, values[training[~half]][:, None])[0]
-    model = fit_ridge(features, values[training], seed=reference.settings.seed)
-    return _Reader(model, float(np.nan_to_num(r)))
+    features, seed = reference.real_features(space, training, channels), reference.settings.seed
+    fitted = TissueReadout(features, index.positions_um(training), index.samples[training], seed)
+    r = column_correlation(*fitted.held_out(values[training][:, None]))[0]
+    return _Reader(fitted.ridge(values[training]), float(np.nan_to_num(r)))
 
 
 def _compare(
@@ -312,13 +321,14 @@ def _compare(
         "morphology_error": np.abs(features - after[of]).mean(axis=1),
         "state_error": np.abs(reader.read(features) - reader.read(after[of])),
     }
-    change, true = features - before[of], after[of] - before[of]
+    start, end = before[of], after[of]
+    change, true = features - start, end - start
 
     def shift(weights: Floats, _: Floats) -> float:
         return correlation(weights @ change, weights @ true)
 
     def effect(weights: Floats, _: Floats) -> float:
-        return _mean_correlation(change, true, weights)
+        return _mean_correlation(_unforeseen(features, start, weights), _unforeseen(end, start, weights), weights)
 
     ones = np.ones(len(of))
     means = {name: mean_estimate(each, drawn.generated, len(of), n) for name, each in values.items()}
@@ -327,6 +337,16 @@ def _compare(
         shift_correlation=estimate(shift(ones, ones), shift, drawn),
         effect_correlation=estimate(effect(ones, ones), effect, drawn),
     ), values
+
+
+def _unforeseen(after: Floats, before: Floats, weights: Floats) -> Floats:
+    """Return columns of ``after`` less what a line foresees from the same column of ``before``; 0 where nothing is left."""
+    total = weights.sum()
+    a, b = after - weights @ after / total, before - weights @ before / total
+    spread = weights @ b**2
+    left = a - b * np.where(spread > 1e-12, weights @ (a * b) / np.where(spread > 1e-12, spread, 1), 0.0)
+    rounding = weights @ left**2 <= 1e-16 * (weights @ a**2)
+    return np.where(rounding, 0.0, left)
 
 
 def _mean_correlation(left: Floats, right: Floats, weights: Floats) -> float:

@@ -1,5 +1,6 @@
 """Score one group of generated cells: a transition, or all cells of expression → image."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,7 +15,8 @@ from spatia.metrics.own_cell import own_cell
 from spatia.tasks.generated_cells import TARGET, GeneratedCells, Images
 from spatia.tasks.generation_reference import LEAST_CELLS, TARGET_STATE, Floats, Prepared, Reference, Rows
 from spatia.tasks.generation_scores import GroupScores, PairScores, SetScores, column_correlation, score_set
-from spatia.tasks.predictors import LogisticModel, fit_logistic
+from spatia.tasks.predictors import LogisticModel
+from spatia.tasks.tissue_readout import TissueReadout
 
 MEASURED: Final = "morphology"
 PIXELS: Final = "pixels"
@@ -83,7 +85,9 @@ class GroupScorer:
         rows = {side: score_set(one.features, self.truth, MEASURED, one.resamples, k) for side, one in sides.items()}
         source = self._real_features(self.own)[MEASURED]
         shift = (
-            mean_shift(source, self.generated.features[MEASURED], self.truth[MEASURED], self.generated.resamples)
+            mean_shift(
+                source, self.generated.features[MEASURED], self.truth[MEASURED], self.generated.resamples, self.own
+            )
             if self.transition
             else None
         )
@@ -113,7 +117,8 @@ class GroupScorer:
         if len(training) >= LEAST_CELLS:
             found[TRAINING] = _Side(self._real_features(training), training, self._resamples(training))
         if self.transition:
-            found[UNCHANGED] = _Side(self._real_features(self.own), self.own, self.generated.resamples)
+            sources = np.unique(self.own)  # once each, however many images of one were drawn
+            found[UNCHANGED] = _Side(self._real_features(sources), sources, self._resamples(sources))
         return found
 
     def _targets(self) -> Rows:
@@ -158,7 +163,11 @@ class GroupScorer:
     # --- single scores
 
     def _recognised(self, rows: dict[str, SetScores], sides: dict[str, _Side]) -> dict[str, SetScores]:
-        """Add to each row the share that a classifier fitted on real training cells recognises as what it should be."""
+        """Add to each row the share that a classifier fitted on real training cells recognises as what it should be.
+
+        A row that is one of these training cells, or a copy of one to the last pixel, is told by a classifier that was fitted
+        without it.
+        """
         labels = self.labels
         if labels is None or (self.transition and self.target_label is None):
             return rows
@@ -171,28 +180,49 @@ class GroupScorer:
             self.reference.warn(f"{self.name}: too few labelled training cells to fit a classifier of states.")
             return rows
         states: dict[str, dict[str, Estimate]] = {side: {} for side in rows}
+        training = self.prepared.training[keep]
+        fitted_on = {side: _places(training, one.cells) for side, one in sides.items() if side != GENERATED}
+        fitted_on[GENERATED] = self._copied(training)
         for key in self.spaces:
-            model = self._classifier(key, self.prepared.training[keep], labels)
+            model, left_out = self._classifier(key, training, labels)
             for side, one in sides.items():
+                at = fitted_on[side]
+                said = np.where(at >= 0, left_out[at], model.predict(one.features[key]).astype(str))
                 wanted = labels[one.cells] if self.target_label is None else self.target_label
                 weights = one.resamples.generated
-                states[side][key] = _share_right(model, one.features[key], wanted, weights, len(self.real))
-            weights = self.generated.resamples.real
-            found = _share_right(model, self.truth[key], labels[self.real], weights, len(self.real))
+                states[side][key] = _share_right(model, said, wanted, weights, len(self.real))
+            said, weights = model.predict(self.truth[key]).astype(str), self.generated.resamples.real
+            found = _share_right(model, said, labels[self.real], weights, len(self.real))
             states[GENERATED][f"{key}, of the real cells"] = found
         return {side: replace(row, state=states[side]) for side, row in rows.items()}
 
-    def _classifier(self, key: str, training: Rows, labels: NDArray[np.object_]) -> LogisticModel:
-        def fit() -> LogisticModel:
-            index = self.reference.index
-            return fit_logistic(
-                self.reference.real_features(self.spaces[key], training, self.channels),
-                labels[training].astype(str),
-                positions_um=index.positions_um(training),
-                sections=index.samples[training].astype(str),
-                inverse_penalties=_INVERSE_PENALTIES,
-                seed=self.reference.settings.seed,
+    def _copied(self, training: Rows) -> NDArray[np.int64]:
+        """Return the place among training cells of each generated image that is one of theirs; -1 for others."""
+        reference, channels = self.reference, self.channels
+
+        def read() -> dict[bytes, int]:
+            blocks = [training[start : start + 512] for start in range(0, len(training), 512)]
+            images = (one for block in blocks for one in reference.index.images(block, channels))
+            return {hashlib.sha256(image.tobytes()).digest(): at for at, image in enumerate(images)}
+
+        known = reference.once(("digests", training.tobytes(), channels), read)
+        digests = (hashlib.sha256(np.ascontiguousarray(image).tobytes()).digest() for image in self.cells.images)
+        return np.array([known.get(digest, -1) for digest in digests], np.int64)
+
+    def _classifier(
+        self, key: str, training: Rows, labels: NDArray[np.object_]
+    ) -> tuple[LogisticModel, NDArray[np.str_]]:
+        """Return a classifier, and what those that were fitted on other blocks of tissue say of each training cell."""
+
+        def fit() -> tuple[LogisticModel, NDArray[np.str_]]:
+            reference = self.reference
+            readout = TissueReadout(
+                reference.real_features(self.spaces[key], training, self.channels),
+                reference.index.positions_um(training),
+                reference.index.samples[training],
+                reference.settings.seed,
             )
+            return readout.logistic_and_left_out(labels[training].astype(str), _INVERSE_PENALTIES)
 
         return self.reference.once(
             ("classifier", key, training.tobytes(), labels[training].astype(str).tobytes(), self.channels), fit
@@ -251,15 +281,22 @@ def _most_common(labels: list[str]) -> str:
     return str(names[counts.argmax()])
 
 
+def _places(cells: Rows, wanted: Rows) -> NDArray[np.int64]:
+    """Return where each of ``wanted`` stands in ``cells``; -1 where it does not."""
+    order = np.argsort(cells)
+    at = order[np.searchsorted(cells[order], wanted).clip(max=len(cells) - 1)]
+    return np.where(cells[at] == wanted, at, -1)
+
+
 def _share_right(
-    model: LogisticModel, features: Floats, wanted: NDArray[np.object_] | str, weights: Floats, n_real: int
+    model: LogisticModel, said: NDArray[np.str_], wanted: NDArray[np.object_] | str, weights: Floats, n_real: int
 ) -> Estimate:
     """Return the share told as wanted, among cells whose label the classifier knows."""
-    labels = np.broadcast_to(np.asarray(wanted, object), (len(features),)).astype(str)
+    labels = np.broadcast_to(np.asarray(wanted, object), (len(said),)).astype(str)
     known = np.isin(labels, model.classes)
     if not known.any():
         return Estimate(float("nan"), float("nan"), float("nan"), 0, n_real)
-    right = (model.predict(features[known]) == labels[known]).astype(np.float64)
+    right = (said[known] == labels[known]).astype(np.float64)
     return mean_estimate(right, weights[:, known], int(known.sum()), n_real)
 
 
