@@ -50,10 +50,14 @@ class Resamples:
         (resamples, n_generated) whole numbers.
     real
         (resamples, n_real).
+    cell_of_generated, cell_of_real
+        (n_generated,), (n_real,) number of the cell of each row, the same in both.
     """
 
     generated: Floats
     real: Floats
+    cell_of_generated: NDArray[np.int64]
+    cell_of_real: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.generated)
@@ -86,7 +90,7 @@ def draw_resamples(generated_cells: ArrayLike, real_cells: ArrayLike, n: int = 2
         members = np.flatnonzero(kind == one)
         if len(members):
             weight[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=n)
-    return Resamples(weight[:, in_left], weight[:, in_right])
+    return Resamples(weight[:, in_left], weight[:, in_right], in_left, in_right)
 
 
 def interval(value: float, resampled: ArrayLike, level: float = LEVEL) -> tuple[float, float]:

@@ -4,7 +4,8 @@ r"""Kernel distance ("KID"): the squared maximum mean discrepancy of two sets un
 
 .. math:: \frac{\sum_{i \ne j} k(x_i, x_j)}{m (m - 1)} + \frac{\sum_{i \ne j} k(y_i, y_j)}{n (n - 1)} - \frac{2 \sum_{i,j} k(x_i, y_j)}{m n}
 
-It is 0 in expectation for two sets of one distribution, whatever their size, and so may be negative.
+It is 0 in expectation for two sets of one distribution, whatever their size, and so may be negative. Rows of one cell (draws of
+it, and its own real image) are not independent: where cells are known, pairs of one cell are in none of the three sums.
 
 References
 ----------
@@ -35,30 +36,43 @@ def kernel_distance_estimate(
     generated: NDArray[np.floating], real: NDArray[np.floating], resamples: Resamples
 ) -> Estimate:
     """Return the distance with its interval; the kernel matrices (rows², three of them) are held while it runs."""
-    kernels = _Kernels(generated, real)
+    kernels = _Kernels(generated, real, resamples.cell_of_generated, resamples.cell_of_real)
     value = kernels.distance(np.ones(len(generated)), np.ones(len(real)))
     return estimate(value, kernels.distance, resamples)
 
 
 class _Kernels:
-    def __init__(self, generated: NDArray[np.floating], real: NDArray[np.floating]) -> None:
+    def __init__(
+        self,
+        generated: NDArray[np.floating],
+        real: NDArray[np.floating],
+        cell_of_generated: NDArray[np.int64] | None = None,
+        cell_of_real: NDArray[np.int64] | None = None,
+    ) -> None:
         if min(len(generated), len(real)) < 2:
             raise ValueError(f"{len(generated)} and {len(real)} rows; expected at least 2 of each")
         x, y = np.asarray(generated, np.float64), np.asarray(real, np.float64)
-        self.within_x, self.within_y, self.between = _cubic(x, x), _cubic(y, y), _cubic(x, y)
+        left = np.arange(len(x)) if cell_of_generated is None else cell_of_generated
+        right = len(x) + np.arange(len(y)) if cell_of_real is None else cell_of_real
+        self.within_x, self.within_y = _Pairs(x, x, left, left), _Pairs(y, y, right, right)
+        self.between = _Pairs(x, y, left, right)
 
     def distance(self, a: Floats, b: Floats) -> float:
         """Return the distance where row i counts ``a[i]`` (``b[i]``) times; a row is never paired with its own repeat."""
-        between = a @ self.between @ b / (a.sum() * b.sum())
-        return float(_mean_of_pairs(self.within_x, a) + _mean_of_pairs(self.within_y, b) - 2 * between)
+        return self.within_x.mean(a, a) + self.within_y.mean(b, b) - 2 * self.between.mean(a, b)
+
+
+class _Pairs:
+    """Kernels of the pairs of rows that are not of one cell."""
+
+    def __init__(self, x: Floats, y: Floats, left: NDArray[np.int64], right: NDArray[np.int64]) -> None:
+        self.apart = (left[:, None] != right).astype(np.float64)
+        self.kernel = _cubic(x, y) * self.apart
+
+    def mean(self, a: Floats, b: Floats) -> float:
+        return float(a @ self.kernel @ b / max(a @ self.apart @ b, 1e-12))
 
 
 def _cubic(x: Floats, y: Floats) -> Floats:
     kernel: Floats = (x @ y.T / x.shape[1] + 1) ** 3
     return kernel
-
-
-def _mean_of_pairs(kernel: Floats, weight: Floats) -> float:
-    squares = (weight**2).sum()
-    pairs = weight.sum() ** 2 - squares
-    return float((weight @ kernel @ weight - (weight**2 * np.diag(kernel)).sum()) / max(pairs, 1e-12))

@@ -35,7 +35,9 @@ class Memorisation:
     median_ratio
         Median distance of generated rows over that of held-out rows; well below 1 is a warning, unless images are blurred.
     copies
-        Share of generated rows whose ratio is below the 1 % quantile of that of held-out rows; 0.01 where nothing is copied.
+        Share of generated rows whose ratio is below the 1 % quantile of that of held-out rows.
+    copies_expected
+        What that share is in the mean where nothing is copied: 0.01 of many held-out rows, more of few (0.05 of 21).
     nearer
         Probability that a generated row lies nearer to the training set than a held-out one; 0.5 where nothing is copied.
     n_training
@@ -48,6 +50,7 @@ class Memorisation:
     held_out_ratio: Floats
     median_ratio: float
     copies: Estimate
+    copies_expected: float
     nearer: Estimate
     n_training: int
 
@@ -71,6 +74,7 @@ def memorisation(
         a, b, ratio_a, ratio_b,
         float(np.median(a) / max(np.median(b), 1e-12)),
         mean_estimate((ratio_a < limit).astype(np.float64), resamples.generated, *sizes),
+        (1 + COPY_QUANTILE * (len(b) - 1)) / (len(b) + 1),  # of an interpolated quantile of as many rows
         mean_estimate(farther / len(b), resamples.generated, *sizes),
         len(training),
     )  # fmt: skip

@@ -141,4 +141,4 @@ def _memory(ax: Axes, group: GroupScores) -> None:
         ax.hist(values, bins=bins, density=True, histtype="step", lw=1.6, color=colour, label=name)
     ax.set(xlabel="distance to nearest training cell\n/ to the next five", yticks=[], xlim=(0, 1.02))
     ax.legend(fontsize=7.5, loc="upper left")
-    title(ax, f"Copies: {found.copies.value:.1%} (1 % if none)")
+    title(ax, f"Copies: {found.copies.value:.1%} ({found.copies_expected:.1%} if none)")

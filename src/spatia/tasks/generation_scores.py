@@ -190,6 +190,7 @@ def _shift_json(shift: Shift, names: tuple[str, ...]) -> dict[str, Any]:
 def _memorisation_json(found: Memorisation) -> dict[str, Any]:
     return {
         "copies": found.copies.to_json(),
+        "copies_expected": found.copies_expected,
         "nearer": found.nearer.to_json(),
         "median_ratio": json_numbers(np.array([found.median_ratio]))[0],
         "n_training": found.n_training,

@@ -144,12 +144,20 @@ def _memory(group: GroupScores) -> str:
     header = [
         "features",
         "N training",
-        "copies (0.01 if none)",
+        "copies",
+        "if none",
         "nearer than held-out cells (0.5)",
         "ratio of distances",
     ]
     lines = [
-        [name, f"{one.n_training:,}", bracket(one.copies), bracket(one.nearer), f"{one.median_ratio:.2f}"]
+        [
+            name,
+            f"{one.n_training:,}",
+            bracket(one.copies),
+            f"{one.copies_expected:.3f}",
+            bracket(one.nearer),
+            f"{one.median_ratio:.2f}",
+        ]
         for name, one in group.memorisation.items()
     ]
     return f"Memorisation:\n\n{markdown(header, lines)}"

@@ -15,7 +15,7 @@ def _rows(values: dict[str, list[float]], **more: object) -> pd.DataFrame:
     table = [
         {
             "task": f"q{number}",
-            "data": "d",
+            "data": f"d{number}",
             "metric": "m",
             "seed": 0,
             "method": method,
@@ -48,8 +48,26 @@ def test_only_questions_that_all_answered_count() -> None:
     assert rank(rows, ["a", "part"]).n_questions == 1
     most = rank(_rows({"a": [1, 2, 3, 4], "b": [4, 3, 2]}))  # three quarters are enough, and three questions are left
     assert set(most.mean_rank.index) == {"a", "b"}
-    assert most.n_questions == 3
-    assert np.isnan(found.critical_difference)
+    assert (most.n_questions, most.n_data_sets) == (3, 3)
+    assert np.isnan(found.critical_difference)  # two methods
+
+
+def test_questions_of_one_data_set_are_no_evidence_of_a_difference() -> None:
+    """Methods that differ from data set to data set, each alike in all questions of one: none is better in general."""
+    rng = np.random.default_rng(0)
+    told_apart = 0
+    for _ in range(20):
+        of_data = rng.normal(size=(6, 5))
+        rows = [
+            _rows({f"m{m}": (of_data[d, m] + 0.3 * rng.normal(size=21)).tolist() for m in range(5)}).assign(
+                data=f"d{d}"
+            )
+            for d in range(6)
+        ]
+        found = rank(pd.concat(rows))
+        assert (found.n_questions, found.n_data_sets) == (126, 6)
+        told_apart += np.ptp(found.mean_rank) > found.critical_difference
+    assert told_apart <= 4
 
 
 def test_wins_are_ours_against_the_best_other() -> None:

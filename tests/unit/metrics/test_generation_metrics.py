@@ -10,7 +10,7 @@ from spatia.metrics.coverage import manifold_scores
 from spatia.metrics.frechet import frechet_distance, frechet_estimate, frechet_of_gaussians
 from spatia.metrics.kernel_distance import kernel_distance, kernel_distance_estimate
 from spatia.metrics.memorisation import memorisation
-from spatia.metrics.morphology_distance import feature_distances, kolmogorov_smirnov, mean_shift, wasserstein
+from spatia.metrics.morphology_distance import _halves, feature_distances, kolmogorov_smirnov, mean_shift, wasserstein
 from spatia.metrics.own_cell import own_cell
 
 
@@ -215,6 +215,23 @@ def test_shift() -> None:
     assert wrong.relative_error.value > 1.9
 
 
+def test_cells_that_are_not_moved_predict_no_shift_however_few_they_are() -> None:
+    def r(seed: int) -> float:
+        others = (normal(100, 40, seed=3 * seed + one) for one in range(3))
+        return mean_shift(*others, independent(100, 100)).correlation.value
+
+    assert abs(np.mean([r(seed) for seed in range(12)])) < 0.15  # over one set of sources it would be a half
+
+
+def test_draws_of_one_cell_are_in_one_half() -> None:
+    source = normal(30, 5).repeat(4, axis=0)
+    cells = np.arange(30).repeat(4)
+    for half in _halves(cells):
+        assert set(cells[half]).isdisjoint(cells[~half])
+        assert half.sum() == 60
+    assert mean_shift(source, source + 1, normal(50, 5) + 1, independent(120, 50), cells).cosine.value > 0.9
+
+
 # --- memorisation
 
 
@@ -261,3 +278,17 @@ def test_within_a_group_the_group_alone_recognises_nothing() -> None:
     assert own_cell(drawn_of_group, real, own, drawn).recognised.value > 0.7
     within = own_cell(drawn_of_group, real, own, drawn, group).recognised
     assert within.low < 0.5 < within.high
+
+
+def test_a_cell_is_not_compared_with_itself() -> None:
+    """Images that are like the real one of their own cell, or several of one cell, are no nearer for that, and no further."""
+
+    def distance(seed: int, copies: int) -> float:
+        real = normal(150, 20, seed=seed)
+        drawn = (0.9 * real + np.sqrt(0.19) * normal(150, 20, seed=1000 + seed)).repeat(copies, axis=0)
+        cells = np.arange(150)
+        return kernel_distance_estimate(drawn, real, draw_resamples(cells.repeat(copies), cells, 2)).value
+
+    for copies in (1, 3):
+        values = [distance(seed, copies) for seed in range(12)]
+        assert abs(np.mean(values)) < 2.5 * np.std(values) / np.sqrt(12)

@@ -161,7 +161,7 @@ def test_the_threshold_keeps_its_word_on_the_cells_it_was_chosen_on(n, target, s
         assert accepted.mean() == pytest.approx(threshold.coverage)
     else:
         assert np.isinf(threshold.value)
-        assert n < 22 or not right.all()  # 22 right cells show 0.9
+        assert n < 44 or not right.all()  # 44 right cells show 0.9
 
 
 def test_novelty_of_a_typical_cell_is_the_root_of_the_width() -> None:
@@ -171,3 +171,15 @@ def test_novelty_of_a_typical_cell_is_the_root_of_the_width() -> None:
     assert distance.mean() == pytest.approx(4, rel=0.05)
     few = NoveltyModel.of(X[:12, :], codes[:12])  # fewer cells than columns
     assert np.isfinite(few.distance(X)).all()
+
+
+def test_a_threshold_keeps_its_word_in_nine_of_ten_cases() -> None:
+    """Labels that are right as often as their probability says; nowhere is the target truly reached, or only just."""
+    rng = np.random.default_rng(0)
+    broken = {"all at 0.88": 0, "from 0.85 to 0.93": 0}
+    for _ in range(200):
+        for name, p in (("all at 0.88", np.full(400, 0.88)), ("from 0.85 to 0.93", rng.uniform(0.85, 0.93, 400))):
+            confidence = p + 1e-9 * rng.random(400)  # so that there are as many thresholds as cells
+            found = choose_threshold(confidence, rng.random(400) < p, 0.9)
+            broken[name] += found.reached and p[confidence >= found.value].mean() < 0.9
+    assert max(broken.values()) <= 20

@@ -264,3 +264,22 @@ def test_niches_are_compared_with_the_niches_of_the_part(tmp_path: Path) -> None
         evaluate_generation(store(index, wanted, pictures, level="cell"), reference)
     with pytest.raises(SettingsError, match="level=niche: our image encoder sees single cells"):
         Reference(corpus, SETTINGS.model_copy(update={"level": "niche"}), model="model")
+
+
+def test_copies_of_training_cells_are_told_by_a_classifier_that_has_not_seen_them(
+    corpus: Corpus, index: CellIndex, test_rows: np.ndarray
+) -> None:
+    rng = np.random.default_rng(0)
+    label = rng.choice(["a", "b"], len(index.cell_ids))  # nothing in an image tells them, so what is told is remembered
+    table = pd.DataFrame({"cell_id": index.cell_ids, "sample": index.samples, "label": label})
+    reference = Reference(corpus, SETTINGS, labels=table)
+    training = index.with_image(index.part("block", "train"), CHANNELS)
+    copied = np.array([rng.choice(training[label[training] == label[row]]) for row in test_rows])
+    images = index.images(copied, CHANNELS)
+    (group,) = evaluate_generation(store(index, test_rows, images), reference).groups
+    (once_more,) = evaluate_generation(store(index, test_rows, images ^ 1), reference).groups  # no longer copies
+    assert group.rows["generated"].state["morphology"].value < 0.62
+    assert group.rows["real training cells"].state["morphology"].value < 0.62
+    assert (
+        once_more.rows["generated"].state["morphology"].value > group.rows["generated"].state["morphology"].value + 0.1
+    )
