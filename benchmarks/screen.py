@@ -28,7 +28,6 @@ from spatia.simulate.genes import DRIVER_GENES
 from spatia.tasks.predictors import fit_ridge
 
 Floats = NDArray[np.float64]
-N_PERMUTATIONS = 200
 LEAST_CHANGE = (
     0.02  # of log expression, in what is divided by it: a gene that hardly any cell expresses is not measured
 )
@@ -189,15 +188,15 @@ def run(
     rows = [judge(name, guess, truth) for name, guess in guesses.items()]
     drawing = {"draws": arguments.draws, "evaluations": arguments.evaluations, "surroundings": arguments.surroundings}
     drawing["guidance"] = arguments.guidance
-    rng, kept = np.random.default_rng(seed), {}
+    kept = {}
     for way in arguments.read:
         read, _, time = way.partition(":")
         more = {"read": read} | (drawing if read == "image" else {}) | ({"fast": float(time)} if time else {})
         effect, seconds = screened(opened, maker, genes, names, values | more)
         rows.append(judge(f"spatia screen, {way}", guess_of(effect, change), truth) | {"seconds": seconds})
-        orders = [rng.permutation(len(genes)) for _ in range(N_PERMUTATIONS)]  # each gene's change made to another gene
-        control = pd.DataFrame([judge("", guess_of(effect[order], change[order]), truth) for order in orders])
-        rows.append({"method": f"genes exchanged, {way}"} | control.drop(columns="method").mean().to_dict())
+        if read == "embedding":
+            control, seconds = screened(opened, maker, genes, names, values | more | {"shuffle_images": True})
+            rows.append(judge("images exchanged, embedding", guess_of(control, change), truth) | {"seconds": seconds})
         kept[way] = effect
     if arguments.keep is not None:
         arguments.keep.mkdir(parents=True, exist_ok=True)

@@ -265,3 +265,13 @@ def test_the_command(corpus: Path, generator: Path, tmp_path: Path) -> None:
     refused = CliRunner().invoke(app, [*command, "-o", str(tmp_path / "bad"), "--set", "surrounding"])
     assert refused.exit_code == 2
     assert not (tmp_path / "bad").exists()
+
+
+def test_what_is_read_from_embeddings_is_lost_with_exchanged_images(planted: tuple[Path, Path]) -> None:
+    found = run(*planted, **PLANTED_SETTINGS, shuffle_images=True)
+    plain = run(*planted, **PLANTED_SETTINGS)
+    assert found.facts["readout"]["DAPI_mean"] < 0.3
+    control, size = (one.ranking.set_index("name").loc[PLANTED, "magnitude"] for one in (found, plain))
+    assert control < size / 3
+    with pytest.raises(SettingsError, match="shuffle_images with read=image"):
+        run(*planted, **(PLANTED_SETTINGS | {"read": "image"}), shuffle_images=True)

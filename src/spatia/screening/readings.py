@@ -1,6 +1,6 @@
 """What is read off an image: measured features, a score of state learned from real cells, and how much its pixels moved."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import numpy as np
@@ -103,6 +103,10 @@ class Readings:
         would drown what moves a little everywhere. They are reported, and left out here.
         """
         return np.array([at for at, name in enumerate(self.space.extractor.features) if not name.endswith(_QUANTILES)])
+
+    def exchanged(self, seed: int) -> "Readings":
+        """Return the same with each real cell's values given to another cell: what is learned from them then is chance."""
+        return replace(self, real=np.random.default_rng(seed).permutation(self.real))
 
     def of(self, images: Images) -> Floats:
         """Return features and score of images (rows, draws, channels, y, x): (rows, draws, columns without the image's)."""

@@ -105,6 +105,8 @@ def _screen(
     """Make the changes ``sets``, and report them under the names of ``named``."""
     began = time.perf_counter()
     readings = make_readings(chosen, maker.channels, maker.space.um_per_px, how.score)
+    if how.shuffle_images:
+        readings = readings.exchanged(how.seed)
     counts = CountReader(chosen, maker.model)
     change = Change(how.factor, None if how.level_of is None else level_share(chosen, how.level_of, counts))
     columns = {gene: column for column, gene in enumerate(maker.model.vocabulary.genes)}

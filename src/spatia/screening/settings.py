@@ -48,6 +48,10 @@ class ScreenSettings(BaseModel):
     permute_genes: bool = Field(
         False, description="control: each gene's change is made to another gene, which is drawn at random"
     )
+    shuffle_images: bool = Field(
+        False,
+        description="control, with read=embedding: real cells have each other's images before anything is learned from them",
+    )
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
@@ -56,4 +60,8 @@ class ScreenSettings(BaseModel):
             raise ValueError(f"factor is {self.factor:g} and level_of is {self.level_of!r}; expected one of them")
         if self.level_of is None and self.factor == 1:
             raise ValueError("factor is 1, which changes nothing; expected 0 (knocked out) or another factor")
+        if self.shuffle_images and self.read != "embedding":
+            raise ValueError(
+                f"shuffle_images with read={self.read}: a generator has learned from images already; expected read=embedding"
+            )
         return self
