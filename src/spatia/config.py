@@ -39,7 +39,7 @@ def make_settings(kind: type[Settings], values: Mapping[str, Any], *, where: str
         return kind.model_validate(dict(values))
     except ValidationError as error:
         problems = "; ".join(_problem(kind, detail) for detail in error.errors())
-        raise SettingsError(f"{where}: {problems}.") from error
+        raise SettingsError(f"{where}: {problems}{'' if problems.endswith('?') else '.'}") from error
 
 
 def _problem(kind: type[BaseModel], detail: Any) -> str:

@@ -12,10 +12,13 @@ import anndata as ad
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
 from tests.unit.conftest import SECTIONS, Tiny, write_corpus
 from tests.unit.model_setup import SMALL, wake
+from typer.testing import CliRunner
 
 from spatia import Corpus
+from spatia.cli.main import app
 from spatia.corpus.store import quiet_about_sharding
 from spatia.data.vocabulary import Vocabulary
 from spatia.models.checkpoint import save_model
@@ -97,3 +100,30 @@ def test_a_spatialdata_table_gets_the_embeddings(made: tuple[Path, Path], tmp_pa
     assert write_into_spatialdata(out, tmp_path / "slide.zarr") == "table"
     written = spatialdata.read_zarr(tmp_path / "slide.zarr").tables["table"]
     np.testing.assert_array_equal(written.obsm["X_spatia"], cells.obsm["X_spatia"][::-1])
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_columns_of_other_commands_are_not_written_over(made: tuple[Path, Path], tmp_path: Path) -> None:
+    corpus, model = made
+    for name in ("cells.h5ad", "cells.zarr"):
+        words = ["embed", corpus, "--model", model, "-o", tmp_path / name]
+        assert call(*words).exit_code == 0
+        assert call(*words).exit_code == 0  # nothing but its own is in it
+        assert call("cluster", tmp_path / name, "--resolution", 1, "--neighbours", 5).exit_code == 0
+        again = call(*words)
+        assert again.exit_code == 2
+        assert "holds spatia_cluster, which embedding anew would remove" in again.output
+
+
+def test_a_model_that_is_not_there_is_one_sentence(made: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "unfinished" / "checkpoint").mkdir(parents=True)
+    for name, hint in (("none", "Expected a model folder"), ("unfinished", "--resume")):
+        found = call("embed", made[0], "--model", tmp_path / name, "-o", tmp_path / "x.h5ad")
+        assert found.exit_code == 2
+        assert hint in found.output
+    found = call("embed", made[0], "-o", tmp_path / "x.h5ad", "--hide-genes", tmp_path / "no")
+    assert found.exit_code == 2
+    assert "not a readable text file" in found.output

@@ -108,3 +108,21 @@ def test_what_cannot_be_split_says_so(copy: Path, corpus: Path) -> None:
         make_split(Corpus.open(corpus), "donor")
     with pytest.raises(SettingsError, match="Unknown kind of split 'cell'"):
         make_split(Corpus.open(copy), "cell")
+
+
+def test_another_split_of_the_same_name_is_refused(copy: Path) -> None:
+    corpus = Corpus.open(copy)
+    path = make_split(corpus, "block", settings=BLOCKS)
+    before = path.read_bytes()
+    assert make_split(corpus, "block", settings=BLOCKS).read_bytes() == before
+    with pytest.raises(SettingsError, match="another split has this name"):
+        make_split(corpus, "block", seed=1, settings=BLOCKS)
+    assert path.read_bytes() == before
+    make_split(corpus, "block", seed=1, settings=BLOCKS, replace=True)
+    assert path.read_bytes() != before
+
+
+@pytest.mark.parametrize("name", ["a/b", "../../a", "..", "a\\b"])
+def test_a_split_stays_in_its_folder(copy: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match="cannot be the name of a split"):
+        make_split(Corpus.open(copy), "block", name=name, settings=BLOCKS)

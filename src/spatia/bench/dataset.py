@@ -17,6 +17,7 @@ from spatia.corpus.corpus import Corpus, Split, read_json
 from spatia.corpus.files import write_json
 from spatia.corpus.splits import SplitSettings, make_split
 from spatia.errors import SettingsError
+from spatia.log import logger
 
 SplitKind = Literal["block", "donor", "section"]
 _CANDIDATES = 24  # split seeds looked at when several splits of one data set are to overlap little
@@ -87,6 +88,19 @@ class DataSet(BaseModel):
                 f"{self.labels}: none of its cell ids (first: {given[keys.CELL_ID].iloc[0]!r}) is in {self.corpus} "
                 f"(first: {obs.index[0]!r})."
             )
+        known = int((joined["found"] == "both").sum())
+        if unknown := len(given) - known:
+            first = given.loc[~given[keys.CELL_ID].isin(cells[keys.CELL_ID]), keys.CELL_ID]
+            logger.warning(
+                "%s: %s of its %s rows%s are no cell of %s; %s of %s cells have no label",
+                self.labels,
+                f"{unknown:,}",
+                f"{len(given):,}",
+                f" (first: {first.iloc[0]!r})" if len(first) else "",
+                self.corpus,
+                f"{len(cells) - known:,}",
+                f"{len(cells):,}",
+            )
         return joined.drop(columns="found")
 
     def split_name(self, seed: int) -> str:
@@ -146,7 +160,7 @@ def _seed_apart(corpus: Corpus, by: str, tests: Sequence[NDArray[np.int64]], set
         aside.path = Path(folder)
         for candidate in range(_CANDIDATES):
             try:
-                make_split(aside, by, name="candidate", seed=candidate, settings=settings)
+                make_split(aside, by, name="candidate", seed=candidate, settings=settings, replace=True)
             except SettingsError:
                 continue
             rows = part_rows(aside, "candidate", "test")

@@ -113,6 +113,10 @@ def bench(
         chosen = methods_of_suite(suite is Suite.quick)
     chosen += _others(embeddings or (), published or ())
     asked = chosen_tasks([name.strip() for name in tasks.split(",")])
+    if not (chosen or spatia or model or public or draw) and corpora:
+        raise SettingsError(
+            f"--methods {methods}: there is nothing to compare. Name methods, or give --spatia, --model, --embeddings or --published."
+        )
     with one_at_a_time(out):
         given = {"cell_type": cell_type, "domain": domain, "outcome": outcome, "labels": labels, "split": split}
         data = [_read(path, given) for path in corpora or ()]

@@ -48,6 +48,7 @@ def generate(
     from typing import get_args
 
     from spatia.cli.label_table import read_label_table
+    from spatia.cli.task_options import read_ids
     from spatia.config import make_settings
     from spatia.corpus.corpus import Corpus
     from spatia.errors import SettingsError
@@ -64,7 +65,7 @@ def generate(
     given = {"kind": solver, "evaluations": evaluations}
     changed = {name: value for name, value in given.items() if value is not None}
     steps = make_settings(SolverSettings, {**maker.config.solver.model_dump(), **changed}, where="spatia generate")
-    ids = None if cells is None else cells.read_text(encoding="utf-8").split()
+    ids = None if cells is None else read_ids(cells, "--cells")
     table_of_labels = None if labels is None else read_label_table(labels, "--labels")
     path = run(
         opened, maker, out, draws=draws, seed=seed, sections=section, split=split, part=part, limit=limit,

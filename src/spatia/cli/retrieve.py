@@ -46,4 +46,4 @@ def retrieve(
         f"recall@{k} among {one.n_candidates:,}: image → expression {one.recall(k):.3f}, expression → image "
         f"{other.recall(k):.3f}, by chance {k / one.n_candidates:.3f}; {one.n_queries:,} cells"
     )
-    options.finish(result.to_json(), line, json=json)
+    options.finish(result.to_json(), line, json=json, out=out)

@@ -29,10 +29,12 @@ def split(
     """Split a corpus by donor, section or spatial block; writes splits/NAME.json with its proof."""
     from json import dumps, loads
 
+    from spatia.config import make_settings
     from spatia.corpus.corpus import Corpus
     from spatia.corpus.splits import SplitSettings, make_split
 
-    settings = SplitSettings(validation=validation, test=test, block_um=block_um, margin_um=margin_um)
+    values = {"validation": validation, "test": test, "block_um": block_um, "margin_um": margin_um}
+    settings = make_settings(SplitSettings, values, where="spatia split")
     path = make_split(Corpus.open(corpus), by.value, name=name, seed=seed, settings=settings)
     proof = loads(path.read_text(encoding="utf-8"))["proof"]
     if json:

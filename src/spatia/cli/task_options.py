@@ -57,6 +57,24 @@ def gene_list(genes: str | None) -> list[str] | None:
     return names
 
 
+def read_ids(path: Path | None, option: str) -> list[str]:
+    """Return the ids of a text file, one a line; none where no file is named.
+
+    Raises
+    ------
+    SettingsError
+        If it is not there, or not text.
+    """
+    from spatia.errors import SettingsError
+
+    if path is None:
+        return []
+    try:
+        return path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{option} {path}: not a readable text file ({error}). Expected an id a line.") from error
+
+
 def check_before(out: Path | None, figure: Path | None) -> None:
     """Refuse a name that could not be written to before the work, not after it."""
     from spatia.errors import SettingsError
@@ -76,10 +94,13 @@ def finish(
     table: "ad.AnnData | None" = None,
     out: Path | None = None,
 ) -> None:
-    """Write the table, then print the result: so whoever reads the result may rely on the file."""
+    """Write the table, then print the result: so whoever reads the result may rely on the file.
+
+    Without a table, ``out`` is a file that is written already.
+    """
     from spatia.tasks.cells import write_cells
 
-    written = None
+    written = None if out is None else str(out)
     if table is not None and out is not None:
         written = str(write_cells(table, out))
     if json:

@@ -71,7 +71,13 @@ class Proof:
 
 
 def make_split(
-    corpus: Corpus, by: str, *, name: str | None = None, seed: int = 0, settings: SplitSettings | None = None
+    corpus: Corpus,
+    by: str,
+    *,
+    name: str | None = None,
+    seed: int = 0,
+    settings: SplitSettings | None = None,
+    replace: bool = False,
 ) -> Path:
     """Split a corpus and write ``splits/<name>.json``.
 
@@ -81,6 +87,8 @@ def make_split(
         "donor", "section" or "block".
     name
         Name of the split; None: ``by``.
+    replace
+        Take the place of another split of that name.
 
     Returns
     -------
@@ -89,16 +97,20 @@ def make_split(
     Raises
     ------
     SettingsError
-        If ``by`` is unknown, or the shares leave a part without cells (too few donors, a slide too small for the margin).
+        If ``by`` is unknown, the shares leave a part without cells (too few donors, a slide too small for the margin), or another
+        split has that name: models that were trained on it would be judged on cells that they have seen.
     """
     settings = settings or SplitSettings()
+    called = name or by
+    if called in (".", "..") or any(sign in called for sign in "/\\\0"):
+        raise SettingsError(f"{called!r} cannot be the name of a split: its file stands in {corpus.path / 'splits'}.")
     if by not in _ASSIGN:
         raise SettingsError(f"Unknown kind of split {by!r}. Known: {', '.join(_ASSIGN)}.")
     if settings.validation + settings.test >= 1:
         raise SettingsError(f"validation {settings.validation} + test {settings.test} leave nothing to train on.")
     part_of = _ASSIGN[by](corpus, np.random.default_rng(seed), settings)
     split = Split(
-        name=name or by,
+        name=called,
         by=by,
         seed=seed,
         settings=settings.model_dump(),
@@ -112,6 +124,11 @@ def make_split(
     folder = corpus.path / "splits"
     folder.mkdir(exist_ok=True)
     path = folder / f"{split.name}.json"
+    if path.exists() and not replace and corpus.split(called).parts != split.parts:
+        raise SettingsError(
+            f"{path}: another split has this name, and models and pairs made on it would be judged on cells that they have seen. Choose "
+            "another name (--name), or delete the file if nothing was made on it."
+        )
     content = {"name": split.name, "by": by, "seed": seed, "settings": split.settings, "parts": split.parts}
     write_json(path, {**content, "proof": proof.to_json()})
     return path

@@ -2,6 +2,7 @@
 # ruff: noqa: F722, F821 - shapes in jaxtyping annotations are not Python expressions
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Final
 
 import torch
@@ -86,11 +87,16 @@ class MorphologyProxy(nn.Module):
             self.r2[column] = float(1 - (truth - guess).square().sum() / spread) if known else float("nan")
         self.accepted.copy_(self.r2 >= least_r2)
         if not bool(self.accepted.any()):
-            best = sorted(zip(self.r2.nan_to_num(-9).tolist(), self.features, strict=True), reverse=True)[:3]
-            shown = ", ".join(f"{name} {value:.2f}" for value, name in best) or "none is measured"
+            found = [
+                (value, name) for value, name in zip(self.r2.tolist(), self.features, strict=True) if isfinite(value)
+            ]
+            shown = (
+                ", ".join(f"{name} {value:.2f}" for value, name in sorted(found, reverse=True)[:3])
+                or "none varies in them"
+            )
             raise TrainingError(
                 f"The morphology proxy reads no feature with R² ≥ {least_r2:g} on {len(predicted):,} held-out cells; best: {shown}. "
-                "Train it longer (epochs.proxy), lower proxy_least_r2, or leave the term out with weights.morphology=0."
+                "Train it longer (presentations.proxy), on a validation part of more cells if these are few, lower proxy_least_r2, or leave the term out with weights.morphology=0."
             )
 
     def summary(self) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 from spatia import keys
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError
+from spatia.log import logger
 
 UNKNOWN = -1
 _MOST_NAMED = 8
@@ -72,6 +73,14 @@ class CellLabels:
             codes[name] = own.reindex(ids, fill_value=UNKNOWN).to_numpy(np.int64)
         if (len(given) or names is None) and not any((one != UNKNOWN).any() for one in codes.values()):
             raise SettingsError(f"{corpus.path}: none of the labelled cells is in the corpus.")
+        found = sum(int((one != UNKNOWN).sum()) for one in codes.values())
+        if found < len(given):
+            logger.warning(
+                "labels: %s of %s labelled cells are not in %s",
+                f"{len(given) - found:,}",
+                f"{len(given):,}",
+                corpus.path,
+            )
         return cls(known, codes)
 
     @property

@@ -13,6 +13,7 @@ from spatia.inference.generated_store import write_images
 from spatia.inference.generator import Drawing, Generator
 from spatia.inference.wanted import choose_rows, rows_of_pairs, with_transition
 from spatia.io.synthetic import is_synthetic
+from spatia.log import logger
 from spatia.models.levels import check_levels
 from spatia.pairing.pairs import read_pairs
 
@@ -80,6 +81,8 @@ def generate(
         raise SettingsError(f"{path}: expected a name that ends in .zarr.")
     if path.exists() and not is_synthetic(path):
         raise SettingsError(f"{path}: is there already, and holds no drawn images. Choose another name, or remove it.")
+    if path.exists():
+        logger.warning("%s: drawn images are there already; they are replaced when the new ones are done", path)
     if split is not None and part is None:
         part = "test"
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)

@@ -89,8 +89,7 @@ def write_images(
     write_uns(root, {"spatia": _facts(maker, how, evaluations, corpus) | facts})
     (aside / PROGRESS_FILE).unlink()
     finish_store(aside)
-    if path.exists():  # `generate` has seen that it is one of drawn images
-        logger.warning("%s: an earlier store of drawn images is replaced", path)
+    if path.exists():  # `generate` has seen that it is one of drawn images, and said so
         shutil.rmtree(path)
     aside.replace(path)
     return path
@@ -140,7 +139,11 @@ def _estimate(maker: Generator, asker: Asker, wanted: Wanted, how: Drawing, n_le
         return
     seconds *= solver.evaluations
     logger.info(
-        "%d images of %d evaluations each (%s): about %s", n_left, solver.evaluations, solver.kind, duration(seconds)
+        "%d images of at most %d evaluations each (%s): about %s",
+        n_left,
+        solver.evaluations,
+        solver.kind,
+        duration(seconds),
     )
 
 

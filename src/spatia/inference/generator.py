@@ -134,6 +134,12 @@ class Drawing:
     drop: tuple[str, ...] = ()
     precision: Precision = "32-true"
 
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise SettingsError(f"draws is {self.draws}; expected at least 1 image of each cell.")
+        if self.guidance is not None and self.guidance < 0:
+            raise SettingsError(f"guidance is {self.guidance:g}; expected 0 (nothing is told), 1, or more.")
+
 
 class Generator:
     """A trained generator; use :meth:`load`.

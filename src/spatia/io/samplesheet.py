@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import difflib
 import math
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from spatia.errors import SlideError
 from spatia.io.source import Source
+from spatia.log import logger
 
 _PATHS = ("path", "counts", "image", "outlines", "labels")
 _TEXT = ("platform", "donor", "tissue", "disease", "organism")
@@ -41,6 +43,7 @@ def read_samplesheet(path: Path) -> list[Source]:
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise SlideError(f"{path}: line 1: the columns {repeated} occur twice; expected each once.")
+    _warn_of_misspelt(header, path)
     sources: dict[str, Source] = {}
     for line, cells in enumerate(lines, start=2):
         if not any(cell.strip() for cell in cells):
@@ -99,6 +102,18 @@ def check_sample_name(name: str, where: str) -> str:
             "or digit."
         )
     return name
+
+
+def _warn_of_misspelt(header: list[str], sheet: Path) -> None:
+    """Warn of columns that are kept as facts and look like one that is read."""
+    known = {"sample", *_PATHS, *_TEXT, *_OTHERS}
+    for name in header:
+        if (
+            name
+            and name not in known
+            and (near := difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.8))
+        ):
+            logger.warning("%s: column %r is kept as a fact; did you mean %r?", sheet, name, near[0])
 
 
 def _source(row: dict[str, str], sheet: Path, line: int) -> Source:

@@ -93,7 +93,13 @@ def read_description(folder: Path) -> dict[str, Any]:
     """Return the contents of ``model.json``, checked for format and version."""
     path = model_folder(folder) / MODEL_FILE
     if not path.is_file():
-        raise ModelError(f"{path}: no such file. Expected a model folder as `spatia train` writes it.")
+        unfinished = (path.parent / "checkpoint").is_dir()
+        hint = (
+            "Its training is not finished: `--resume` goes on."
+            if unfinished
+            else "Expected a model folder as `spatia train` writes it."
+        )
+        raise ModelError(f"{path}: no such file. {hint}")
     try:
         content: dict[str, Any] = json.loads(path.read_bytes())
         found = (content["format"], content["format_version"])
@@ -109,6 +115,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 def model_id(folder: str | Path) -> str:
     """Return what identifies a model: the digest of its description, which holds that of its weights."""
+    read_description(Path(folder))
     return hashlib.sha256((model_folder(folder) / MODEL_FILE).read_bytes()).hexdigest()
 
 

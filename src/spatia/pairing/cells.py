@@ -16,6 +16,7 @@ from spatia.corpus.corpus import Corpus, Section, Split
 from spatia.corpus.expression import normalised
 from spatia.corpus.splits import MARGIN, PARTS
 from spatia.errors import PairingError, SettingsError
+from spatia.log import logger
 
 SAMPLE = "sample"
 ROW = "row"
@@ -141,6 +142,16 @@ def _joined(
     if (at < 0).all():
         raise SettingsError(
             f"{where}: none of its cells (first: {there[0]!r}) is a cell of the corpus (first: {wanted[0]!r})."
+        )
+    if unknown := len(there) - len(np.unique(at[at >= 0])):
+        logger.warning(
+            "%s: %s of its %s cells (first: %r) are no cell of the corpus; %s of %s cells of the corpus are not in it",
+            where,
+            f"{unknown:,}",
+            f"{len(there):,}",
+            there[~there.isin(wanted)][0],
+            f"{int((at < 0).sum()):,}",
+            f"{len(at):,}",
         )
     taken = {str(name): _taken(given[name], at) for name in given if name not in by}
     joined = own.copy(deep=False)

@@ -19,7 +19,7 @@ from spatia.errors import PairingError, SettingsError
 from spatia.log import logger
 from spatia.pairing.cells import PART, ROW, SAMPLE, Cells, Measured, checked_split, measure, read_cells, split_facts
 from spatia.pairing.confidence import Calibration, read_calibration, trust
-from spatia.pairing.pairs import COLUMNS, Pairs, check_out, read_pairs, write_pairs
+from spatia.pairing.pairs import COLUMNS, FACTS_FILE, Pairs, check_out, read_pairs, write_pairs
 from spatia.pairing.plans import Convergence, Plan, Problem, Rows, empty_rows, put_rows
 from spatia.pairing.settings import PairSettings, Scope
 from spatia.pairing.signatures import pair_weights, signature
@@ -99,6 +99,8 @@ def pair(
     settings = settings or PairSettings()
     out = Path(out)
     check_out(out)
+    if (out / FACTS_FILE).is_file():
+        logger.warning("%s: pairs are there already; they are replaced when the new ones are done", out)
     wanted = (
         read_transitions(transitions)
         if isinstance(transitions, str | Path)

@@ -142,7 +142,7 @@ def _make_split(corpus: Corpus, blocks: _Blocks, seed: int) -> SplitFacts | None
         block = max(blocks.block_um, margin) if margin > 2 * blocks.margins_um[-1] else blocks.block_um
         settings = SplitSettings(block_um=block, margin_um=margin)
         try:
-            make_split(corpus, "block", name=SPLIT, seed=seed, settings=settings)
+            make_split(corpus, "block", name=SPLIT, seed=seed, settings=settings, replace=True)
         except SettingsError:
             continue  # a part without cells: try nearer
         split = corpus.split(SPLIT)

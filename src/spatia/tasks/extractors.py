@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 from spatia.corpus.corpus import Corpus
 from spatia.corpus.sketch import known_again
 from spatia.errors import ModelError, TrainingError
+from spatia.log import logger
 from spatia.models.checkpoint import load_weights, model_id, read_description, read_tensors
 from spatia.models.image_encoder import FIRST_PATCH
 from spatia.models.inputs import ImageInput
+from spatia.models.shipped import model_folder
 from spatia.models.spatia import Spatia
 from spatia.morphology.whole_pictures import measure_pictures, picture_features
 from spatia.morphology.without_masks import feature_names, measure_images
@@ -246,6 +248,15 @@ def saw_test_cells(folder: Path, corpus: Corpus, split: str | None, part: str) -
     if run.get("start_from") is not None:
         return Seen(f"{folder}: was trained from {run['start_from']}, of which nothing is known", certain=False)
     return Seen(None, certain=True)
+
+
+def warn_of_seen(model: object, corpus: Corpus, split: str | None, part: str) -> None:
+    """Warn where the folder of a model says that it was trained on cells that it is to judge; no split: all cells are judged."""
+    if not isinstance(model, str | Path):
+        return
+    seen = saw_test_cells(model_folder(model), corpus, split, part)
+    if seen.problem is not None and seen.certain:
+        logger.warning("%s: the scores may be too good", seen.problem)
 
 
 def _overlap(settings: dict[str, Any], split: str | None, part: str) -> str | None:

@@ -21,6 +21,7 @@ from spatia.models.checkpoint import load_model
 from spatia.models.names import known_by_symbol
 from spatia.models.spatia import Spatia
 from spatia.tasks.cells import expression_of, most_variable, place_of, sections_of
+from spatia.tasks.extractors import warn_of_seen
 from spatia.tasks.impute import Imputation, ImputeSettings, Parts, choose_hidden, impute, with_interval
 
 Floats = NDArray[np.float64]
@@ -109,6 +110,7 @@ def impute_genes(
     opened, network = _opened(corpus, model)
     known = set(network.vocabulary.genes)
     panel = [gene for gene in opened.genes["gene_id"].astype(str) if gene in known]
+    _check_judged(opened, model, split)
     ids = choose_hidden(panel, share, settings.seed) if genes is None else _named(opened, network, genes, method)
     cells = _embedded(opened, network, ("image", "genes"), ids, device)
     return _predicted(opened, network, cells, ids, ("image", "genes"), ids, method, split, settings, device)
@@ -143,6 +145,7 @@ def predict_from_image(
     opened, network = _opened(corpus, model)
     if not any(section.entry.channels for section in opened.sections.values()):
         raise SettingsError(f"{opened.path}: no section has an image, so nothing can be predicted from it.")
+    _check_judged(opened, model, split)
     ids = None if genes is None else _named(opened, network, genes, method)
     cells = _embedded(opened, network, ("image",), (), device)
     parts = None
@@ -157,6 +160,13 @@ def predict_from_image(
 def _opened(corpus: Corpus | str | Path, model: Spatia | str | Path) -> tuple[Corpus, Spatia]:
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     return opened, model if isinstance(model, Spatia) else known_by_symbol(load_model(model), [opened])
+
+
+def _check_judged(corpus: Corpus, model: Spatia | str | Path, split: str | None) -> None:
+    """Refuse a split that is not there before the work, and warn of a model that has seen the cells that are judged."""
+    if split is not None:
+        corpus.split(split)
+        warn_of_seen(model, corpus, split, "test")
 
 
 def _embedded(corpus: Corpus, model: Spatia, use: Sequence[str], hidden: Sequence[str], device: str) -> ad.AnnData:

@@ -17,6 +17,7 @@ from spatia.metrics.retrieval import CrossModalRetrieval, cross_modal_retrieval
 from spatia.models.checkpoint import load_model
 from spatia.models.names import known_by_symbol
 from spatia.models.spatia import Spatia
+from spatia.tasks.extractors import warn_of_seen
 
 CELLS_AT_ONCE = 512
 
@@ -134,6 +135,7 @@ def retrieve(
     wanted = {sample: some for sample, some in rows.items() if len(some)}
     if not wanted:
         raise SettingsError(f"{opened.path}: part {part!r} of split {split!r} holds no cell. Name another part.")
+    warn_of_seen(model, opened, split, part)
     found = encode_modalities(opened, network, wanted)
     asked = np.flatnonzero(found.both)
     if len(asked) < 20:

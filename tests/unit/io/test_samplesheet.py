@@ -54,3 +54,13 @@ def test_what_is_wrong_is_named(text: str, message: str, tmp_path: Path) -> None
 def test_a_missing_sheet_is_named(tmp_path: Path) -> None:
     with pytest.raises(SlideError, match="not a readable samplesheet"):
         read_samplesheet(tmp_path / "none.csv")
+
+
+def test_a_misspelt_column_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sheet = tmp_path / "s.csv"
+    sheet.write_text("sample,path,doner,batch\na,a,d1,7\n", "utf-8")
+    with caplog.at_level("WARNING", "spatia"):
+        (source,) = read_samplesheet(sheet)
+    assert "column 'doner' is kept as a fact; did you mean 'donor'?" in caplog.text
+    assert "batch" not in caplog.text
+    assert source.facts == {"doner": "d1", "batch": "7"}

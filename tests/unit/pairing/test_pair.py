@@ -282,3 +282,14 @@ def test_a_users_column_does_not_take_the_place_of_the_corpus_niches(toy, tmp_pa
     for wrong in (same["niche"] + (same.index == 3), "stroma"):
         with pytest.raises(SettingsError, match=r"column 'niche' differs from the corpus's in [\d,]+ of [\d,]+ cells"):
             paired(toy, tmp_path / "wrong", cells=same.assign(niche=wrong))
+
+
+def test_a_table_of_which_some_cells_are_unknown_is_said(toy, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    states = toy.states.copy()
+    states.loc[3, "cell_id"] = "nobody"
+    with caplog.at_level("WARNING", "spatia"):
+        paired(toy, tmp_path / "pairs", cells=states)
+        paired(toy, tmp_path / "pairs")
+    assert "1 of its" in caplog.text
+    assert "'right / nobody'" in caplog.text or "'left / nobody'" in caplog.text
+    assert "pairs are there already" in caplog.text
