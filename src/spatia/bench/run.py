@@ -1,9 +1,11 @@
 """Run tasks × methods × seeds over data sets; a method that fails is a row that says why, and the rest goes on."""
 
 import hashlib
+import logging
 import re
 import shlex
 import shutil
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -126,15 +128,27 @@ def _run_on_cluster(units: Sequence[tuple[DataSet, int]], plan: Plan, out: Path,
         LocalCluster(n_workers=plan.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):
+        client.run(_leave_interrupts_to_the_parent)
         # the largest first: what is begun last must not be what takes longest
         units = sorted(units, key=lambda unit: -Corpus.open(unit[0].corpus).n_cells)
         futures = {
             client.submit(_unit_in_worker, *unit, plan, out, command, logger.level, pure=False): unit for unit in units
         }
-        for future in as_completed(futures):
-            future.result()  # a data set that cannot be read stops the rest
-            data, seed = futures[future]
-            logger.info("%s, seed %d: done", data.name, seed)
+        try:
+            for future in as_completed(futures):
+                future.result()  # a data set that cannot be read stops the rest
+                data, seed = futures[future]
+                logger.info("%s, seed %d: done", data.name, seed)
+        except KeyboardInterrupt:
+            logger.warning("interrupted: what was measured is kept in %s, and the same command goes on", out)
+            raise
+        finally:
+            for name in ("distributed", "tornado"):  # of workers that are still busy when they are closed
+                logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _unit_in_worker(data: DataSet, seed: int, plan: Plan, out: Path, command: str, log_level: int) -> None:
