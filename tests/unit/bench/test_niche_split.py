@@ -71,7 +71,8 @@ def test_the_split_is_written_once_and_proven(corpus: Corpus) -> None:
     assert path.stat().st_mtime_ns == before
     assert prove(corpus, new).n_cells["test"] == prove(corpus, old).n_cells["test"]
     assert sum(prove(corpus, new).n_cells.values()) == sum(prove(corpus, old).n_cells.values())
-    make_split(corpus, "block", name="narrow", seed=1, settings=SplitSettings(block_um=80, margin_um=27.2))
+    narrow = SplitSettings(block_um=80, margin_um=27.2)
+    make_split(corpus, "block", name="narrow", seed=1, settings=narrow, replace=True)
     assert corpus.split(split_of_niches(index, "narrow")).seed == 1  # made anew with what it stands on
 
 
