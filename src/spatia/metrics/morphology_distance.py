@@ -161,14 +161,14 @@ def mean_shift(
     if len(source) != n:
         raise ValueError(f"{len(source)} source rows for {n} generated rows; expected one each")
 
-    whole = np.ones(n, bool)
+    moved, whole = generated - source, np.ones(n, bool)
     halves = _halves(np.arange(n) if cells is None else cells)
 
     def shifts(a: Floats, b: Floats, left: NDArray[np.bool_], right: NDArray[np.bool_]) -> tuple[Floats, Floats]:
         """Return the predicted shift over some rows, and the real one from the sources of others."""
         here, there = a * left, a * right
         start = there @ source / max(there.sum(), 1e-12)
-        predicted = here @ (generated - source) / max(here.sum(), 1e-12)
+        predicted = here @ moved / max(here.sum(), 1e-12)
         return predicted, b @ target / b.sum() - start
 
     def of(
