@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 from spatia import Corpus, Generator, generate_cells, train_generator
 from spatia.cli.main import app
+from spatia.corpus.splits import row_ranges
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import CorpusError, ModelError, SettingsError, SlideError, TrainingError
 from spatia.generation.samples import Samples
@@ -413,15 +414,17 @@ def pairs(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     corpus, rows = Corpus.open(tiny), []
     n = corpus.section("left").entry.n_cells
     usable = [row for row in range(n) if row % 7]  # the others have no image
-    half = len(usable) // 2
+    half = len(usable) // 2 // 3 * 3  # so that the partners of a cell are of its part
+    part_of = np.full(n, "", object)
     for k in range(half):
         for rank, probability in enumerate((0.7, 0.3)):
-            source, target = usable[k], usable[half + (k + rank) % half]
+            source, target = usable[k], usable[half + (k + 3 * rank) % half]
+            part_of[[source, target]] = ("train", "train", "test")[k % 3]
             rows.append(
                 {
                     "transition": ("grow", "shrink")[k % 2],
                     "group": "",
-                    "part": ("train", "train", "test")[k % 3],
+                    "part": part_of[source],
                     "problem": 0,
                     "source": f"left-{source}",
                     "source_sample": "left",
@@ -445,10 +448,13 @@ def pairs(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name, delta in (("grow", 1.0), ("shrink", -1.0))
         for gene in ("EPCAM", "CD3E")
     ]
+    parts = {part: {"left": row_ranges(part_of == part)} for part in ("train", "test")}
+    split = {"name": "paired", "by": "block", "seed": 0, "settings": {}, "parts": parts}
+    (tiny / "splits" / "paired.json").write_text(json.dumps(split))
     folder = tmp_path_factory.mktemp("pairs") / "pairs"
     facts = {
         "corpus_id": corpus.corpus_id,
-        "split": {"name": "block"},
+        "split": {"name": "paired"},
         "transitions": [{"name": "grow"}, {"name": "shrink"}],
         "settings": {},
         "problems": [],

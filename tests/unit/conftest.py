@@ -73,7 +73,8 @@ def write_corpus(
         half = len(ends) // 2
         for part, (a, b) in {"train": (0, half), "margin": (half, half + 1), "test": (half + 1, len(ends))}.items():
             bounds = [0, *ends]
-            parts[part][section.sample] = [[bounds[a], bounds[b]]]
+            if bounds[a] < bounds[b]:  # windows without a cell
+                parts[part][section.sample] = [[bounds[a], bounds[b]]]
     frame = pd.DataFrame({"gene_id": genes, "symbol": genes, "organism": "human"})
     frame.to_parquet(path / "genes.parquet")
     digest = hashlib.sha256((path / "genes.parquet").read_bytes()).hexdigest()

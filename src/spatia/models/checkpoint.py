@@ -91,15 +91,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Spatia
 
 def read_description(folder: Path) -> dict[str, Any]:
     """Return the contents of ``model.json``, checked for format and version."""
-    path = model_folder(folder) / MODEL_FILE
-    if not path.is_file():
-        unfinished = (path.parent / "checkpoint").is_dir()
-        hint = (
-            "Its training is not finished: `--resume` goes on."
-            if unfinished
-            else "Expected a model folder as `spatia train` writes it."
-        )
-        raise ModelError(f"{path}: no such file. {hint}")
+    path = _description_file(folder)
     try:
         content: dict[str, Any] = json.loads(path.read_bytes())
         found = (content["format"], content["format_version"])
@@ -113,10 +105,23 @@ def read_description(folder: Path) -> dict[str, Any]:
     return content
 
 
+def _description_file(folder: str | Path) -> Path:
+    """Return ``model.json`` of a model folder, or raise ModelError."""
+    path = model_folder(folder) / MODEL_FILE
+    if not path.is_file():
+        unfinished = (path.parent / "checkpoint").is_dir()
+        hint = (
+            "Its training is not finished: `--resume` goes on."
+            if unfinished
+            else "Expected a model folder as `spatia train` writes it."
+        )
+        raise ModelError(f"{path}: no such file. {hint}")
+    return path
+
+
 def model_id(folder: str | Path) -> str:
     """Return what identifies a model: the digest of its description, which holds that of its weights."""
-    read_description(Path(folder))
-    return hashlib.sha256((model_folder(folder) / MODEL_FILE).read_bytes()).hexdigest()
+    return hashlib.sha256(_description_file(folder).read_bytes()).hexdigest()
 
 
 def weights_digest(model: torch.nn.Module) -> str:

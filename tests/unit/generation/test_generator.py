@@ -354,7 +354,7 @@ def test_a_proxy_that_reads_nothing_is_refused() -> None:
     assert batch.morphology is not None
     assert batch.morphology_measured is not None
     with pytest.raises(
-        TrainingError, match=r"reads no feature with R² ≥ 0.5 on 6 held-out cells; best: .*epochs.proxy"
+        TrainingError, match=r"reads no feature with R² ≥ 0.5 on 6 held-out cells; best: .*presentations.proxy"
     ):
         proxy.judge(torch.zeros(ROWS, 3), batch.morphology, batch.morphology_measured, 0.5)
 
