@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from spatia.errors import SettingsError
@@ -181,7 +182,11 @@ class GroupScorer:
             return rows
         states: dict[str, dict[str, Estimate]] = {side: {} for side in rows}
         training = self.prepared.training[keep]
-        fitted_on = {side: _places(training, one.cells) for side, one in sides.items() if side != GENERATED}
+        fitted_on = {
+            side: pd.Index(training).get_indexer(pd.Index(one.cells))
+            for side, one in sides.items()
+            if side != GENERATED
+        }
         fitted_on[GENERATED] = self._copied(training)
         for key in self.spaces:
             model, left_out = self._classifier(key, training, labels)
@@ -279,13 +284,6 @@ class GroupScorer:
 def _most_common(labels: list[str]) -> str:
     names, counts = np.unique([label for label in labels if label] or [""], return_counts=True)
     return str(names[counts.argmax()])
-
-
-def _places(cells: Rows, wanted: Rows) -> NDArray[np.int64]:
-    """Return where each of ``wanted`` stands in ``cells``; -1 where it does not."""
-    order = np.argsort(cells)
-    at = order[np.searchsorted(cells[order], wanted).clip(max=len(cells) - 1)]
-    return np.where(cells[at] == wanted, at, -1)
 
 
 def _share_right(
