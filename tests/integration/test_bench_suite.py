@@ -21,7 +21,6 @@ from spatia.bench.rows import RowStore
 from spatia.bench.run import UNITS, Plan, run
 from spatia.cli.main import app
 from spatia.corpus.verify import verify
-from spatia.errors import SettingsError
 from spatia.log import logger
 from spatia.training.settings import TrainSettings
 from spatia.training.train import train
@@ -80,8 +79,11 @@ def test_a_control_exchanges_one_input(data: list[DataSet], tmp_path: Path, what
 
 
 def test_an_unknown_control_is_refused(data: list[DataSet], tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="Known: images, genes, positions"):
-        shuffled(data[0], "labels", tmp_path)  # type: ignore[arg-type]
+    words = ["bench", str(data[0].corpus), "-o", str(tmp_path / "out"), "--methods", "pca", "--control", "genes"]
+    refused = CliRunner().invoke(app, [*words, "--control", "labels"])
+    assert isinstance(refused.exception, SystemExit)
+    assert "Unknown control 'labels'. Known: images, genes, positions" in refused.stderr
+    assert not (tmp_path / "out").exists()  # before anything is read or copied
 
 
 def test_shuffled_genes_tell_no_types(data: list[DataSet], tmp_path: Path) -> None:

@@ -326,6 +326,8 @@ def test_from_python(tiny: Path, trained: Path) -> None:
         generator.generate(counts.to_numpy())  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="drop: control is no condition of this generator: genes, niche, tissue"):
         generator.generate(counts, drop=("control",))
+    with pytest.raises(SettingsError, match="drop: control is no condition"):
+        generate_cells(tiny, generator, trained.parent / "never.zarr", limit=1, drop=("control",))
     with pytest.raises(SettingsError, match="it makes no transitions"):
         generator.transition(["left-3"], "a", corpus=tiny)
 

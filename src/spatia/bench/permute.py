@@ -6,6 +6,7 @@ stain of a section stay.
 """
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -14,6 +15,7 @@ import zarr
 from numpy.typing import NDArray
 
 from spatia import keys
+from spatia.bench.choosing import choose
 from spatia.bench.dataset import DataSet
 from spatia.corpus.corpus import CORPUS_FILE, MANIFEST_FILE, Corpus, read_json
 from spatia.corpus.files import sha256, whole_folder, write_json
@@ -26,6 +28,17 @@ Control = Literal["images", "genes", "positions"]
 CONTROLS: tuple[Control, ...] = get_args(Control)
 _OF_PLACE = ("tissue", "niche", "sample")  # columns of obs that belong to the place, not to the cell
 _OF_IMAGE = ("has_image", "image_share", "has_outline")
+
+
+def chosen_controls(names: Iterable[str]) -> list[Control]:
+    """Return the controls of these names, each once; "all" for every one.
+
+    Raises
+    ------
+    SettingsError
+        If one is unknown.
+    """
+    return choose(dict.fromkeys(names), {name: name for name in CONTROLS}, "control")
 
 
 def shuffled(data: DataSet, what: Control, folder: Path, seed: int = 0) -> DataSet:
@@ -46,10 +59,8 @@ def shuffled(data: DataSet, what: Control, folder: Path, seed: int = 0) -> DataS
     Raises
     ------
     SettingsError
-        If the control is unknown, or there is no image to shuffle.
+        If there is no image to shuffle.
     """
-    if what not in CONTROLS:
-        raise SettingsError(f"Unknown control {what!r}. Known: {', '.join(CONTROLS)}.")
     corpus = Corpus.open(data.corpus)
     if what == "images" and not corpus.channels:
         raise SettingsError(f"{data.corpus}: no image to shuffle.")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from spatia.bench.dataset import DataSet
     from spatia.bench.methods.method import Method
+    from spatia.bench.permute import Control
 
 
 class Suite(StrEnum):
@@ -100,6 +101,7 @@ def bench(
         typer.echo(said)
         return
     from spatia.bench.methods.registry import chosen_methods, methods_of_suite
+    from spatia.bench.permute import chosen_controls
     from spatia.bench.protocols.registry import chosen_tasks
     from spatia.bench.run import Plan, one_at_a_time, run
     from spatia.errors import SettingsError
@@ -113,6 +115,7 @@ def bench(
         chosen = methods_of_suite(suite is Suite.quick)
     chosen += _others(embeddings or (), published or ())
     asked = chosen_tasks([name.strip() for name in tasks.split(",")])
+    controls = chosen_controls(control or ())
     if not (chosen or spatia or model or public or draw) and corpora:
         raise SettingsError(
             f"--methods {methods}: there is nothing to compare. Name methods, or give --spatia, --model, --embeddings or --published."
@@ -125,7 +128,7 @@ def bench(
             data = _simulated(out, suite, seeds)
         chosen += _ours(model, spatia, start_from, label, set_ or (), suite if own_data else None)
         data += _public(public or (), out, names, model, label, seeds, _others((), published or ()))
-        data += [one for what in control or () for one in _shuffled(data, what, out)]
+        data += [one for what in controls for one in _shuffled(data, what, out)]
         plan = Plan(data, asked, chosen, seeds or 3, workers=workers or (2 if own_data else 1))
         rows = run(plan, out)
         if draw:
@@ -267,14 +270,12 @@ def _public(
     return data
 
 
-def _shuffled(data: list["DataSet"], what: str, out: Path) -> list["DataSet"]:
+def _shuffled(data: list["DataSet"], what: "Control", out: Path) -> list["DataSet"]:
     from spatia.bench.permute import shuffled
     from spatia.corpus.corpus import Corpus
 
     return [
-        shuffled(one, what, out / "controls")  # type: ignore[arg-type]
-        for one in data
-        if what != "images" or Corpus.open(one.corpus).channels
+        shuffled(one, what, out / "controls") for one in data if what != "images" or Corpus.open(one.corpus).channels
     ]
 
 

@@ -92,6 +92,15 @@ class Split:
     parts: dict[str, dict[str, tuple[tuple[int, int], ...]]]
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of which rows are in which part: another split of the same name has another one."""
+        return hashlib.sha256(json.dumps(self.parts, sort_keys=True).encode()).hexdigest()
+
+    def made_anew(self, recorded: Mapping[str, Any]) -> bool:
+        """Tell whether the parts held other cells when ``recorded`` was written: a corpus in ``run.json``."""
+        return recorded.get("split_sha256") not in (None, self.digest)  # runs of before did not record it
+
     def ranges(self, part: str, sample: str) -> tuple[tuple[int, int], ...]:
         """Return the row ranges of one section in one part; empty where the section has none."""
         if part not in self.parts:

@@ -88,6 +88,7 @@ def generate(
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     maker = generator if isinstance(generator, Generator) else Generator.load(generator, device=device)
     how = Drawing(draws, seed, **drawing)
+    maker.check_drop(how.drop)
     check_levels(opened.levels, maker.model.config, corpus=opened.path)
     names = list(opened.sections) if sections is None else [opened.section(name).sample for name in sections]
     if pairs is not None:

@@ -399,11 +399,15 @@ class Generator:
         same = self.network.sample(x_0, part.before, part.known, **options)
         return Solution(x_0 + found.x - same.x, found.evaluations + same.evaluations)
 
-    def _without(self, asked: Asked, drop: Collection[str]) -> Asked:
+    def check_drop(self, drop: Collection[str]) -> None:
+        """Refuse to leave out a condition that this generator is not told."""
         if unknown := sorted(set(drop) - set(self.config.told)):
             raise SettingsError(
                 f"drop: {', '.join(unknown)} is no condition of this generator: {', '.join(self.config.told)}."
             )
+
+    def _without(self, asked: Asked, drop: Collection[str]) -> Asked:
+        self.check_drop(drop)
         kept = {
             name: value for name, value in asked.conditions.items() if name in self.config.told and name not in drop
         }

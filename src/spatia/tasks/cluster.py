@@ -15,6 +15,7 @@ from spatia.tasks.stability import Stability, choose_granularity, renumbered, re
 
 Groups = NDArray[np.int64]
 RESOLUTIONS: Final = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0, 1.3, 1.6, 2.0, 2.5, 3.0)
+LEAST_DIFFERENT: Final = 20  # embeddings
 
 
 class ClusterSettings(BaseModel):
@@ -134,9 +135,9 @@ def _nodes(embedding: NDArray[np.floating]) -> tuple[NDArray[np.floating], Group
     if X.ndim != 2 or not np.isfinite(X).all():
         raise ValueError(f"embedding has shape {X.shape}; expected (cells, width), finite")
     _, first, node = np.unique(X, axis=0, return_index=True, return_inverse=True)
-    if len(first) < 20:
+    if len(first) < LEAST_DIFFERENT:
         raise SettingsError(
-            f"{len(X):,} cells have {len(first)} different embeddings; at least 20 are needed to find groups."
+            f"{len(X):,} cells have {len(first)} different embeddings; at least {LEAST_DIFFERENT} are needed to find groups."
         )
     order = np.argsort(first)
     place = np.empty(len(first), np.int64)

@@ -240,8 +240,8 @@ def saw_test_cells(folder: Path, corpus: Corpus, split: str | None, part: str) -
         return Seen(str(error), certain=False)
     if run is None:
         return Seen(f"{folder}: no run.json, so it is not known which cells the model was trained on", certain=False)
-    if corpus.corpus_id in [one["corpus_id"] for one in run["corpora"]]:
-        if problem := _overlap(run["settings"], split, part):
+    if same := [one for one in run["corpora"] if one["corpus_id"] == corpus.corpus_id]:
+        if problem := _overlap(run["settings"], same[0], corpus, split, part):
             return Seen(f"{folder}: {problem}", certain=True)
     elif again := known_again(run["corpora"], corpus):
         return Seen(f"{folder}: was trained on {again}, so it may have seen the cells it is to judge", certain=True)
@@ -259,12 +259,16 @@ def warn_of_seen(model: object, corpus: Corpus, split: str | None, part: str) ->
         logger.warning("%s: the scores may be too good", seen.problem)
 
 
-def _overlap(settings: dict[str, Any], split: str | None, part: str) -> str | None:
+def _overlap(
+    settings: dict[str, Any], recorded: dict[str, Any], corpus: Corpus, split: str | None, part: str
+) -> str | None:
     if settings["split"] is None:
         return "was trained on all cells of this corpus, those it is to judge among them"
     used = f"was trained on part {settings['part']!r} of split {settings['split']!r}"
     if settings["split"] != split:
         return f"{used}; evaluated is split {split!r}, so it may have seen the cells it is to judge"
+    if split is not None and corpus.split(split).made_anew(recorded):
+        return f"{used} before that was made anew, so it may have seen the cells it is to judge"
     return f"{used}, which is what it is to judge" if settings["part"] == part else None
 
 

@@ -102,7 +102,6 @@ def train_generator(
         )
     paired = _read_pairs(pairs, opened, settings)
     settings = _with_split_of(paired, settings)
-    _check_split(opened, settings)
     labelled = _read_labels(labels, opened, settings)
     with ExitStack() as stack:
 
@@ -149,14 +148,6 @@ def train_generator(
         if start_from is not None:
             inputs["start_from"] = sha256(Path(start_from) / GENERATOR_FILE)
         return run_training([opened], out, settings, make_stages, write, resume=resume, inputs=inputs, draw=draw)
-
-
-def _check_split(corpus: Corpus, settings: GeneratorSettings) -> None:
-    """Refuse an unknown split or part before anything is embedded."""
-    if settings.split is not None:
-        split = corpus.split(settings.split)
-        for sample in corpus.sections:
-            split.ranges(settings.part, sample)
 
 
 def _read_pairs(pairs: str | Path | None, corpus: Corpus, settings: GeneratorSettings) -> Pairs | None:

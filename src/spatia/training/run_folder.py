@@ -197,6 +197,7 @@ def _wanted(corpora: Sequence[Corpus], settings: LoopSettings, start_from: Path 
                 "corpus_id": corpus.corpus_id,
                 "n_cells": corpus.n_cells,
                 "sections": list(corpus.sections),
+                "split_sha256": None if settings.split is None else corpus.split(settings.split).digest,
                 "cells": {name: sketch_of(section) for name, section in corpus.sections.items()},
             }
             for corpus in corpora
@@ -222,6 +223,11 @@ def _refuse_other(path: Path, before: Mapping[str, Any], wanted: Mapping[str, An
         names = [", ".join(corpus["path"] for corpus in run["corpora"]) for run in (before, wanted)]
         short = [", ".join(one[:8] for one in run) for run in ids]
         differ.append(f"corpora were {names[0]} (id {short[0]}), are {names[1]} (id {short[1]})")
+    elif old["split"] == new["split"] and any(
+        was.get("split_sha256", now["split_sha256"]) != now["split_sha256"]
+        for was, now in zip(before["corpora"], wanted["corpora"], strict=True)
+    ):
+        differ.append(f"split {new['split']!r} was made anew since, with other cells in its parts")
     for name, digest in wanted["inputs"].items():
         if (was := before.get("inputs", {}).get(name)) != digest:
             differ.append(f"{name} was {str(was)[:12]}…, is {digest[:12]}…")

@@ -101,6 +101,7 @@ def run_training(
     -------
     The folder.
     """
+    _check_split(corpora, settings)
     fabric = make_fabric(settings)
     fabric.launch()
     folder = RunFolder(Path(out), writes=fabric.is_global_zero)
@@ -129,6 +130,15 @@ def run_training(
         if fabric.is_global_zero and draw is not None and folder.log.is_file():
             draw(folder.log, folder.curves)
     return folder.path
+
+
+def _check_split(corpora: Sequence[Corpus], settings: LoopSettings) -> None:
+    """Refuse an unknown split or part before anything is read, embedded or written."""
+    if settings.split is not None:
+        for corpus in corpora:
+            split = corpus.split(settings.split)
+            for sample in corpus.sections:
+                split.ranges(settings.part, sample)
 
 
 def _begin(

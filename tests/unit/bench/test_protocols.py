@@ -14,6 +14,8 @@ from spatia.bench.protocols.trial import Trial
 from spatia.bench.protocols.values import most_variable
 from spatia.bench.readout import in_common_space
 from spatia.errors import SettingsError, SpatiaError
+from spatia.metrics.clustering import adjusted_rand
+from spatia.tasks.cluster import ClusterSettings, cluster
 
 PCA = BASELINES["pca"]
 
@@ -49,6 +51,21 @@ def test_clustering_finds_the_types_without_labels(trial: Trial) -> None:
     pytest.importorskip("igraph")
     assert value("clustering", PCA, trial) > 0.5
     assert abs(value("clustering", NOISE, trial)) < 0.1
+
+
+@pytest.mark.filterwarnings("ignore:Changing the sparsity structure")  # scanpy's, of many equal rows
+def test_clusters_at_the_resolution_of_their_own_are_those_of_the_command(trial: Trial) -> None:
+    pytest.importorskip("igraph")
+    found = {score.metric: score.value for score in TASKS["clustering"].score(trial, PCA)}
+    assert list(found) == ["ARI", "NMI", "stable-ARI", "stable-NMI"]
+    chosen = cluster(trial.embedding(PCA.embed)[trial.test], settings=ClusterSettings(seed=trial.seed))
+    assert chosen.stability is not None
+    types = trial.cells.labels["type"].to_numpy()[trial.test]
+    assert found["stable-ARI"] == adjusted_rand(types, chosen.group) > 0.5
+    noise = {score.metric: score.value for score in TASKS["clustering"].score(trial, NOISE)}
+    assert abs(noise["stable-ARI"]) < 0.1
+    few = replace(NOISE, embed=lambda problem: _noise(problem).round() * [1, *[0] * 9])
+    assert {score.metric: score.value for score in TASKS["clustering"].score(trial, few)}["stable-ARI"] == 0
 
 
 def test_imputation_uses_what_genes_share(trial: Trial) -> None:

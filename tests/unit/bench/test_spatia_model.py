@@ -82,6 +82,20 @@ def test_weights_of_another_split_are_refused_where_they_saw_test_cells(
         SpatiaSource(model=seen).folder(other)
 
 
+def test_weights_of_a_split_that_is_gone_or_was_made_anew_are_refused(
+    problem: Problem, model: Spatia, tmp_path: Path
+) -> None:
+    known = {"corpus_id": problem.cells.corpus.corpus_id}
+    same = {**known, "split_sha256": problem.cells.corpus.split("block").digest}
+    seen = _saved(tmp_path / "same", model, corpora=[same], split="block")
+    assert SpatiaSource(model=seen).folder(problem) == seen
+    gone = _saved(tmp_path / "gone", model, corpora=[known], split="old")
+    anew = _saved(tmp_path / "anew", model, corpora=[{**known, "split_sha256": "0" * 64}], split="block")
+    for folder in (gone, anew):
+        with pytest.raises(LeakError, match="is not there any more or was made anew"):
+            SpatiaSource(model=folder).folder(problem)
+
+
 def test_weights_of_other_slides_are_a_start(
     problem: Problem, model: Spatia, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -206,11 +206,14 @@ def test_a_model_that_saw_the_test_cells_is_found_out(
         corpus_id: str = corpus.corpus_id,
         cells: list[str] | None = None,
         start: str | None = None,
+        parts: str | None = None,
     ) -> str | None:
         run = {
             "format": "spatia-run",
             "format_version": 1,
-            "corpora": [{"corpus_id": corpus_id, "path": "elsewhere", "cells": {"same": cells or []}}],
+            "corpora": [
+                {"corpus_id": corpus_id, "path": "elsewhere", "cells": {"same": cells or []}, "split_sha256": parts}
+            ],
             "settings": {"split": split, "part": part},
             "start_from": start,
         }
@@ -218,6 +221,8 @@ def test_a_model_that_saw_the_test_cells_is_found_out(
         return saw_test_cells(tmp_path, corpus, "block", "test").problem
 
     assert trained("block") is None
+    assert trained("block", parts=corpus.split("block").digest) is None
+    assert "split 'block' before that was made anew" in str(trained("block", parts="0" * 64))
     assert trained(None, corpus_id="another") is None
     again = sketch_of(next(iter(corpus.sections.values())))
     assert "section same of elsewhere, which holds cells of" in str(trained(None, corpus_id="another", cells=again))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from tests.unit.training.toy import Stage, ToyModule, open_tiny
 
 from spatia.corpus.corpus import Corpus
 from spatia.data.loader import cell_loader
-from spatia.errors import SettingsError, TrainingError
+from spatia.errors import CorpusError, SettingsError, TrainingError
 from spatia.training import stage_training
 from spatia.training.checkpoint import read_checkpoint
 from spatia.training.evaluation import Validation
@@ -21,7 +22,7 @@ from spatia.training.loop import run_stages
 from spatia.training.parallel import make_fabric
 from spatia.training.run_folder import RunFolder, read_run
 from spatia.training.settings import TrainSettings
-from spatia.training.train import run_training
+from spatia.training.train import run_training, train
 
 VARYING = {"rows_per_s", "memory_bytes"}  # what a line says of the machine
 
@@ -289,6 +290,31 @@ def test_resume_refuses_other_corpora(corpora: list[Corpus], tiny_knn_corpus: Ti
     begin(tmp_path / "m", corpora, settings())
     with pytest.raises(TrainingError, match=r"corpora were .*\(id \w{8}\), are .*knn.*\(id \w{8}\)"):
         begin(tmp_path / "m", open_tiny(tiny_knn_corpus.path), settings(), resume=True)
+
+
+def test_resume_refuses_a_split_made_anew(tiny_corpus: Tiny, tmp_path: Path) -> None:
+    path = tmp_path / "corpus"
+    shutil.copytree(tiny_corpus.path, path)
+    chosen = settings(split="block")
+    begin(tmp_path / "m", open_tiny(path), chosen)
+    begin(tmp_path / "m", open_tiny(path), chosen, resume=True)
+    file = path / "splits" / "block.json"
+    split = json.loads(file.read_text())
+    parts = split["parts"]
+    parts["train"], parts["test"] = parts["test"], parts["train"]
+    file.write_text(json.dumps(split))
+    with pytest.raises(TrainingError, match=r"cannot resume, .*: split 'block' was made anew since"):
+        begin(tmp_path / "m", open_tiny(path), chosen, resume=True)
+
+
+def test_a_wrong_split_or_part_is_refused_before_anything_is_made(corpora: list[Corpus], tmp_path: Path) -> None:
+    for values, said in (
+        ({"split": "blok"}, "no split 'blok'"),
+        ({"split": "block", "part": "tran"}, "no part 'tran'"),
+    ):
+        with pytest.raises(CorpusError, match=said):
+            train(corpora, tmp_path / "m", settings(**values))
+    assert not (tmp_path / "m").exists()
 
 
 def test_a_run_is_not_overwritten(corpora: list[Corpus], tmp_path: Path) -> None:

@@ -124,12 +124,17 @@ def _refuse_seen(model: Path, problem: Problem) -> None:
     """Refuse a model that was trained on test cells: on the whole corpus, on another split of it, or on the same slide elsewhere."""
     corpus, facts = problem.cells.corpus, read_description(model)["facts"]
     trained_on, split = facts.get("corpora", ()), facts.get("split", "not recorded")
-    if corpus.corpus_id in {one.get("corpus_id") for one in trained_on}:
+    if same := [one for one in trained_on if one.get("corpus_id") == corpus.corpus_id]:
         if split is None:
             raise LeakError(
                 f"{model} was trained on every cell of {corpus.path}: its test cells are not new to it. {INSTEAD}"
             )
-        learnt = part_rows(corpus, split, "train") if split in corpus.split_names() else problem.train[:0]
+        if split not in corpus.split_names() or corpus.split(split).made_anew(same[0]):
+            raise LeakError(
+                f"{model} was trained on split {split!r} of {corpus.path}, which is not there any more or was made anew: its test cells may not "
+                f"be new to it. {INSTEAD}"
+            )
+        learnt = part_rows(corpus, split, "train")
         if n_seen := len(np.intersect1d(learnt, problem.test)):
             raise LeakError(
                 f"{model} was trained on split {split!r} of {corpus.path}, and with it on {n_seen:,} of the {len(problem.test):,} test cells "
