@@ -72,7 +72,8 @@ def cluster(trial: Trial, method: Method) -> list[Score]:
     Twice, as neither is neutral: an embedding in which the states of a large type show falls into more groups at one resolution than
     one that blurs them, and what halves of the cells agree on is coarse where cells are few.
     """
-    z, types = _embedded_types(trial, method)
+    _, test, labels = _labelled(trial, str(trial.cells.data.cell_type))
+    z, types = trial.embedding(method.embed)[test], labels[test]
     if len(np.unique(z, axis=0)) < LEAST_DIFFERENT:  # of a few windows, say: there is nothing to choose from
         own = np.zeros(len(z), np.int64)
     else:
@@ -82,13 +83,7 @@ def cluster(trial: Trial, method: Method) -> list[Score]:
 
 def zero_shot(trial: Trial, method: Method) -> list[Score]:
     """Cluster and annotate from genes alone with an embedding that has seen nothing of this data set."""
-    z, types = _embedded_types(trial, method)
-    return [*_agreement(types, _groups(z, RESOLUTION, trial.seed)), *annotate(trial, method)]
-
-
-def _embedded_types(trial: Trial, method: Method) -> tuple[NDArray[np.floating], NDArray[np.str_]]:
-    _, test, labels = _labelled(trial, str(trial.cells.data.cell_type))
-    return trial.embedding(method.embed)[test], labels[test]
+    return [*cluster(trial, method), *annotate(trial, method)]
 
 
 def _agreement(types: NDArray[np.str_], found: NDArray[np.int64], name: str = "") -> list[Score]:
