@@ -94,6 +94,21 @@ def test_shuffled_genes_tell_no_types(data: list[DataSet], tmp_path: Path) -> No
     assert accuracy.iloc[0] > 2.5 * accuracy.iloc[1]
 
 
+@pytest.mark.parametrize(
+    ("what", "task", "method"),
+    [("images", "annotation from image", "morphology"), ("positions", "neighbours to expression", "pca smoothed")],
+)
+def test_what_is_shuffled_tells_nothing_any_more(
+    data: list[DataSet], tmp_path: Path, what: str, task: str, method: str
+) -> None:
+    both = [data[0], shuffled(data[0], what, tmp_path)]  # type: ignore[arg-type]
+    rows = run(Plan(both, chosen_tasks([task]), chosen_methods([method]), 1, "made up"), tmp_path / "out")
+    first = rows["metric"] == rows["metric"].iloc[0]
+    before, after = rows[first].set_index("data")["value"]
+    assert before > 0.05
+    assert after < before / 2
+
+
 def test_workers_give_the_same_rows_say_so_and_go_on(
     data: list[DataSet], tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,3 +176,12 @@ def test_the_command_says_what_there_is_and_writes_a_summary(data: list[DataSet]
     assert "Mean ranks" in done.stdout
     assert (tmp_path / "ranks.png").is_file()
     assert "Mean ranks" in (tmp_path / "summary.md").read_text()
+    beside = (tmp_path / "details.md").read_text()
+    assert "annotation: accuracy surest-80%" in beside
+    assert "| pca smoothed |" in beside.split("# Cost")[1]
+
+
+def test_the_list_names_what_is_drawn_too() -> None:
+    said = CliRunner().invoke(app, ["bench", "--list"], catch_exceptions=False).stdout
+    assert "expression-to-image: " in said.split("(--draw IMAGES)")[1]
+    assert "class-conditional flow" in said

@@ -288,6 +288,7 @@ def test_niches_are_drawn_and_judged(niches: NicheProblem, generator: NicheGener
     settings = EvaluationSettings(split="block", level="niche", max_cells=25, resamples=0)
     scores = values_of(evaluate_generation(table, Reference(niches.corpus, settings)))
     assert {"minus-Wasserstein", "minus-Frechet-morphology", "own-cell-morphology"} <= set(scores)
+    assert scores["minus-own-error-morphology"] < 0
     with pytest.raises(ValueError, match="expected uint8"):
         niche_store(niches, generator.name, pictures[:, :1])
 

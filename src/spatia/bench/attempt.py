@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 
 from spatia.bench.rows import Row, Status, versions_json
 from spatia.errors import MissingExtraError, NotApplicableError, SpatiaError
-from spatia.io.memory import peak_memory_bytes
+from spatia.io.memory import peak_memory_bytes, peak_within
 from spatia.log import logger
 
 
@@ -55,13 +55,14 @@ class Question:
 def attempt(question: Question, score: Callable[[], Sequence[Scored]]) -> list[Row]:
     """Return the rows that ``score`` gives: "ok", or one that is "failed" or "skipped" with the reason."""
     start = time.perf_counter()
+    peak = peak_memory_bytes
     scores: Sequence[Scored] = ()
     status: Status = "ok"
     message = ""
     try:
         # One BLAS thread: beside another busy process, two threads that wait for each other spin. Measured on 2 loaded
         # cores: a logistic regression 87 s with two threads, 0.5 s with one. torch keeps its own threads.
-        with threadpool_limits(1, user_api="blas"):
+        with threadpool_limits(1, user_api="blas"), peak_within() as peak:
             scores = score()
     except (MissingExtraError, NotApplicableError) as error:
         status, message = "skipped", str(error)
@@ -71,7 +72,7 @@ def attempt(question: Question, score: Callable[[], Sequence[Scored]]) -> list[R
         status, message = "failed", f"{type(error).__name__}: {error}"
         logger.warning("%s on %s:\n%s", question.method, question.task, traceback.format_exc())
     values = [(one.metric, one.value, one.n, one.n_train) for one in scores] if status == "ok" else [NONE]
-    seconds, memory = round(time.perf_counter() - start, 3), round(peak_memory_bytes() / 1e6)
+    seconds, memory = round(time.perf_counter() - start, 3), round(peak() / 1e6)
     rows = [
         Row(
             question.task, question.data, question.method, metric, value, question.seed, n, n_train, seconds, memory, status, message,

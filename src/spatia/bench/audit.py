@@ -37,7 +37,7 @@ def audit_parts(problem: Problem) -> None:
         _audit_groups(parts, groups, by)
     else:
         _audit_overlap(cells, parts)
-    _audit_doubles(cells, problem.train, problem.test)
+    _audit_doubles(cells, parts)
 
 
 def _audit_rows(cells: BenchCells, parts: dict[str, Rows]) -> None:
@@ -81,13 +81,16 @@ def _audit_overlap(cells: BenchCells, parts: dict[str, Rows]) -> None:
                 )
 
 
-def _audit_doubles(cells: BenchCells, train: Rows, test: Rows) -> None:
+def _audit_doubles(cells: BenchCells, parts: dict[str, Rows]) -> None:
     for what, digests in (("counts", _count_digests), ("image", _image_digests)):
-        of_train = dict(digests(cells, train))
-        for digest, row in digests(cells, test):
-            if digest in of_train:
+        learnt = {
+            digest: (row, name) for name in ("training", "validation") for digest, row in digests(cells, parts[name])
+        }
+        for digest, row in digests(cells, parts["test"]):
+            if digest in learnt:
+                other, name = learnt[digest]
                 raise LeakError(
-                    f"{cells.data.name}: cells {cells.cell_ids[of_train[digest]]!r} (training) and {cells.cell_ids[row]!r} (test) have the same "
+                    f"{cells.data.name}: cells {cells.cell_ids[other]!r} ({name}) and {cells.cell_ids[row]!r} (test) have the same "
                     f"{what} to the last number: one cell under two names. Remove one of the two sections."
                 )
 

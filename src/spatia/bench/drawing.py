@@ -16,7 +16,7 @@ from spatia.bench.audit import audit_parts
 from spatia.bench.cells import BenchCells, load_cells
 from spatia.bench.dataset import DataSet, part_rows
 from spatia.bench.generation_trial import Trial, run_generator
-from spatia.bench.generators.generator import GenerationProblem, Generator, Training, generate
+from spatia.bench.generators.generator import EXPRESSION, TRANSITION, GenerationProblem, Generator, Training, generate
 from spatia.bench.generators.niches import NICHE, NICHE_GENERATORS, NicheGenerator, niche_problem, niche_store
 from spatia.bench.generators.problems import StateChange, label_table, make_problem, parts_of
 from spatia.bench.methods.method import Problem
@@ -28,6 +28,11 @@ from spatia.tasks.generation_reference import EvaluationSettings, Reference
 
 SIMULATED = "emt: 0→1"  # the simulator's transition that goes with the state "emt" of tumour cells
 EMT = StateChange("state_emt", "tumour")
+DRAWING_TASKS = {  # in the rows a transition's name follows
+    EXPRESSION: "a held-out cell from its expression and surroundings",
+    TRANSITION: "a held-out cell after a change of its state",
+    NICHE: "a held-out niche from what its cells express",
+}
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ def values_of(evaluation: Evaluation) -> dict[str, float]:
                 add(f"state-{short} of the real cells", row.state[f"{name}, of the real cells"].value)
             if group.shift is None:
                 add(f"own-cell-{short}", group.pairs.recognised[name].value)
+                add(f"minus-own-error-{short}", -group.pairs.error[name].value)
                 if name in group.pairs.recognised_within:
                     add(f"own-cell-in-type-{short}", group.pairs.recognised_within[name].value)
         if group.shift is not None:

@@ -3,6 +3,8 @@
 What is counted for chance is data sets: questions, metrics and seeds of one data set go up and down together.
 """
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,20 +67,51 @@ def rank(rows: pd.DataFrame, methods: list[str] | None = None) -> Ranking:
     return Ranking(ranks.mean().sort_values(), len(values), n, p_value, difference)
 
 
-def wins(rows: pd.DataFrame, ours: str = "spatia") -> pd.DataFrame:
+# what stands for our model in a task, fixed in advance: the fused embedding of what the task lets an embedding see; for domains,
+# what `spatia domains` takes
+FIXED = {
+    "annotation from image": " image",
+    "image to expression": " image",
+    "expression to image": " genes",
+    "neighbours to expression": " genes",
+    "gene-only zero-shot": " genes",
+    "domains": ", niche smoothed",
+}
+_VIEW = re.compile(r"( image| genes)?(, .*)?$")
+
+
+def models_of(methods: Iterable[str], ours: str = "spatia") -> list[str]:
+    """Return the models of ours among method names, each once.
+
+    Examples
+    --------
+    >>> models_of(["pca", "spatia, cell", "spatia genes", "spatia as it comes image, niche"])
+    ['spatia', 'spatia as it comes']
+    """
+    return list(dict.fromkeys(_VIEW.sub("", name) for name in methods if name.startswith(ours)))
+
+
+def wins(rows: pd.DataFrame, ours: str = "spatia", *, fixed: str | None = None) -> pd.DataFrame:
     """Return, for each task and data set, the best of our embeddings, the best of the others, and who is ahead.
 
     Columns: task, data, metric, ours, our_method, other, other_method, outcome ("first", "tied": within the larger sd over
     seeds, or "behind").
+
+    Parameters
+    ----------
+    fixed
+        Of this model of ours alone, and of it only the embedding that `FIXED` names for the task: not the best of many on the
+        same test cells.
     """
     good = rows[(rows["status"] == "ok") & ~rows["metric"].str.contains(DETAIL, regex=False)]
     table = good.groupby(["task", "data", "metric", "method"], sort=False)["value"].agg(["mean", "std"]).reset_index()
     found = []
     for (task, data, metric), group in table.groupby(["task", "data", "metric"], sort=False):
-        mine = group["method"].str.startswith(ours)
-        if not (mine.any() and (~mine).any()):
+        others = ~group["method"].str.startswith(ours)
+        mine = ~others if fixed is None else group["method"] == fixed + FIXED.get(str(task), "")
+        if not (mine.any() and others.any()):
             continue
-        best, other = (part.loc[part["mean"].idxmax()] for part in (group[mine], group[~mine]))
+        best, other = (part.loc[part["mean"].idxmax()] for part in (group[mine], group[others]))
         sd = np.nan_to_num([best["std"], other["std"]]).max()
         behind = other["mean"] - best["mean"]
         outcome = "first" if behind <= 0 else "tied" if behind <= sd else "behind"

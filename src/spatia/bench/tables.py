@@ -67,6 +67,21 @@ def markdown(rows: pd.DataFrame, *, details: bool = False) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def costs(rows: pd.DataFrame) -> str:
+    """Return what each method took on each data set, as a table: seconds over all its tasks, a seed, and the most memory of any.
+
+    Memory is that of the process while the method ran, what it held before among it.
+    """
+    tried = rows[rows["status"] == "ok"].drop_duplicates(["task", "data", "method", "seed"])
+    found = tried.groupby(["data", "method"], sort=False).agg(
+        seconds=("seconds", "sum"), seeds=("seed", "nunique"), memory=("peak_memory_mb", "max")
+    )
+    lines = [_line(["data", "method", "seconds", "peak memory, MB"]), _line(["---", "---", "---:", "---:"])]
+    for (data, method), one in found.iterrows():
+        lines.append(_line([data, method, f"{one.seconds / one.seeds:,.1f}", f"{one.memory:,.0f}"]))
+    return "\n".join(lines)
+
+
 def _grid(table: pd.DataFrame) -> str:
     columns = list(table[["task", "metric"]].drop_duplicates().itertuples(index=False, name=None))
     columns = [(task, metric) for task, metric in columns if metric] or columns

@@ -131,8 +131,8 @@ def bench(
         data += [one for what in controls for one in _shuffled(data, what, out)]
         plan = Plan(data, asked, chosen, seeds or 3, workers=workers or (2 if own_data else 1))
         rows = run(plan, out)
-        if draw:
-            rows = _draw(data, seeds or 3, draw, out)
+        if draw:  # of our own slides those that name transitions: the others hold the same cells
+            rows = _draw([one for one in data if one.transitions or not own_data], seeds or 3, draw, out)
         typer.echo(_summary(rows, out, json=json))
 
 
@@ -152,12 +152,27 @@ def _only_said(list_: bool, explain: str | None, published: list[str] | None, pu
         return public_text()
     if not list_:
         return ""
+    from spatia.bench.drawing import DRAWING_TASKS
+    from spatia.bench.generators.registry import GENERATORS
     from spatia.bench.methods.registry import BASELINES
     from spatia.bench.protocols.registry import TASKS
 
     tasks = [f"  {task.name}: {task.question}" for task in TASKS.values()]
+    drawing = [f"  {name}: {question}" for name, question in DRAWING_TASKS.items()]
     methods = [f"  {method.name}: {method.description}" for method in BASELINES.values()]
-    return "\n".join(["tasks", *tasks, "methods", *methods])
+    drawn_by = "; ".join(GENERATORS)
+    return "\n".join(
+        [
+            "tasks",
+            *tasks,
+            "tasks in which cells are drawn (--draw IMAGES)",
+            *drawing,
+            "methods",
+            *methods,
+            "of drawing",
+            f"  {drawn_by}",
+        ]
+    )
 
 
 def _read(path: Path, given: Mapping[str, object]) -> "DataSet":
@@ -280,7 +295,7 @@ def _shuffled(data: list["DataSet"], what: "Control", out: Path) -> list["DataSe
 
 
 def _draw(data: list["DataSet"], seeds: int, images: int, out: Path) -> "pd.DataFrame":
-    """Draw cells on data sets that name transitions, or are of the user's own, and return all rows."""
+    """Draw cells on data sets and return all rows."""
     import shlex
     import sys
 
@@ -290,19 +305,17 @@ def _draw(data: list["DataSet"], seeds: int, images: int, out: Path) -> "pd.Data
     from spatia.bench.rows import RowStore
 
     plan = DrawingPlan(list(GENERATORS.values()), images=images, proxy_images=min(images, 12_000))
-    rows, simulated = RowStore(out), (out / "data").resolve()
+    rows, command = RowStore(out), shlex.join(["spatia", *sys.argv[1:]])
     for one in data:
-        if one.transitions or simulated not in one.corpus.resolve().parents:
-            command = shlex.join(["spatia", *sys.argv[1:]])
-            run_drawing(one, seeds_of(one.only_seed, range(seeds)), plan, rows, out, command)
+        run_drawing(one, seeds_of(one.only_seed, range(seeds)), plan, rows, out, command)
     return rows.frame()
 
 
 def _summary(rows: "pd.DataFrame", out: Path, *, json: bool) -> str:
     """Write tables and the figure of ranks beside the rows, and return what is printed."""
     from spatia.bench.ranks import markdown as ranks_table
-    from spatia.bench.ranks import rank, wins
-    from spatia.bench.tables import markdown, summary
+    from spatia.bench.ranks import models_of, rank, wins
+    from spatia.bench.tables import DETAIL, costs, markdown, summary
     from spatia.corpus.files import write_text
     from spatia.plotting.ranks import plot_ranks
 
@@ -318,12 +331,20 @@ def _summary(rows: "pd.DataFrame", out: Path, *, json: bool) -> str:
             ours=ours,
             n_questions=ranking.n_questions,
         )
-    outcome = wins(rows)
-    if len(outcome):
-        counts = outcome["outcome"].value_counts()
-        said = ", ".join(f"{name} {counts.get(name, 0)}" for name in ("first", "tied", "behind"))
-        text += f"\nOur best embedding against the best of the others, {len(outcome)} questions: {said}.\n"
+    for name in models_of(rows["method"].unique()):
+        if len(outcome := wins(rows, fixed=name)):
+            text += f"\n`{name}`, the one embedding fixed in advance for each task, against the best of the others, {_counted(outcome)}.\n"
+    if len(outcome := wins(rows)):
+        text += f"\nThe best of all our embeddings, chosen on these test cells, against the best of the others, {_counted(outcome)}.\n"
     write_text(out / "summary.md", text)
+    of_details = rows[rows["metric"].str.contains(DETAIL, regex=False)]
+    write_text(out / "details.md", f"# Details\n\n{markdown(of_details, details=True)}\n# Cost\n\n{costs(rows)}\n")
     if json:
         return str(summary(rows).to_json(orient="records"))
-    return text + f"\nRows, tables and the figure of ranks are in {out}."
+    return text + f"\nRows, tables (details and cost in details.md) and the figure of ranks are in {out}."
+
+
+def _counted(outcome: "pd.DataFrame") -> str:
+    counts = outcome["outcome"].value_counts()
+    said = ", ".join(f"{name} {counts.get(name, 0)}" for name in ("first", "tied", "behind"))
+    return f"{len(outcome)} questions: {said}"

@@ -10,8 +10,8 @@ import ctypes.util
 import gc
 import resource
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -42,11 +42,31 @@ def give_back() -> None:
         glibc.malloc_trim(0)
 
 
-def peak_memory_bytes() -> int:
-    """Return the most memory this process has held so far, resident.
+class _Held:
+    """The most that was held before the system's own mark was last lowered."""
 
-    Not ``ru_maxrss`` where there is better: a process inherits that of the one it was forked from.
+    bytes = 0
+
+
+def peak_memory_bytes() -> int:
+    """Return the most memory this process has held so far, resident."""
+    return max(_Held.bytes, _mark_bytes())
+
+
+@contextmanager
+def peak_within() -> Iterator[Callable[[], int]]:
+    """Within, the function that is given returns the most memory that was resident since the beginning, in bytes.
+
+    What the process held before and still holds counts too. Where the system cannot lower its mark (it is Linux's), it is that of the process.
     """
+    _Held.bytes = peak_memory_bytes()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", "ascii")
+    yield _mark_bytes
+
+
+def _mark_bytes() -> int:
+    """Not ``ru_maxrss`` where there is better: a process inherits that of the one it was forked from."""
     status = Path("/proc/self/status")
     if status.is_file():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))

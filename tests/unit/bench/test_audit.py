@@ -47,6 +47,9 @@ def test_one_cell_under_two_names(clean: BenchCells) -> None:
     counts[TEST[3]] = counts[TRAIN[7]]
     with pytest.raises(LeakError, match=r"'7' \(training\) and '203' \(test\) have the same counts"):
         audit_parts(_problem(replace(clean, counts=sp.csr_matrix(counts))))
+    halved = {"train": TRAIN[:5], "validation": TRAIN[5:]}  # the double is in the part that chooses the epoch
+    with pytest.raises(LeakError, match=r"'7' \(validation\) and '203' \(test\) have the same counts"):
+        audit_parts(replace(_problem(replace(clean, counts=sp.csr_matrix(counts))), **halved))
 
 
 def test_one_crop_under_two_names(clean: BenchCells) -> None:

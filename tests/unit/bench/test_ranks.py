@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spatia.bench.ranks import markdown, rank, wins
+from spatia.bench.ranks import markdown, models_of, rank, wins
 from spatia.plotting.ranks import plot_ranks
 
 
@@ -81,6 +81,17 @@ def test_wins_are_ours_against_the_best_other() -> None:
     assert table["outcome"].to_dict() == {"q0": "first", "q1": "tied", "q2": "behind"}
     assert table.loc["q1", "our_method"] == "spatia genes"
     assert wins(_rows({"pca": [1.0]})).empty
+
+
+def test_the_embedding_fixed_in_advance_is_not_the_best_of_many() -> None:
+    rows = _rows({"spatia": [0.5], "spatia genes": [0.9], "spatia as it comes": [0.4], "pca": [0.7]})
+    assert models_of(rows["method"]) == ["spatia", "spatia as it comes"]
+    assert wins(rows)["outcome"].tolist() == ["first"]
+    assert wins(rows, fixed="spatia")["outcome"].tolist() == ["behind"]
+    of_image = rows.assign(task="image to expression")
+    assert wins(of_image, fixed="spatia").empty  # it is the embedding of the image that is fixed for this task
+    of_genes = rows.assign(task="expression to image")
+    assert wins(of_genes, fixed="spatia")["our_method"].tolist() == ["spatia genes"]
 
 
 def test_the_figure_is_drawn(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from tests.unit.bench.test_rows import row
 
-from spatia.bench.tables import markdown, summary
+from spatia.bench.tables import costs, markdown, summary
 
 
 def frame(*rows) -> pd.DataFrame:
@@ -51,6 +51,17 @@ def test_details_stay_out_of_the_main_table() -> None:
     rows = frame(row(metric="R2"), row(metric="R2 emt"))
     assert "R2 emt" not in markdown(rows)
     assert "R2 emt" in markdown(rows, details=True)
+
+
+def test_costs_are_seconds_over_all_tasks_and_the_most_memory() -> None:
+    more = [
+        row(method="a", task=task, metric=metric, seed=s)
+        for task in ("t", "u")
+        for s in (0, 1)
+        for metric in ("m", "n")
+    ]
+    rows = frame(*more).assign(seconds=1.5, peak_memory_mb=[100.0] * 6 + [1234.0] * 2)
+    assert costs(rows).splitlines()[-1] == f"| {rows['data'].iloc[0]} | a | 3.0 | 1,234 |"
 
 
 def test_no_rows_is_said() -> None:

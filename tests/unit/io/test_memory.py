@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
-from spatia.io.memory import give_back, lean_memory
+from spatia.io.memory import give_back, lean_memory, peak_memory_bytes, peak_within
 
 
 def test_arrows_pool_is_put_back_even_after_an_error() -> None:
@@ -21,6 +23,18 @@ def test_arrows_pool_is_put_back_even_after_an_error() -> None:
         fail()
     assert pa.default_memory_pool().backend_name == before
     give_back()
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the system cannot lower its mark of the peak")
+def test_a_peak_is_that_of_what_ran_within_and_the_processs_is_not_lost() -> None:
+    large = np.ones(40_000_000)  # 320 MB
+    del large
+    before = peak_memory_bytes()
+    with peak_within() as peak:
+        small = np.ones(1_000_000)
+        assert peak() < before - 100_000_000
+    assert peak_memory_bytes() >= before
+    del small
 
 
 def test_computing_here_does_not_load_distributed() -> None:
