@@ -3,7 +3,8 @@
     python benchmarks/screen.py --run CORPUS GENERATOR SLIDES SPLIT [--run …] [--read embedding image:0 image] [--limit 96]
 
 Beside the screen stand, on the same cells: the correlation of each gene with each feature over real training cells, one regression a gene,
-ridge regression on all genes (both with the same genes knocked out), how much is expressed at all, and the screen with genes exchanged.
+ridge regression on all genes (both with the same genes knocked out), how much is expressed at all, and the screen whose real cells have each
+other's images (`shuffle_images`).
 """
 
 import argparse

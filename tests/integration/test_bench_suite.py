@@ -181,6 +181,32 @@ def test_the_command_says_what_there_is_and_writes_a_summary(data: list[DataSet]
     assert "| pca smoothed |" in beside.split("# Cost")[1]
 
 
+def test_without_a_corpus_the_suite_is_run_and_what_others_embedded_takes_part(
+    data: list[DataSet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(suites.SIZES, "quick", suites.Size(250, 4, 120, 1))
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "data").symlink_to(data[0].corpus.parent)  # made for the other tests already
+    cells = load_cells(data[0])
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(len(cells), 3)), columns=["a", "b", "c"])
+    table.assign(cell_id=cells.cell_ids, sample=cells.sample).to_parquet(tmp_path / "theirs.parquet")
+    words = ["bench", "-o", str(out), "--methods", "pca", "--tasks", "annotation", "--model", "tiny", "--workers", "1"]
+    done = CliRunner().invoke(
+        app, [*words, "--embeddings", f"theirs:genes={tmp_path / 'theirs.parquet'}"], catch_exceptions=False
+    )
+    assert done.exit_code == 0, done.output
+    rows = pd.read_parquet(out / "rows.parquet")
+    assert rows["data"].nunique() == len(data)
+    score = rows[(rows["data"] == data[0].name) & (rows["metric"] == "macro-F1")].set_index("method")["value"]
+    assert score["pca"] > score["theirs:genes"] < score["spatia"]
+    # of other slides the table says nothing, which is a row and no silence
+    assert set(rows.loc[rows["method"] == "theirs:genes", "status"]) == {"ok", "failed"}
+    said = (out / "summary.md").read_text()
+    assert "`spatia`, the one embedding fixed in advance for each task" in said
+    assert not any(name.endswith(", cell") for name in rows["method"])  # levels alone are for the full suite
+
+
 def test_the_list_names_what_is_drawn_too() -> None:
     said = CliRunner().invoke(app, ["bench", "--list"], catch_exceptions=False).stdout
     assert "expression-to-image: " in said.split("(--draw IMAGES)")[1]

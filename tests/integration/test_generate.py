@@ -27,7 +27,10 @@ from spatia.corpus.splits import row_ranges
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import CorpusError, ModelError, SettingsError, SlideError, TrainingError
 from spatia.generation.samples import Samples
+from spatia.inference import generated_store
 from spatia.inference.conditions import cell_conditions
+from spatia.inference.generator import Drawing
+from spatia.inference.wanted import choose_rows
 from spatia.io.read import read_slide
 from spatia.io.source import Source
 from spatia.models.checkpoint import save_model
@@ -214,6 +217,20 @@ def test_shuffled_conditions_are_those_of_another_cell(tiny: Path, trained: Path
     assert all((one != other).any() for one, other in zip(own, table.obsm["single_cell_images"], strict=True))
 
 
+def test_the_order_of_sections_changes_no_image(tiny: Path, trained: Path, tmp_path: Path) -> None:
+    generator = Generator.load(trained, device="cpu")
+    wake(generator.network)
+    names = list(Corpus.open(tiny).sections)
+    one, other = (
+        ad.read_zarr(generate_cells(tiny, generator, tmp_path / f"{n}.zarr", seed=1, sections=order))
+        for n, order in enumerate((names, names[::-1]))
+    )
+    place = other.obs.reset_index().set_index(["sample", "cell_id"]).index
+    at = place.get_indexer(one.obs.set_index(["sample", "cell_id"]).index)
+    assert (at >= 0).all()
+    assert np.array_equal(one.obsm["single_cell_images"], other.obsm["single_cell_images"][at])
+
+
 def test_a_label_is_told_by_whoever_draws(tiny: Path, model: Path, tmp_path: Path) -> None:
     ids = Corpus.open(tiny).section("left").cells.obs().index.astype(str)
     labels = pd.DataFrame({"cell_id": ids, "label": np.where(np.arange(len(ids)) % 2, "odd", "even")})
@@ -229,6 +246,12 @@ def test_a_label_is_told_by_whoever_draws(tiny: Path, model: Path, tmp_path: Pat
         images(tiny, generator, tmp_path / "no.zarr", **{**some, "labels": labels.assign(label="prime")})
     with pytest.raises(SettingsError, match="told a label, which only its user knows"):
         images(tiny, generator, tmp_path / "no.zarr", cells=["left-3"])
+    before = [
+        generated_store._request(generator, wanted, wanted, Drawing(), Corpus.open(tiny), digest)
+        for wanted in [choose_rows(Corpus.open(tiny), generator, ["left"])]
+        for digest in ("", "other")
+    ]
+    assert before[0] != before[1]  # a run that was killed does not go on with other labels
     with pytest.raises(SettingsError, match="names 'left-0' twice"):
         images(tiny, generator, tmp_path / "no.zarr", **{**some, "labels": pd.concat([labels, labels])})
     with pytest.raises(SettingsError, match=r"conditions=\['label'\] without labels"):
@@ -373,38 +396,27 @@ def losses(out: Path) -> list[dict[str, object]]:
 
 
 def train_in_own_process(
-    corpus: Path, model: Path, out: Path, *, kill_after: int | None = None, resume: bool = False
+    corpus: Path,
+    model: Path,
+    out: Path,
+    more: tuple[str, ...] = (),
+    pairs: Path | None = None,
+    *,
+    kill_after: int | None = None,
+    resume: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """Same bits need the same number of threads, which only a process of its own can promise."""
     training = (
         "import sys; from tests.integration.toy_training import kill_after; from spatia import train_generator\n"
         "from tests.integration.test_generate import settings\n"
         f"{f'kill_after({kill_after})' if kill_after else ''}\n"
-        f"train_generator(*sys.argv[1:], settings('checkpoint_every_steps=2'), resume={resume})"
+        f"chosen = settings('checkpoint_every_steps=2', *{more!r})\n"
+        f"train_generator(*sys.argv[1:], chosen, resume={resume}, pairs={None if pairs is None else str(pairs)!r})"
     )
     command = [sys.executable, "-c", training, str(corpus), str(out), str(model)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     root = Path(__file__).parents[2]
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
-
-
-def test_killed_and_resumed_is_the_unbroken_run(tiny: Path, model: Path, tmp_path: Path) -> None:
-    unbroken, out = tmp_path / "unbroken", tmp_path / "generator"
-    killed = train_in_own_process(tiny, model, out, kill_after=3)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    for finished in (
-        train_in_own_process(tiny, model, out, resume=True),
-        train_in_own_process(tiny, model, unbroken),
-    ):
-        assert finished.returncode == 0, finished.stderr
-    assert losses(out) == losses(unbroken)
-    expected, found = load_file(unbroken / "generator.safetensors"), load_file(out / "generator.safetensors")
-    assert {name: value.tobytes() for name, value in found.items()} == {
-        name: value.tobytes() for name, value in expected.items()
-    }
-    assert not (out / ".conditions").exists()
-    with pytest.raises(TrainingError, match=r"network.width was 16, is 32"):
-        train_generator(tiny, out, model, settings("network.width=32"), resume=True)
 
 
 # --- transitions
@@ -466,6 +478,33 @@ def pairs(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    "more",
+    [(), ("level=niche", "batch=4"), ("task=transition", "coupling=ot-confidence", "batch=4")],
+    ids=["cells", "niches", "pairs"],
+)
+def test_killed_and_resumed_is_the_unbroken_run(
+    tiny: Path, model: Path, pairs: Path, more: tuple[str, ...], tmp_path: Path
+) -> None:
+    unbroken, out = tmp_path / "unbroken", tmp_path / "generator"
+    given = (more, pairs if more[:1] == ("task=transition",) else None)
+    killed = train_in_own_process(tiny, model, out, *given, kill_after=3)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    for finished in (
+        train_in_own_process(tiny, model, out, *given, resume=True),
+        train_in_own_process(tiny, model, unbroken, *given),
+    ):
+        assert finished.returncode == 0, finished.stderr
+    assert losses(out) == losses(unbroken)
+    expected, found = load_file(unbroken / "generator.safetensors"), load_file(out / "generator.safetensors")
+    assert {name: value.tobytes() for name, value in found.items()} == {
+        name: value.tobytes() for name, value in expected.items()
+    }
+    assert not (out / ".conditions").exists()
+    with pytest.raises(TrainingError, match=r"network.width was 16, is 32"):
+        train_generator(tiny, out, model, settings("network.width=32", *more), resume=True, pairs=given[1])
+
+
 @pytest.mark.parametrize("coupling", ["noise", "control", "ot", "ot-confidence"])
 def test_transitions_from_pairs(tiny: Path, model: Path, pairs: Path, coupling: str, tmp_path: Path) -> None:
     more = ("task=transition", f"coupling={coupling}", "epochs.generator=1")
@@ -483,6 +522,10 @@ def test_transitions_from_pairs(tiny: Path, model: Path, pairs: Path, coupling: 
     assert list(own["target_cell_id"]) == list(expected.target[:, 0])
     assert str(table.uns["spatia"]["task"]) == "transition"
     cells = [str(expected.source[0])]
+    alone = ad.read_zarr(generate_cells(tiny, generator, tmp_path / "one.zarr", pairs=pairs, cells=cells))
+    assert set(alone.obs["cell_id"]) == set(cells)
+    with pytest.raises(SettingsError, match="were made on split 'paired'"):
+        generate_cells(tiny, generator, tmp_path / "no.zarr", pairs=pairs, split="block")
     grown = generator.transition(cells, "grow", corpus=tiny)
     assert np.array_equal(grown.images[0, 0], table.obsm["single_cell_images"][0])
     steps = generator.interpolate(cells, "grow", corpus=tiny, times=(0.0, 1.0))

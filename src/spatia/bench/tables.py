@@ -73,12 +73,10 @@ def costs(rows: pd.DataFrame) -> str:
     Memory is that of the process while the method ran, what it held before among it.
     """
     tried = rows[rows["status"] == "ok"].drop_duplicates(["task", "data", "method", "seed"])
-    found = tried.groupby(["data", "method"], sort=False).agg(
-        seconds=("seconds", "sum"), seeds=("seed", "nunique"), memory=("peak_memory_mb", "max")
-    )
     lines = [_line(["data", "method", "seconds", "peak memory, MB"]), _line(["---", "---", "---:", "---:"])]
-    for (data, method), one in found.iterrows():
-        lines.append(_line([data, method, f"{one.seconds / one.seeds:,.1f}", f"{one.memory:,.0f}"]))
+    for (data, method), own in tried.groupby(["data", "method"], sort=False):
+        seconds, memory = own["seconds"].sum() / own["seed"].nunique(), own["peak_memory_mb"].max()
+        lines.append(_line([str(data), str(method), f"{seconds:,.1f}", f"{memory:,.0f}"]))
     return "\n".join(lines)
 
 

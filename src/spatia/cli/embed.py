@@ -85,7 +85,7 @@ def _check_nothing_lost(out: Path, corpus: Path) -> None:
     except (OSError, KeyError):
         return  # no table that a command of ours could have written into
     ours = {str(name) for section in Corpus.open(corpus).sections.values() for name in section.cells.obs().columns}
-    if others := [name for name in there if name not in ours | {keys.UNUSUAL}]:
+    if others := [name for name in there if name not in ours | {keys.UNUSUAL, keys.CELL_ID}]:
         raise SettingsError(
             f"{out}: holds {', '.join(others[:5])}{', …' if len(others) > 5 else ''}, which embedding anew would remove. Name another -o, or "
             "remove the file."

@@ -103,7 +103,8 @@ class Loader(IterableDataset[BatchT], Generic[BatchT]):
     Made by :func:`cell_loader`, :func:`niche_loader` and :func:`tissue_loader`. ``len(loader)`` is the number of batches
     of the current epoch. A pass that is broken off starts the same epoch again, unless :meth:`load_state_dict` says
     otherwise. It may also stand in a ``DataLoader(loader, batch_size=None, num_workers=k)``: same batches in the same
-    order, but then every worker reads every pool; ``num_workers`` here does not.
+    order, but then every worker reads every pool; ``num_workers`` here does not. Such workers hold copies, which leave this
+    loader at its epoch: call :meth:`set_epoch` before every pass (without ``persistent_workers``), or each repeats the same batches.
 
     Attributes
     ----------

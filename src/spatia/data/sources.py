@@ -98,7 +98,7 @@ def open_sources(
     split, part
         Take only the cells of this part of this split (each corpus must have the split).
     sections
-        Names of sections to take; all by default.
+        Names of sections to take, in this order within each corpus; all by default.
 
     Raises
     ------
@@ -114,8 +114,9 @@ def open_sources(
     sources = []
     for corpus in corpora:
         parts = corpus.split(split) if split is not None else None
-        for sample, section in corpus.sections.items():
-            if sections is None or sample in sections:
+        for sample in dict.fromkeys(corpus.sections if sections is None else sections):
+            if sample in corpus.sections:
+                section = corpus.sections[sample]
                 ranges = [(0, section.entry.n_cells)] if parts is None else parts.ranges(str(part), sample)
                 sources.append(_open(corpus, section, vocabulary, np.array(ranges, np.int64).reshape(-1, 2)))
     return sources

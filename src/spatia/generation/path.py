@@ -14,7 +14,10 @@ from torch import Tensor
 from spatia.errors import SettingsError
 from spatia.generation.settings import PathSettings
 
-LEAST: Final = 0.05  # of 1 - t, in what is divided by it
+LEAST: Final = 0.05  # of 1 - t, in a loss that is divided by it
+LEAST_LEFT: Final = (
+    1e-4  # of 1 - t, in a velocity: only the end itself is no division by 0, or a solver's last steps fall short
+)
 LEAST_SIGNAL: Final = 0.02  # of the share of the image, likewise
 
 Images = Float[Tensor, "rows channels y x"]
@@ -89,11 +92,11 @@ class LinearImage(LinearVelocity):
 
     def error(self, output: Images, x_0: Images, x_1: Images, x_t: Images, t: Times) -> Images:  # noqa: ARG002
         """Squared error of the velocity that the image means."""
-        return ((output - x_1) / _left(t)).square()
+        return ((output - x_1) / _left(t, LEAST)).square()
 
     def velocity(self, output: Images, x_t: Images, t: Times) -> Images:
         """Return what leads to the predicted image."""
-        return (output - x_t) / _left(t)
+        return (output - x_t) / _left(t, LEAST_LEFT)
 
     def image(self, output: Images, x_t: Images, t: Times) -> Images:  # noqa: ARG002
         """The output itself."""
@@ -203,8 +206,8 @@ def _wide(t: Times) -> Tensor:
     return t.view(-1, 1, 1, 1)
 
 
-def _left(t: Times) -> Tensor:
-    return (1 - _wide(t)).clamp(min=LEAST)
+def _left(t: Times, least: float) -> Tensor:
+    return (1 - _wide(t)).clamp(min=least)
 
 
 def _shares(t: Times) -> tuple[Tensor, Tensor]:

@@ -147,4 +147,6 @@ class ProxyObjective(nn.Module):
         assert batch.morphology_measured is not None
         error = (self.read(batch) - self.proxy.standardise(batch.morphology)).square()
         usable = batch.morphology_measured & batch.has_all(self.channels)[:, None]
-        return {"proxy": masked_term(error, usable)}
+        # without anything to read: an error of 0, rather than no loss at all
+        counted = usable if bool(usable.any()) else ~usable
+        return {"proxy": masked_term(error * usable, counted)}

@@ -79,6 +79,7 @@ class Asker:
 
     def __init__(self, corpus: Corpus, maker: Generator, conditions: CellConditions, names: Sequence[str]) -> None:
         self._maker, self._conditions, self._names = maker, conditions, list(names)
+        self.labels_digest = conditions.labels_digest
         self._number = {sample: number for number, sample in enumerate(corpus.sections)}
         self._niches = self._sources = None
         if maker.config.level == "niche":

@@ -62,6 +62,8 @@ class CellLabels:
             )
         code = pd.Series(pd.Index(known).get_indexer(pd.Index(label)), index=given[keys.CELL_ID].astype(str))
         sample = given["sample"].astype(str).to_numpy() if "sample" in given else None
+        if sample is None:
+            _refuse_ids_of_several(corpus, code.index)
         codes = {}
         for name, section in corpus.sections.items():
             own = code if sample is None else code[sample == name]
@@ -107,3 +109,15 @@ class CellLabels:
         known = torch.from_numpy(code != UNKNOWN)
         one_hot = torch.eye(len(self.names))[torch.from_numpy(code.clip(min=0))]
         return one_hot * known[:, None], known
+
+
+def _refuse_ids_of_several(corpus: Corpus, labelled: pd.Index) -> None:
+    """Refuse ids that say no section and are in two of them: a label would go to the wrong cell too."""
+    met = pd.Index([], dtype=object)
+    for section in corpus.sections.values():
+        own = section.cells.obs().index.astype(str).intersection(labelled)
+        if len(again := own.intersection(met)):
+            raise SettingsError(
+                f"The table of labels names {again[0]!r}, which is a cell of two sections of {corpus.path}. Name the section in a column 'sample'."
+            )
+        met = met.union(own)

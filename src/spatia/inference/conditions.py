@@ -39,6 +39,11 @@ class CellConditions:
     def __init__(self, sections: Sequence[SectionEmbedder], labels: CellLabels | None = None) -> None:
         self._sections, self._labels = sections, labels
 
+    @property
+    def labels_digest(self) -> str:
+        """Of the labels that are told, empty where there are none."""
+        return "" if self._labels is None else self._labels.digest
+
     def read(self, section: Tensor, row: Tensor) -> dict[str, Tensor]:
         """Return the embeddings of cells, by condition, each (rows, width)."""
         out: dict[str, NDArray[np.float32]] = {}

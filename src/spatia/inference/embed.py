@@ -61,7 +61,7 @@ def embed(
     -------
     Cells of all sections, in the order of the corpus. ``X`` raw counts over the union of the panels (a gene that a section does
     not measure has no entries there: ``uns["spatia"]["measured"]`` says which), ``obs`` as in the corpus and ``spatia_ood`` (above 1:
-    unlike 99 % of the training cells), ``obsm`` ``spatial`` (µm), ``X_spatia`` and ``X_spatia_cell``, ``_niche``, ``_tissue``
+    unlike 99 % of the training cells), by cell id (``sample:cell_id`` where ids repeat between sections, and ``obs["cell_id"]`` then), ``obsm`` ``spatial`` (µm), ``X_spatia`` and ``X_spatia_cell``, ``_niche``, ``_tissue``
     (float32), ``uns["spatia"]``. Or the path, where ``out`` is given.
 
     Raises
@@ -72,6 +72,10 @@ def embed(
     path = None if out is None else Path(out)
     if path is not None and path.suffix not in (".h5ad", ".zarr"):
         raise SettingsError(f"{path}: expected a name that ends in .h5ad or .zarr.")
+    if path is not None and path.suffix == ".zarr" and path.exists() and not _is_ours(path):
+        raise SettingsError(
+            f"{path}: is there already, and is no table of embedded cells. Choose another name, or remove it."
+        )
     scratch = None if path is None else path.with_name(f".{path.name}.parts")
     with embedded(
         corpus,
@@ -88,6 +92,11 @@ def embed(
         if world()[0] == 0:
             _write(session, path)
         return path
+
+
+def _is_ours(path: Path) -> bool:
+    """Say whether a folder is what `_write_zarr` writes: others, a SpatialData store among them, must not be removed."""
+    return (path / "uns" / "spatia" / "model_id" / "zarr.json").is_file()
 
 
 def _write(session: Session, path: Path) -> None:
@@ -196,6 +205,7 @@ def _obs(session: Session, scores: Sequence[NDArray[np.float32]]) -> pd.DataFram
     obs = pd.concat(parts) if len(parts) > 1 else parts[0]
     obs.index = obs.index.astype(str)
     if not obs.index.is_unique:  # cell ids are unique in their section only
+        obs[keys.CELL_ID] = obs.index
         obs.index = [f"{sample}:{cell}" for sample, cell in zip(obs["sample"].astype(str), obs.index, strict=True)]
     for name in obs.columns:  # joined categories of several sections become plain text
         if obs[name].dtype == object:

@@ -11,11 +11,11 @@ from spatia.errors import SettingsError
 from spatia.inference.asking import asking
 from spatia.inference.generated_store import write_images
 from spatia.inference.generator import Drawing, Generator
-from spatia.inference.wanted import choose_rows, rows_of_pairs, with_transition
+from spatia.inference.wanted import Wanted, choose_rows, rows_of_pairs, with_images, with_transition
 from spatia.io.synthetic import is_synthetic
 from spatia.log import logger
 from spatia.models.levels import check_levels
-from spatia.pairing.pairs import read_pairs
+from spatia.pairing.pairs import Pairs, read_pairs
 
 
 def generate(
@@ -56,7 +56,8 @@ def generate(
     transition
         Name of a transition that the generator knows; None with ``pairs``: all of these.
     pairs
-        Folder of pairs: the sources of ``part`` (by default ``test``) are drawn, and their likeliest partner is noted.
+        Folder of pairs: the sources of ``part`` (by default ``test``) of their split that have an image are drawn, and their likeliest
+        partner is noted.
     cells
         Ids of cells to draw.
     labels
@@ -89,10 +90,15 @@ def generate(
     maker = generator if isinstance(generator, Generator) else Generator.load(generator, device=device)
     how = Drawing(draws, seed, **drawing)
     maker.check_drop(how.drop)
+    if how.draws > 1 and maker.config.coupled != "noise":
+        logger.warning(
+            "%d draws of each cell: this generator begins at a cell and not at noise, so they differ in grain alone, if at all",
+            how.draws,
+        )
     check_levels(opened.levels, maker.model.config, corpus=opened.path)
     names = list(opened.sections) if sections is None else [opened.section(name).sample for name in sections]
     if pairs is not None:
-        wanted = rows_of_pairs(maker, names, read_pairs(pairs, opened), transition, part or "test")
+        wanted = _of_pairs(opened, maker, names, read_pairs(pairs, opened), transition, split, part or "test", cells)
     else:
         wanted = choose_rows(opened, maker, names, split=split, part=part, cells=cells)
         wanted = with_transition(wanted, maker, transition)
@@ -100,3 +106,21 @@ def generate(
     told = wanted.shuffled(seed) if shuffle else None
     with asking(opened, maker, wanted, device=device, labels=labels) as asker:
         return write_images(path, maker, wanted, how, asker, opened, told=told, shuffled=shuffle)
+
+
+def _of_pairs(
+    corpus: Corpus,
+    maker: Generator,
+    names: Sequence[str],
+    pairs: Pairs,
+    transition: str | None,
+    split: str | None,
+    part: str,
+    cells: Sequence[str] | None,
+) -> Wanted:
+    if split not in (None, pairs.split):
+        raise SettingsError(
+            f"split {split!r}, but the pairs {pairs.path} were made on split {pairs.split!r}, and lie in its parts. Name that one, or none."
+        )
+    wanted = rows_of_pairs(maker, names, pairs, transition, part)
+    return with_images(corpus, wanted if cells is None else wanted.only(cells))

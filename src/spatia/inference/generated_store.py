@@ -58,7 +58,7 @@ def write_images(
     storage = StorageSettings(chunk_rows=64, shard_rows=shard) if cells_a_block * how.draws == shard else None
     storage = storage or StorageSettings(chunk_rows=cells_a_block * how.draws, shard_rows=cells_a_block * how.draws)
     told = wanted if told is None else told
-    request = _request(maker, wanted, told, how, corpus)
+    request = _request(maker, wanted, told, how, corpus, asker.labels_digest)
     aside = path.with_name(f".{path.name}.part")
     done = _begin(aside, request)
     if done is None:
@@ -108,12 +108,16 @@ def _begin(aside: Path, request: str) -> int | None:
     return None
 
 
-def _request(maker: Generator, wanted: Wanted, told: Wanted, how: Drawing, corpus: Corpus) -> str:
+def _merging(maker: Generator) -> list[float]:
+    """Return the share of tokens that each layer merges; none of a U-Net."""
+    network = maker.network.network
+    return [float(block.merge) for block in network.blocks] if hasattr(network, "blocks") else []  # type: ignore[union-attr]
+
+
+def _request(maker: Generator, wanted: Wanted, told: Wanted, how: Drawing, corpus: Corpus, labels: str) -> str:
     digest = hashlib.sha256()
     solver = None if how.solver is None else how.solver.model_dump()
-    network = maker.network.network
-    merging = [block.merge for block in network.blocks] if hasattr(network, "blocks") else []  # type: ignore[union-attr]
-    content = [maker.generator_id, corpus.corpus_id, asdict(how) | {"solver": solver}, merging]
+    content = [maker.generator_id, corpus.corpus_id, asdict(how) | {"solver": solver}, _merging(maker), labels]
     digest.update(json.dumps(content, sort_keys=True, default=str).encode())
     for values in (wanted.section, wanted.row, told.section, told.row):
         digest.update(np.ascontiguousarray(values).tobytes())
@@ -180,5 +184,6 @@ def _facts(maker: Generator, how: Drawing, evaluations: int, corpus: Corpus) -> 
         "evaluations": evaluations,
         "guidance": config.guidance if how.guidance is None else how.guidance,
         "precision": how.precision,
+        "merge": max(_merging(maker), default=0.0),
         "conditions": np.array(list(told), dtype=object),
     }

@@ -1,10 +1,13 @@
 """Write embeddings into the table of a SpatialData store, cell by cell id."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import anndata as ad
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from spatia import keys
 from spatia.corpus.store import quiet_about_sharding
@@ -46,7 +49,7 @@ def write_into_spatialdata(cells: str | Path, store: str | Path, *, table: str |
     if "cell_id" in target.obs:
         ids.append(target.obs["cell_id"].astype(str))
     known = embedded.obs_names.astype(str)
-    rows = max((known.get_indexer(one) for one in ids), key=lambda found: int((found >= 0).sum()))
+    rows = max((found for one in ids for found in _rows(embedded, one)), key=lambda found: int((found >= 0).sum()))
     if not (rows >= 0).any():
         raise SlideError(
             f"{store}: none of the {target.n_obs:,} cells of table {name!r} is among the {embedded.n_obs:,} embedded ones; first ids "
@@ -62,6 +65,15 @@ def write_into_spatialdata(cells: str | Path, store: str | Path, *, table: str |
     target.obs[keys.UNUSUAL] = score
     _replace(data, name)
     return name
+
+
+def _rows(embedded: ad.AnnData, wanted: pd.Index) -> Iterator[NDArray[np.int64]]:
+    """Yield where the cells stand, -1 where they do not: by name, and by their ids in each section where ids repeat between sections."""
+    yield embedded.obs_names.astype(str).get_indexer(wanted)
+    if keys.CELL_ID in embedded.obs:
+        for at in embedded.obs.groupby("sample", observed=True).indices.values():
+            found = pd.Index(embedded.obs[keys.CELL_ID].iloc[at].astype(str)).get_indexer(wanted)
+            yield np.where(found >= 0, at[found], -1)
 
 
 def _replace(data: Any, name: str) -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError
 from spatia.inference.generator import Generator
+from spatia.log import logger
 from spatia.pairing.pairs import Pairs
 
 
@@ -52,6 +53,15 @@ class Wanted:
         number = {name: place for place, name in enumerate(names)}
         return replace(self, section=np.array([number[str(name)] for name in self.sample], np.int64))
 
+    def only(self, cells: Sequence[str]) -> "Wanted":
+        """Return the rows of these ids; one that is not there is refused."""
+        chosen = np.isin(self.cell_id.astype(str), np.asarray(list(cells), str))
+        if absent := sorted(set(map(str, cells)) - set(map(str, self.cell_id[chosen]))):
+            raise SettingsError(
+                f"{len(absent)} of the cells are not among those that can be drawn, first {absent[0]!r}."
+            )
+        return self.take(np.flatnonzero(chosen))
+
     def shuffled(self, seed: int) -> "Wanted":
         """Return the rows in another order, no row at its own place; within its transition, where there are any."""
         rng, order = np.random.default_rng(seed), np.arange(len(self))
@@ -68,6 +78,21 @@ class Wanted:
         if limit < 1:
             raise SettingsError(f"limit={limit}: expected at least 1.")
         return self.take(np.linspace(0, len(self) - 1, limit).round().astype(np.int64))
+
+
+def with_images(corpus: Corpus, wanted: Wanted) -> Wanted:
+    """Return the rows whose cells have an image; how many have none is said."""
+    there = np.zeros(len(wanted), bool)
+    for name in wanted.sections:
+        at = np.flatnonzero(wanted.sample == name)
+        there[at] = corpus.section(name).cells.obs()["has_image"].to_numpy(bool)[wanted.row[at]]
+    if not there.any():
+        raise SettingsError(
+            f"{corpus.path}: none of the {len(wanted):,} source cells has an image, so there is nothing to begin at."
+        )
+    if missing := int((~there).sum()):
+        logger.warning("%d of %d source cells have no image to begin at; they are left out", missing, len(wanted))
+    return wanted.take(np.flatnonzero(there))
 
 
 def with_transition(wanted: Wanted, maker: Generator, transition: str | None) -> Wanted:
@@ -142,9 +167,4 @@ def choose_rows(
         raise SettingsError(
             f"{corpus.path}: no {level} is selected (split {split!r}, part {part!r}, sections {list(names)})."
         )
-    if cells is not None:
-        chosen = np.isin(wanted.cell_id.astype(str), np.asarray(list(cells), str))
-        if absent := sorted(set(map(str, cells)) - set(map(str, wanted.cell_id[chosen]))):
-            raise SettingsError(f"{corpus.path}: {len(absent)} of the cells are not there, first {absent[0]!r}.")
-        wanted = wanted.take(np.flatnonzero(chosen))
-    return wanted
+    return wanted if cells is None else wanted.only(cells)

@@ -232,7 +232,14 @@ class Spatia(nn.Module):
         if bool(centred.all()):
             return CellContext(centre, niches.niche, tissues.niche)
         home = batch.niches.member_niche
-        return CellContext(batch.niches.member_cell, niches.member, tissues.niche[home])
+        lies = ~centred[
+            home
+        ]  # a batch may hold niches of both kinds: a neighbour does not belong to a niche around another
+        return CellContext(
+            torch.cat([centre[centred], batch.niches.member_cell[lies]]),
+            torch.cat([niches.niche[centred], niches.member[lies]]),
+            torch.cat([tissues.niche[centred], tissues.niche[home[lies]]]),
+        )
 
     def fuse(
         self,

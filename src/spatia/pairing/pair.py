@@ -19,7 +19,7 @@ from spatia.errors import PairingError, SettingsError
 from spatia.log import logger
 from spatia.pairing.cells import PART, ROW, SAMPLE, Cells, Measured, checked_split, measure, read_cells, split_facts
 from spatia.pairing.confidence import Calibration, read_calibration, trust
-from spatia.pairing.pairs import COLUMNS, FACTS_FILE, Pairs, check_out, read_pairs, write_pairs
+from spatia.pairing.pairs import COLUMNS, FACTS_FILE, Pairs, check_out, check_pairs, read_pairs, write_pairs
 from spatia.pairing.plans import Convergence, Plan, Problem, Rows, empty_rows, put_rows
 from spatia.pairing.settings import PairSettings, Scope
 from spatia.pairing.signatures import pair_weights, signature
@@ -150,7 +150,9 @@ def pair(
         "transitions": facts,
         "problems": problems,
     }
-    write_pairs(out, table, pd.concat(signatures, ignore_index=True), content)
+    # what would be refused when it is read must not take the place of what is there
+    checked = check_pairs(Pairs(out, table, pd.concat(signatures, ignore_index=True), content))
+    write_pairs(out, checked.table, checked.signatures, content)
     return read_pairs(out)
 
 

@@ -234,11 +234,16 @@ def read_pairs(folder: str | Path, corpus: Corpus | None = None) -> Pairs:
     table, signatures = (
         _read_table(folder / name, facts["sha256"].get(name)) for name in (PAIRS_FILE, SIGNATURES_FILE)
     )
-    pairs = Pairs(folder, table, signatures, facts)
-    _check_table(pairs)
-    _check_signatures(pairs)
+    pairs = check_pairs(Pairs(folder, table, signatures, facts))
     if corpus is not None:
         _check_corpus(pairs, corpus)
+    return pairs
+
+
+def check_pairs(pairs: Pairs) -> Pairs:
+    """Return pairs whose columns and values are as they should be, and refuse others."""
+    _check_table(pairs)
+    _check_signatures(pairs)
     return pairs
 
 

@@ -58,9 +58,9 @@ class Rows:
     partner
         (n, k) column of each partner, the likeliest first; -1 where there are fewer.
     probability
-        (n, k) :math:`P_{ij} / \mu_i`; 0 where there is no partner.
+        (n, k) :math:`P_{ij} / \mu_i`, or :math:`P_{ij} / P_{i\cdot}` where the row has more than its mass; 0 where there is no partner.
     confidence
-        (n,) :math:`\max_j P_{ij} / \mu_i`.
+        (n,) the largest probability of the row.
     entropy
         (n,) of the row scaled to sum 1, in nats; its exponential is the effective number of partners.
     mass
@@ -109,8 +109,9 @@ def rows_of(P: Floats, C: Floats, top_k: int) -> Rows:
     k = min(top_k, m)
     # ties go to the first column, so that the result does not depend on how a partial sort places them
     chosen = np.argsort(-P, axis=1, kind="stable")[:, :k] if m <= 4 * k else _largest(P, k)
-    probability = np.take_along_axis(P, chosen, axis=1)
     mass = P.sum(axis=1)
+    # an unbalanced plan may give a source more than its mass: then it is shares of that
+    probability = np.take_along_axis(P, chosen, axis=1) / np.maximum(mass, 1)[:, None]
     share = P / np.maximum(mass, np.finfo(float).tiny)[:, None]
     logs = np.zeros_like(share)
     np.log(share, out=logs, where=share > 0)

@@ -109,8 +109,8 @@ def _sinkhorn(C: Floats, settings: SolverSettings) -> _Solved:
         # errors of POT are 2-norms of one marginal; ours are half 1-norms of both, at most √m / 2 times as large
         goal = (settings.tolerance if last else max(settings.tolerance, 1e-2)) / max(1.0, np.sqrt(max(n, m)) / 2)
         left = settings.max_iterations - iterations
-        if left <= 0:
-            break
+        if left <= 0:  # what there is belongs to a larger ε, however good its marginals
+            return P, iterations, (np.inf, np.inf)
         with _numbers_are_judged_here():
             P, log = ot.sinkhorn(
                 a,
@@ -163,6 +163,7 @@ def _unbalanced(C: Floats, settings: SolverSettings) -> _Solved:
     f, g, iterations, error = np.zeros(n), np.zeros(m), 0, (np.inf, np.inf)
     P = np.full_like(C, np.nan)
     for stage in _stages(settings.epsilon, float(C.max())):
+        error = (np.inf, np.inf)  # of the plan of a larger ε nothing is known at this one
         for goal in (1e-6, 1e-8, 1e-10, 1e-12, 1e-14) if stage == settings.epsilon else (1e-3,):
             left = settings.max_iterations - iterations
             if left <= 0:

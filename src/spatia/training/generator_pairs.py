@@ -1,7 +1,7 @@
 """Batches for a generator of transitions: pairs of cells, a partner drawn for each source in every epoch."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from spatia.generation.batch import GenerationBatch
 from spatia.generation.noise import CONTROL, PARTNER
 from spatia.generation.settings import AIM
 from spatia.inference.conditions import CellConditions, SourceReader, aim_of, everywhere, transition_conditions
-from spatia.log import progress
+from spatia.log import logger, progress
 from spatia.models.spatia import Spatia
 from spatia.nn.hashing import hash_uniform, row_keys
 from spatia.pairing.pairs import Pairs
@@ -58,9 +58,30 @@ class PartPairs:
     def __len__(self) -> int:
         return len(self.source)
 
+    @property
+    def n_pairs(self) -> int:
+        """Sources times their partners."""
+        return int((self.target >= 0).sum())
+
+    def among(self, kept: NDArray[np.bool_]) -> "PartPairs":
+        """Return the pairs of which both cells are kept; a source that loses some of its partners goes to the others.
+
+        Parameters
+        ----------
+        kept
+            By place in the cell file.
+        """
+        there = (self.target >= 0) & kept[self.target] & kept[self.source][:, None]
+        order = np.argsort(~there, axis=1, kind="stable")  # partners stand before the places of those that are none
+        target = np.take_along_axis(np.where(there, self.target, -1), order, axis=1)
+        probability = np.take_along_axis(np.where(there, self.probability, 0.0), order, axis=1)
+        rows = there.any(axis=1)
+        own = {name: getattr(self, name)[rows] for name in ("transition", "source", "confidence")}
+        return replace(self, target=target[rows], probability=probability[rows], **own)
+
 
 class PairData:
-    """Pairs of a corpus with everything a generator is told of them.
+    """Pairs of a corpus with everything a generator is told of them; those of a cell without an image are left out.
 
     The crops of the cells that take part are copied once into a file that is mapped: pairs are drawn one by one, and single rows of
     a compressed store are slow to read. What stays in memory is an embedding, the measured features and the outline, about 1 kB a cell.
@@ -93,6 +114,7 @@ class PairData:
         if not len(self.parts[settings.part]):
             raise SettingsError(f"{pairs.path}: no pair in part {settings.part!r} to train on.")
         self._read_cells(corpus, model, folder)
+        self._leave_out(np.asarray(~self._present.any(axis=1)), pairs.path)
 
     @property
     def n_rows(self) -> int:
@@ -206,6 +228,19 @@ class PairData:
                         self._control[sources] = reader(number, self._row[sources]).control.numpy()
                     advance(len(at))
         crops.flush()
+
+    def _leave_out(self, bare: NDArray[np.bool_], path: Path) -> None:
+        """Leave out the pairs of cells that have no image: there would be a black one to begin at or to end at."""
+        before = sum(part.n_pairs for part in self.parts.values())
+        self.parts = {name: part.among(~bare) for name, part in self.parts.items()}
+        if not (n_lost := before - sum(part.n_pairs for part in self.parts.values())):
+            return
+        logger.warning("%s: %d of %d pairs have a cell without an image and are left out", path, n_lost, before)
+        if not len(self.parts[self._settings.part]):
+            raise SettingsError(
+                f"{path}: no pair in part {self._settings.part!r} has an image of both its cells, in a channel that the model knows. Pair "
+                "cells that have one (has_image in cells.zarr)."
+            )
 
 
 class PairBatches:

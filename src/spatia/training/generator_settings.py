@@ -75,6 +75,11 @@ class GeneratorSettings(LoopSettings, GeneratorConfig):
             raise SettingsError(
                 f"weights.morphology={self.weights.morphology:g} with level={self.level}: features are measured on cells. Set it to 0."
             )
+        if self.weights.morphology and self.epochs.proxy == 0:
+            raise SettingsError(
+                f"epochs.proxy=0 with weights.morphology={self.weights.morphology:g}: the term is read by a proxy, which would never be "
+                "trained. Set weights.morphology=0, or leave epochs.proxy out."
+            )
         return self
 
     @property

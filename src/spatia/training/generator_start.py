@@ -11,6 +11,7 @@ from spatia.generation.generator import CellGenerator
 from spatia.log import logger
 
 NETWORK = "network."
+GRAIN = "grain."  # measured on what the finished generator draws (`grain_images`), not learnt
 
 
 def start_from(generator: CellGenerator, folder: Path) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def start_from(generator: CellGenerator, folder: Path) -> dict[str, Any]:
     The network that draws must be the same. Conditions go by name: those that only one of the two is told begin anew, or are left
     out. A generator of transitions may so begin at one of images from expression, which has seen every cell and not only those
     of two states. Each sees its images as standard deviations from the mean of its own training images, so that these may differ; the
-    scale they are of may not.
+    scale they are of may not. The grain of its images is each one's own too, and measured when it is trained.
 
     Returns
     -------
@@ -44,7 +45,11 @@ def start_from(generator: CellGenerator, folder: Path) -> dict[str, Any]:
             f"{folder}: was trained on images of scale {scale!r}, asked for {generator.space.scale!r}: a step of its network means another "
             f"change there. Set intensity={scale}, or train without --from."
         )
-    common = {name: given[name] for name in own if name in given and given[name].shape == own[name].shape}
+    common = {
+        name: given[name]
+        for name in own
+        if not name.startswith(GRAIN) and name in given and given[name].shape == own[name].shape
+    }
     if lost := [name for name in own if name.startswith(NETWORK) and name not in common]:
         raise ModelError(
             f"{folder}: its network has no {lost[0]} of this shape ({len(lost)} such weights). Give the network.* and path.* settings that it "

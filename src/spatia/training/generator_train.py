@@ -160,13 +160,13 @@ def _read_pairs(pairs: str | Path | None, corpus: Corpus, settings: GeneratorSet
 
 
 def _with_split_of(pairs: Pairs | None, settings: GeneratorSettings) -> GeneratorSettings:
-    """Return settings that learn from the cells that pairs were made of: an edit reads cells, and must not read test cells."""
-    if settings.coupled != SELF or pairs is None or pairs.split == settings.split:
+    """Return settings that name the split of the pairs: an edit reads cells by it, and a run says by it what was learnt from."""
+    if pairs is None or pairs.split == settings.split:
         return settings
     if settings.split is not None:
         raise SettingsError(
-            f"split={settings.split}, but the pairs {pairs.path} were made on split {pairs.split!r}: what changes with a transition would "
-            "come from other cells than the images. Name the split of the pairs, or none."
+            f"split={settings.split}, but the pairs {pairs.path} were made on split {pairs.split!r}, and their training cells may be test "
+            "cells of the other. Name the split of the pairs, or none."
         )
     return settings.model_copy(update={"split": pairs.split})
 

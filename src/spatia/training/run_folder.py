@@ -228,9 +228,11 @@ def _refuse_other(path: Path, before: Mapping[str, Any], wanted: Mapping[str, An
         for was, now in zip(before["corpora"], wanted["corpora"], strict=True)
     ):
         differ.append(f"split {new['split']!r} was made anew since, with other cells in its parts")
-    for name, digest in wanted["inputs"].items():
-        if (was := before.get("inputs", {}).get(name)) != digest:
-            differ.append(f"{name} was {str(was)[:12]}…, is {digest[:12]}…")
+    inputs = [run.get("inputs", {}) for run in (before, wanted)]
+    for name in {**inputs[0], **inputs[1]}:
+        was, now = (f"{one[name][:12]}…" if name in one else "none" for one in inputs)
+        if was != now:
+            differ.append(f"{name} was {was}, is {now}")
     if before["start_from"] != wanted["start_from"]:
         differ.append(f"--from was {before['start_from']!r}, is {wanted['start_from']!r}")
     if differ:

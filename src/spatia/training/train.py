@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -111,6 +112,8 @@ def run_training(
         logger.info("%s: trained already", folder.path)
         return folder.path
     _print(settings, folder, fabric)
+    if fabric.is_global_zero:
+        _warn_without_validation(corpora, settings)
     try:
         seed_generators(settings.seed)  # every rank makes the same model
         stages = make_stages(folder)
@@ -133,12 +136,27 @@ def run_training(
 
 
 def _check_split(corpora: Sequence[Corpus], settings: LoopSettings) -> None:
-    """Refuse an unknown split or part before anything is read, embedded or written."""
+    """Refuse an unknown split or part before anything is read, embedded or written; the usual validation part may be absent."""
     if settings.split is not None:
+        asked = [settings.part]
+        if settings.validation_part != LoopSettings.model_fields["validation_part"].default:
+            asked.append(settings.validation_part)
         for corpus in corpora:
             split = corpus.split(settings.split)
-            for sample in corpus.sections:
-                split.ranges(settings.part, sample)
+            for part, sample in product(asked, corpus.sections):
+                split.ranges(part, sample)
+
+
+def _warn_without_validation(corpora: Sequence[Corpus], settings: LoopSettings) -> None:
+    """Say where a split was named, but has no cells that choose the epoch."""
+    for corpus in corpora if settings.split is not None else ():
+        if not any(corpus.split(str(settings.split)).parts.get(settings.validation_part, {}).values()):
+            logger.warning(
+                "%s: no cell is in part %r of split %r: nothing chooses the best epoch, and the weights of the last are kept",
+                corpus.path,
+                settings.validation_part,
+                settings.split,
+            )
 
 
 def _begin(

@@ -390,9 +390,7 @@ def test_channels_that_only_the_model_knows_do_not_stop_what_reads_the_others() 
     )
     reader = MorphologyProxy(2, ("a", "b", "c"))
     intensities = Intensities(SPACE.mean, SPACE.sd)
-    assert (
-        ProxyObjective(reader, intensities)(lacking, 0)["proxy"].count == 0
-    )  # a cell that lacks a channel of its corpus
+    assert ProxyObjective(reader, intensities)(lacking, 0)["proxy"].total == 0  # cells lack a channel of their corpus
     term = ProxyObjective(reader, intensities, channels=only_dapi)(lacking, 0)["proxy"]
     assert term.count == ROWS * 3
     painted = replace(lacking, target=batch.target)
@@ -405,6 +403,21 @@ def test_channels_that_only_the_model_knows_do_not_stop_what_reads_the_others() 
         terms = objective(generator, weights, proxy=reader, channels=channels)(lacking, 0)
         assert terms["adversarial"].count == asked
         assert terms["morphology"].count == 3 * asked
+
+
+@pytest.mark.parametrize("lacks", ["channels_present", "morphology_measured"])
+def test_a_batch_that_the_proxy_cannot_use_is_counted_without_error(lacks: str) -> None:
+    """A step of it then changes nothing, rather than to stop the training."""
+    batch = make_batch()
+    learn = ProxyObjective(MorphologyProxy(2, ("a", "b", "c")), Intensities(SPACE.mean, SPACE.sd))
+    nothing = torch.zeros_like(getattr(batch, lacks))
+    term = learn(replace(batch, **{lacks: nothing}), 0)["proxy"]
+    assert (term.total.item(), term.count.item()) == (0, ROWS * 3)
+    term.total.backward()
+    assert all((parameter.grad == 0).all() for parameter in learn.parameters())
+    first = nothing.clone()
+    first[0] = True  # beside a row that can be read the others do not count
+    assert learn(replace(batch, **{lacks: first}), 0)["proxy"].count == 3
 
 
 def test_a_proxy_learns_to_read() -> None:

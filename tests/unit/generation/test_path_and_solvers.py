@@ -7,7 +7,7 @@ import torch
 
 from spatia.errors import SettingsError
 from spatia.generation.guidance import guided
-from spatia.generation.path import PATHS, make_path
+from spatia.generation.path import PATHS, LinearImage, make_path
 from spatia.generation.settings import LEAST_ADAPTIVE, PathSettings, SolverSettings
 from spatia.generation.solvers import SOLVERS, solve
 
@@ -111,6 +111,16 @@ def test_a_straight_way_needs_no_small_steps(kind: str) -> None:
     speed = images(5, rows=3)
     solution = solve(lambda x, t, rows: speed[rows], 0 * speed, SolverSettings(kind=kind, evaluations=8))
     assert torch.allclose(solution.x, speed, atol=1e-5)
+
+
+@pytest.mark.parametrize("evaluations", [20, 50, 200])
+@pytest.mark.parametrize("kind", list(SOLVERS))
+def test_a_network_that_knows_the_image_arrives_at_it(kind: str, evaluations: int) -> None:
+    """However short the last steps: a velocity that is cut off near the end falls short of it."""
+    path, source, target = LinearImage(), images(1), images(2)
+    settings = SolverSettings(kind=kind, evaluations=evaluations)
+    found = solve(lambda x, t, rows: path.velocity(target[rows], x, t), source, settings).x
+    assert torch.allclose(found, target, atol=1e-3)
 
 
 @pytest.mark.parametrize("kind", list(SOLVERS))

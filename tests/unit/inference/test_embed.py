@@ -1,17 +1,23 @@
 """Embedding a corpus: blocks, resuming, coverage, and what stands in the table."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
+from tests.unit import conftest
 
 from spatia import Corpus
 from spatia.errors import ModelError, SettingsError
 from spatia.inference import blocks
+from spatia.inference.cell_labels import CellLabels
 from spatia.inference.embed import OBSM, embed
 from spatia.inference.predict import predict_expression, reconstruct
+from spatia.inference.spatialdata_table import _rows
+from spatia.pairing.cells import read_cells
 
 
 def test_blocks_of_any_size_give_the_same_embedding(setup: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +54,57 @@ def test_files_hold_what_memory_holds(setup: Any, tmp_path: Path) -> None:
         assert (read.X != table.X).nnz == 0
         assert list(read.obs.columns) == list(table.obs.columns)
         assert list(tmp_path.glob(".*")) == []
+
+
+def test_a_folder_of_others_is_not_removed(setup: Any, tmp_path: Path) -> None:
+    path = tmp_path / "mine.zarr"
+    (path / "images").mkdir(parents=True)
+    (path / "images" / "thesis.tif").touch()
+    with pytest.raises(SettingsError, match="is there already, and is no table of embedded cells"):
+        embed(setup.corpus, setup.model, path)
+    assert (path / "images" / "thesis.tif").is_file()
+    ours = embed(setup.corpus, setup.model, tmp_path / "ours.zarr")
+    embed(setup.corpus, setup.model, ours)  # what it wrote itself is replaced
+
+
+def test_sections_stand_in_the_order_that_is_asked_for(setup: Any) -> None:
+    names = list(setup.corpus.sections)[::-1]
+    table = embed(setup.corpus, setup.model, sections=names)
+    assert names == list(table.uns["spatia"]["sections"])
+    assert str(table.obs_names[0]).startswith(names[0])
+    whole = embed(setup.corpus, setup.model)
+    share = dict(zip(whole.uns["spatia"]["sections"], whole.uns["spatia"]["gene_coverage"], strict=True))
+    assert table.uns["spatia"]["gene_coverage"].tolist() == [share[name] for name in names]
+    np.testing.assert_allclose(table[whole.obs_names].obsm["X_spatia"], whole.obsm["X_spatia"], atol=1e-5)
+
+
+def test_ids_that_repeat_between_sections_can_be_joined_again(
+    setup: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = conftest._write_store
+
+    def with_equal_ids(path: Path, section: Any, counts: Any, obs: pd.DataFrame, *rest: Any, **more: Any) -> None:
+        if path.name == "cells.zarr":
+            obs = obs.set_index(pd.Index([f"aaaa-{row}" for row in range(len(obs))])).assign(sample=section.sample)
+        write(path, section, counts, obs, *rest, **more)
+
+    monkeypatch.setattr(conftest, "_write_store", with_equal_ids)
+    genes = tuple(setup.model.vocabulary.genes)[:3]
+    sections = (conftest.TinySection("one", 1, genes), conftest.TinySection("two", 2, genes))
+    corpus = Corpus.open(conftest.write_corpus(tmp_path / "corpus", sections))
+    table = embed(corpus, setup.model)
+    assert table.obs_names.is_unique
+    assert table.obs["cell_id"].iloc[0] == "aaaa-0"
+    cells = read_cells(corpus, corpus.split("block"), table, "X_spatia")
+    np.testing.assert_array_equal(cells.embedding, table.obsm["X_spatia"])
+    labels = pd.DataFrame({"cell_id": ["aaaa-0", "aaaa-1"], "label": ["a", "b"]})
+    with pytest.raises(SettingsError, match=r"'aaaa-0', which is a cell of two sections .* column 'sample'"):
+        CellLabels.of(corpus, labels)
+    first, other = corpus.sections
+    told = CellLabels.of(corpus, labels.assign(sample=first))
+    assert (told.codes[first][:2].tolist(), (told.codes[other] >= 0).any()) == ([0, 1], False)
+    store = pd.Index([f"aaaa-{row}" for row in range(3)])
+    assert max((rows >= 0).sum() for rows in _rows(table, store)) == 3
 
 
 def test_a_broken_run_goes_on_where_it_was(setup: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +154,6 @@ def test_hidden_genes_must_be_known_and_take_effect(setup: Any) -> None:
 
 def test_windows_of_another_scale_are_refused(setup: Any, tmp_path: Path) -> None:
     import json
-    import shutil
 
     path = shutil.copytree(setup.corpus.path, tmp_path / "corpus")
     content = json.loads((path / "corpus.json").read_text())

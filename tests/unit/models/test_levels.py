@@ -4,6 +4,9 @@ from typing import Any
 
 import torch
 
+from spatia.corpus.corpus import Corpus
+from spatia.data.loader import tissue_loader
+
 
 def encode(setup: Any, batch: Any, **options: Any) -> Any:
     model = setup.model
@@ -14,8 +17,6 @@ def encode(setup: Any, batch: Any, **options: Any) -> Any:
 
 
 def test_windows_alone_are_as_windows_together(setup: Any) -> None:
-    from spatia.data.loader import tissue_loader
-
     model = setup.model
     found = {}
     with torch.inference_mode():
@@ -77,3 +78,25 @@ def test_an_image_of_the_niche_is_left_out_where_images_are_not_used(setup: Any)
     with_image = setup.model.encode_niches(batch.niches, cell, use=("image", "genes")).niche
     without = setup.model.encode_niches(batch.niches, cell, use=("genes",)).niche
     assert not torch.allclose(with_image, without)
+
+
+def test_each_cell_has_one_context_among_niches_of_both_kinds(
+    setup: Any, tiny_corpus: Any, tiny_knn_corpus: Any
+) -> None:
+    """A corpus of squares and one with a niche around each cell, in one batch: each cell has what it has without the other."""
+    both = [Corpus.open(one.path) for one in (tiny_corpus, tiny_knn_corpus)]
+    n_sections = len(both[0].sections)
+    options: Any = {"max_windows": 1000, "max_cells": 10_000, "shuffle": False, "vocabulary": setup.model.vocabulary}
+    with torch.inference_mode():
+        (batch,) = tissue_loader(both, **options)
+        *_, found = encode(setup, batch)
+        places = list(zip(batch.cells.section[found.cell].tolist(), batch.cells.row[found.cell].tolist(), strict=True))
+        assert len(set(places)) == len(places) == sum(corpus.n_cells for corpus in both)
+        at = {place: number for number, place in enumerate(places)}
+        for first, corpus in ((0, both[0]), (n_sections, both[1])):
+            (alone,) = tissue_loader([corpus], **options)
+            *_, expected = encode(setup, alone)
+            section = alone.cells.section[expected.cell] + first
+            own = [at[place] for place in zip(section.tolist(), alone.cells.row[expected.cell].tolist(), strict=True)]
+            torch.testing.assert_close(found.niche[own], expected.niche, rtol=0, atol=1e-4)
+            torch.testing.assert_close(found.tissue[own], expected.tissue, rtol=0, atol=1e-4)

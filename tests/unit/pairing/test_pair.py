@@ -220,17 +220,18 @@ def test_facts_are_plain_json(toy, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("named", [None, "block"])
-def test_an_edit_learns_from_the_cells_of_the_split_whether_pairing_named_it_or_not(
+def test_a_generator_learns_from_the_cells_of_the_split_whether_pairing_named_it_or_not(
     toy, tmp_path: Path, named: str | None
 ) -> None:
     pairs = paired(toy, tmp_path / "pairs", SETTINGS.model_copy(update={"split": named}))
     assert pairs.facts["settings"]["split"] == named
     for asked in (None, "block"):
         assert _with_split_of(pairs, GeneratorSettings(task="transition", split=asked)).split == "block"
-    with pytest.raises(SettingsError, match=r"split=donor, but the pairs .* were made on split 'block'"):
-        _with_split_of(pairs, GeneratorSettings(task="transition", split="donor"))
-    other = GeneratorSettings(task="transition", coupling="ot")  # learns from the pairs themselves
-    assert _with_split_of(pairs, other) is other
+    for coupling in (None, "ot"):  # a flow learns from the pairs themselves, and says whose training cells they are
+        given = {"task": "transition", "coupling": coupling}
+        assert _with_split_of(pairs, GeneratorSettings(**given)).split == "block"
+        with pytest.raises(SettingsError, match=r"split=donor, but the pairs .* were made on split 'block'"):
+            _with_split_of(pairs, GeneratorSettings(**given, split="donor"))
 
 
 def test_a_table_of_some_cells_leaves_the_types_of_its_columns(toy) -> None:

@@ -40,3 +40,13 @@ def test_each_keeps_the_mean_of_its_own_images(monkeypatch: pytest.MonkeyPatch) 
     given, taken = saved.state_dict(), own.state_dict()
     assert all(torch.equal(taken[name], value) for name, value in given.items())
     assert own.intensities.mean.item() == pytest.approx(0.2)
+
+
+def test_the_grain_of_another_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is measured on one's own images when training ends, and with grain_images=0 there is to be none."""
+    saved, own = make(seed=1), make()
+    saved.grain.gain.fill_(0.5)
+    saved.grain.noise.fill_(3)
+    start(monkeypatch, saved, own)
+    assert (own.grain.gain == 1).all()
+    assert not own.grain.noise.any()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from spatia.errors import SettingsError
+from spatia.errors import SettingsError, TrainingError
 from spatia.training.generator_settings import GeneratorSettings
 from spatia.training.run_folder import _refuse_other
 from spatia.training.settings import FREE_ON_RESUME, TrainSettings, flatten, read_settings
@@ -65,8 +65,28 @@ def test_what_is_free_on_resume_is_a_setting() -> None:
     assert set(flatten(TrainSettings().model_dump())) >= FREE_ON_RESUME
 
 
-def _run(settings: TrainSettings) -> dict[str, object]:
-    return {"settings": settings.model_dump(mode="json"), "corpora": [], "start_from": None, "inputs": {}}
+def _run(settings: TrainSettings, **inputs: str) -> dict[str, object]:
+    return {"settings": settings.model_dump(mode="json"), "corpora": [], "start_from": None, "inputs": inputs}
+
+
+def test_a_run_is_not_resumed_with_more_or_with_fewer_inputs() -> None:
+    settings = TrainSettings()
+    less, more = _run(settings, model="m"), _run(settings, model="m", start_from="0123456789abcdef")
+    _refuse_other(Path("g"), more, more)
+    with pytest.raises(TrainingError, match=r"start_from was 0123456789ab…, is none\."):
+        _refuse_other(Path("g"), more, less)
+    with pytest.raises(TrainingError, match="start_from was none, is 0123456789ab…"):
+        _refuse_other(Path("g"), less, more)
+
+
+def test_a_term_that_nothing_would_read_is_refused() -> None:
+    untrained = {"epochs": {"proxy": 0}}
+    with pytest.raises(
+        SettingsError, match=r"epochs.proxy=0 with weights.morphology=0.05: .* Set weights.morphology=0"
+    ):
+        GeneratorSettings.model_validate(untrained)
+    GeneratorSettings.model_validate({**untrained, "weights": {"morphology": 0}})
+    GeneratorSettings.model_validate({**untrained, "task": "transition"})  # an edit has no proxy
 
 
 def test_steps_of_an_edit_and_of_a_flow_unless_they_are_given() -> None:
