@@ -1,7 +1,10 @@
 """What a generator learns from and is judged on: rows with an image, and no image on both sides."""
 
 import json
+import logging
+import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,16 +17,19 @@ from tests.unit.model_setup import SMALL
 
 from spatia.corpus.corpus import Corpus
 from spatia.data.vocabulary import Vocabulary
+from spatia.errors import SettingsError
 from spatia.generation.batch import GenerationBatch
 from spatia.inference.conditions import CellConditions, cell_conditions
 from spatia.models.spatia import Spatia
 from spatia.nn.hashing import row_keys
 from spatia.pairing.pair import pair
+from spatia.pairing.pairs import Pairs
 from spatia.pairing.settings import CostSettings, PairSettings, SolverSettings
 from spatia.training.generator_data import CorpusData
-from spatia.training.generator_pairs import PairData
+from spatia.training.generator_pairs import PairData, PartPairs
 from spatia.training.generator_settings import GeneratorSettings
 from spatia.training.generator_stages import ProxyStage
+from spatia.training.generator_train import _with_split_of
 
 GENES = ("EPCAM", "CD3E", "ACTB", "VIM", "MS4A1", "KRT8")
 SECTIONS = (
@@ -78,15 +84,24 @@ def test_there_is_validation_where_the_loader_gives_rows_of_it(
 
 
 @pytest.fixture(scope="module")
-def pair_data(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PairData]:
-    folder = tmp_path_factory.mktemp("pairs")
+def pairs(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Pairs:
     how = PairSettings(solver=SolverSettings(tolerance=1e-3), cost=CostSettings(n_components=3), top_k=4)
-    pairs = pair(corpus, [TO_IMMUNE], folder / "pairs", settings=how)
+    return pair(corpus, [TO_IMMUNE], tmp_path_factory.mktemp("paired") / "pairs", settings=how)
+
+
+@contextmanager
+def opened(corpus: Corpus, pairs: Pairs, folder: Path) -> Iterator[PairData]:
     torch.manual_seed(0)
     model = Spatia(SMALL, Vocabulary.of([corpus])).eval()
     settings = GeneratorSettings(task="transition", coupling="ot", batch=4)
     with cell_conditions(corpus, model, device="cpu") as conditions:
         yield PairData(corpus, model, conditions, pairs, settings, folder)
+
+
+@pytest.fixture(scope="module")
+def pair_data(corpus: Corpus, pairs: Pairs, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PairData]:
+    with opened(corpus, pairs, tmp_path_factory.mktemp("pairs")) as data:
+        yield data
 
 
 def test_a_pair_names_the_image_it_learns_from(pair_data: PairData) -> None:
@@ -116,6 +131,57 @@ def test_no_image_that_the_proxy_is_judged_on_is_one_it_learns_from(pair_data: P
         seen = {key for batch in learnt if len(batch) > 1 for key in batch.image_key.tolist()}
         assert seen
         assert not seen & held_out
+
+
+def test_pairs_of_a_cell_without_an_image_are_left_out(
+    corpus: Corpus, pairs: Pairs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every seventh cell of the corpus: there is nothing to begin at, and nothing to draw."""
+    with caplog.at_level(logging.WARNING, logger="spatia"), opened(corpus, pairs, tmp_path) as data:
+        found = re.search(r"pairs: (\d+) of (\d+) pairs have a cell without an image", caplog.text)
+        assert found is not None
+        n_lost, n_before = map(int, found.groups())
+        seen = data._present.any(axis=1)
+        assert 0 < seen.sum() < len(seen)
+        for part in data.parts.values():
+            assert seen[part.source].all()
+            assert seen[part.target[part.target >= 0]].all()
+        assert sum(part.n_pairs for part in data.parts.values()) == n_before - n_lost
+        batch = data.batch(data.parts["train"], np.arange(data.n_rows), 0)
+        assert batch.source is not None
+        assert (batch.source.amax(dim=(1, 2, 3)) > 0).all()
+        assert (batch.target.amax(dim=(1, 2, 3)) > 0).all()
+    bare = replace(pairs, table=pairs.table[pairs.table["source_row"] % 7 == 0])
+    with (
+        pytest.raises(SettingsError, match=r"no pair in part 'train' has an image of both its cells"),
+        opened(corpus, bare, tmp_path / "bare"),
+    ):
+        pass
+
+
+def test_a_source_that_loses_a_partner_goes_to_the_others() -> None:
+    part = PartPairs(
+        transition=np.array([0, 0, 1]),
+        source=np.array([0, 1, 2]),
+        target=np.array([[3, 4, 5], [3, -1, -1], [4, 3, -1]]),
+        probability=np.array([[0.5, 0.3, 0.2], [1.0, 0.0, 0.0], [0.6, 0.4, 0.0]]),
+        confidence=np.array([0.1, 0.2, 0.3], np.float32),
+    )
+    kept = part.among(np.arange(6) != 3)
+    assert (kept.transition.tolist(), kept.source.tolist()) == ([0, 1], [0, 2])
+    assert kept.target.tolist() == [[4, 5, -1], [4, -1, -1]]
+    assert kept.probability.tolist() == [[0.3, 0.2, 0.0], [0.6, 0.0, 0.0]]
+    assert part.among(np.arange(6) != 0).source.tolist() == [1, 2]  # nor is there a way from a cell that is not kept
+
+
+@pytest.mark.parametrize("coupling", ["noise", "control", "ot", "ot-confidence", "self"])
+def test_a_generator_of_transitions_learns_on_the_split_of_its_pairs(pairs: Pairs, coupling: str) -> None:
+    given = {"task": "transition", "coupling": coupling, "part": "test"}
+    for split in (None, "block"):
+        found = _with_split_of(pairs, GeneratorSettings.model_validate({**given, "split": split}))
+        assert (found.split, found.part) == ("block", "test")
+    with pytest.raises(SettingsError, match=r"split=other, but the pairs .* were made on split 'block'"):
+        _with_split_of(pairs, GeneratorSettings.model_validate({**given, "split": "other"}))
 
 
 def test_a_row_has_an_image_of_its_own_unless_it_says_otherwise() -> None:

@@ -1,6 +1,7 @@
 """The loop on a toy stage: it learns, stops where it must, goes on where it stopped, and says what it did."""
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -311,6 +312,7 @@ def test_a_wrong_split_or_part_is_refused_before_anything_is_made(corpora: list[
     for values, said in (
         ({"split": "blok"}, "no split 'blok'"),
         ({"split": "block", "part": "tran"}, "no part 'tran'"),
+        ({"split": "block", "validation_part": "validate"}, r"no part 'validate'\. Its parts: train, margin, test"),
     ):
         with pytest.raises(CorpusError, match=said):
             train(corpora, tmp_path / "m", settings(**values))
@@ -403,6 +405,20 @@ def test_a_run_of_no_epoch_finishes(corpora: list[Corpus], tmp_path: Path) -> No
     run = read_run(out)
     assert run is not None
     assert (run["status"], run["steps"]) == ("finished", 0)
+
+
+def test_a_split_without_a_validation_part_is_said(
+    corpora: list[Corpus], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The usual one may be absent, as in a split of two donors; one that was asked for may not."""
+    said = []
+    for name in ("validation", "test"):
+        chosen = settings(split="block", validation_part=name)
+        with caplog.at_level(logging.WARNING, logger="spatia"):
+            run_training(corpora, tmp_path / name, chosen, lambda _: [Stage(corpora, epochs=0)], lambda *_: None)
+        said.append("no cell is in part 'validation' of split 'block': nothing chooses the best epoch" in caplog.text)
+        caplog.clear()
+    assert said == [True, False]
 
 
 def test_without_an_embedding_no_batch_is_read_to_watch_it(corpora: list[Corpus], tmp_path: Path) -> None:

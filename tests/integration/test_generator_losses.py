@@ -1,0 +1,100 @@
+"""All terms of a generator's loss together, from a corpus to a folder, with a proxy that is trained, judged and trusted or not."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import zarr
+from tests.unit.conftest import TinySection, pixel, write_corpus, write_manifest
+from tests.unit.model_setup import SMALL, wake
+
+from spatia import Corpus, train_generator
+from spatia.data.vocabulary import Vocabulary
+from spatia.errors import TrainingError
+from spatia.models.checkpoint import save_model
+from spatia.models.spatia import Spatia
+from spatia.training.generator_settings import GeneratorSettings
+from spatia.training.settings import read_settings_of
+from spatia.training.statistics import measure_statistics
+
+SECTION = TinySection("left", 1, ("EPCAM", "CD3E", "ACTB"), n_windows=24, features=("brightness", "noise"))
+TERMS = {"flow", "contrastive", "morphology", "adversarial"}
+SETTINGS = (
+    "accelerator=cpu", "log_every=1", "batch=16", "sample_rows=0", "lr=0.01", "epochs.proxy=12", "epochs.generator=2",
+    "weights.contrastive=0.1", "weights.morphology=0.05", "weights.adversarial=0.01", "network.kind=transformer", "network.width=16",
+    "network.layers=1", "network.heads=2", "network.patch_px=4", "network.stem=4", "solver.evaluations=3",
+)  # fmt: skip
+
+
+def settings(*more: str) -> GeneratorSettings:
+    return read_settings_of(GeneratorSettings, "spatia train-generator", overrides=[*SETTINGS, *more])
+
+
+def corpus_of(path: Path, *, readable: bool) -> Path:
+    """Write a corpus whose images show one of the two features, or, where its values went to other cells, none."""
+    write_corpus(path, (SECTION,))
+    section = path / "sections" / SECTION.sample
+    features = zarr.open_group(section / "cells.zarr/obsm/morphology", mode="r+")
+    measured = np.isfinite(features["noise"][:])
+    rng = np.random.default_rng(0)
+    brightness = pixel(SECTION, np.arange(len(measured)), 0).astype(np.float32)
+    features["brightness"][:] = np.where(measured, brightness if readable else rng.permutation(brightness), np.nan)
+    features["noise"][:] = np.where(measured, rng.normal(size=len(measured)), np.nan)
+    write_manifest(section)
+    return path
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return corpus_of(tmp_path_factory.mktemp("tiny") / "corpus", readable=True)
+
+
+@pytest.fixture(scope="module")
+def model(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, opened = tmp_path_factory.mktemp("model") / "model", Corpus.open(corpus)
+    vocabulary = Vocabulary.of([opened])
+    torch.manual_seed(0)
+    network = Spatia(SMALL, vocabulary, measure_statistics([opened], vocabulary, SMALL))
+    wake(network)
+    save_model(folder, network, {"seed": 0})
+    return folder
+
+
+def test_all_losses_together(corpus: Path, model: Path, tmp_path: Path) -> None:
+    folder = train_generator(corpus, tmp_path / "generator", model, settings())
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    proxy, generator = (
+        [line["terms"] for line in lines if line["kind"] == "step" and line["stage"] == stage]
+        for stage in ("proxy", "generator")
+    )
+    assert {name for terms in proxy for name in terms} == {"proxy"}
+    errors = [terms["proxy"] for terms in proxy]
+    assert np.mean(errors[-8:]) < 0.8 * np.mean(errors[:8])  # half of it is noise, which nobody can read
+    assert all(set(terms) == TERMS for terms in generator)
+    for name in TERMS:  # a step may have no late point of a path to ask of; the term is null there
+        values = [terms[name] for terms in generator if terms[name] is not None]
+        assert len(values) > len(generator) / 2, name
+        assert all(math.isfinite(value) for value in values), name
+    assert all(terms["contrastive"] < 0 < terms["flow"] for terms in generator)
+
+    run = json.loads((folder / "run.json").read_text())
+    assert run["status"] == "finished"
+    assert [stage["name"] for stage in run["stages"]] == ["proxy", "generator"]
+    facts = json.loads((folder / "generator.json").read_text())["facts"]
+    assert facts["weights"]["contrastive"] == 0.1
+    assert facts["proxy_r2"]["brightness"] > 0.5 > facts["proxy_r2"]["noise"]
+
+
+def test_a_proxy_that_reads_nothing_stops_the_training(model: Path, tmp_path: Path) -> None:
+    corpus = corpus_of(tmp_path / "corpus", readable=False)
+    out = tmp_path / "generator"
+    with pytest.raises(
+        TrainingError, match=r"reads no feature with R² ≥ 0.5 on \d+ held-out cells; best: .*weights.morphology=0"
+    ):
+        train_generator(corpus, out, model, settings("epochs.proxy=4"))
+    run = json.loads((out / "run.json").read_text())
+    assert run["status"] == "failed"
+    assert not (out / "generator.safetensors").exists()
