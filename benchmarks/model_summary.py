@@ -8,21 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from spatia.bench.ranks import FIXED, FUSED, rank
 from spatia.bench.ranks import markdown as ranks_table
-from spatia.bench.ranks import rank
 from spatia.bench.tables import Cell, ties
 from spatia.bench.tables import summary as summarise
 from spatia.plotting.ranks import plot_ranks
 
 NAMED = ("pca", "pca smoothed", "scvi", "morphology", "pca of crops", "pca + morphology")  # the baselines of the brief
 OURS = "spatia"
-FUSED = {  # our fused embedding of what a task lets an embedding see
-    "annotation from image": "spatia image",
-    "image to expression": "spatia image",
-    "expression to image": "spatia genes",
-    "neighbours to expression": "spatia genes",
-}
-CHOSEN = {"domains": "spatia, niche smoothed"}  # what is fixed in advance for a task beside the fused embedding
+CHOSEN = {"domains": OURS + FIXED["domains"]}  # what is fixed in advance for a task beside the fused embedding
 DETAILS = ("R2 ", "accuracy")
 
 
@@ -84,7 +78,9 @@ def _table(table: pd.DataFrame) -> str:
         if not ours:
             continue
         best = max(cells.values(), key=lambda cell: cell.mean)
-        fused = cells.get(FUSED.get(str(task), OURS), cells.get(f"{OURS} genes"))  # without images only that is there
+        fused = cells.get(
+            OURS + FUSED.get(str(task), ""), cells.get(f"{OURS} genes")
+        )  # without images only that is there
         texts = [_text(fused, best), _named(ours, best, CHOSEN.get(str(task)))]
         texts += [_text(cells.get(name), best) for name in named]
         lines.append(_line([f"{task}: {metric}", *texts, _named(others, best)]))

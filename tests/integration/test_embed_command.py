@@ -11,19 +11,14 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pytest
-import torch
 from click.testing import Result
 from tests.unit.conftest import SECTIONS, Tiny, write_corpus
-from tests.unit.model_setup import SMALL, wake
+from tests.unit.model_setup import save_small_model
 from typer.testing import CliRunner
 
 from spatia import Corpus
 from spatia.cli.main import app
 from spatia.corpus.store import quiet_about_sharding
-from spatia.data.vocabulary import Vocabulary
-from spatia.models.checkpoint import save_model
-from spatia.models.spatia import Spatia
-from spatia.training.statistics import measure_statistics
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -33,13 +28,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A corpus and a model that knows it."""
     folder = tmp_path_factory.mktemp("embed")
     path = Tiny(write_corpus(folder / "corpus", SECTIONS, "knn"), SECTIONS).path
-    corpus = Corpus.open(path)
-    vocabulary = Vocabulary.of([corpus])
-    torch.manual_seed(0)
-    model = Spatia(SMALL, vocabulary, measure_statistics([corpus], vocabulary, SMALL))
-    wake(model)
-    save_model(folder / "model", model)
-    return path, folder / "model"
+    return path, save_small_model(Corpus.open(path), folder / "model")
 
 
 def command(corpus: Path, model: Path, out: Path, *options: str) -> list[str]:

@@ -18,7 +18,7 @@ import torch
 import zarr
 from safetensors.numpy import load_file
 from tests.unit.conftest import TinySection, write_corpus, write_manifest
-from tests.unit.model_setup import SMALL, wake
+from tests.unit.model_setup import SMALL, save_small_model, wake
 from typer.testing import CliRunner
 
 from spatia import Corpus, Generator, generate_cells, train_generator
@@ -38,7 +38,6 @@ from spatia.models.spatia import Spatia
 from spatia.pairing.pairs import FACTS_FILE, PAIRS_FILE, SIGNATURES_FILE, read_pairs, write_pairs
 from spatia.training.generator_settings import GeneratorSettings
 from spatia.training.settings import read_settings_of
-from spatia.training.statistics import measure_statistics
 
 SECTIONS = (
     TinySection("left", 1, ("EPCAM", "CD3E", "ACTB"), ("DAPI", "boundary"), n_windows=5),
@@ -74,14 +73,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model") / "model"
-    corpus = Corpus.open(tiny)
-    vocabulary = Vocabulary.of([corpus])
-    torch.manual_seed(0)
-    network = Spatia(SMALL, vocabulary, measure_statistics([corpus], vocabulary, SMALL))
-    wake(network)
-    save_model(folder, network, {"seed": 0})
-    return folder
+    return save_small_model(Corpus.open(tiny), tmp_path_factory.mktemp("model") / "model")
 
 
 @pytest.fixture(scope="module")

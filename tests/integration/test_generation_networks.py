@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tests.unit.conftest import TinySection, write_corpus
-from tests.unit.model_setup import SMALL, wake
+from tests.unit.model_setup import save_small_model, wake
 
 from spatia.bench.cells import BenchCells, load_cells
 from spatia.bench.dataset import DataSet
@@ -34,19 +34,15 @@ from spatia.bench.generators.problems import StateChange, make_problem, parts_of
 from spatia.bench.generators.registry import GENERATORS
 from spatia.bench.generators.wrong_pairs import with_wrong_partners
 from spatia.bench.rows import RowStore
-from spatia.data.vocabulary import Vocabulary
 from spatia.errors import SettingsError, SpatiaError
 from spatia.generation.checkpoint import GENERATOR_FILE
 from spatia.generation.settings import SolverSettings
 from spatia.inference.generator import Generator as Maker
-from spatia.models.checkpoint import save_model
-from spatia.models.spatia import Spatia
 from spatia.pairing.pairs import read_pairs, write_pairs
 from spatia.tasks.evaluate_generation import evaluate_generation
 from spatia.tasks.generated_cells import CellIndex
 from spatia.tasks.generation_reference import EvaluationSettings, Reference
 from spatia.training.generator_train import train_generator
-from spatia.training.statistics import measure_statistics
 
 GENES = tuple(f"G{number}" for number in range(12))
 TINY = (
@@ -65,13 +61,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> BenchCells:
 
 @pytest.fixture(scope="module")
 def model(cells: BenchCells, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model") / "model"
-    vocabulary = Vocabulary.of([cells.corpus])
-    torch.manual_seed(0)
-    network = Spatia(SMALL, vocabulary, measure_statistics([cells.corpus], vocabulary, SMALL))
-    wake(network)
-    save_model(folder, network, {"seed": 0})
-    return folder
+    return save_small_model(cells.corpus, tmp_path_factory.mktemp("model") / "model")
 
 
 @pytest.fixture(scope="module")

@@ -6,19 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import zarr
 from tests.unit.conftest import TinySection, pixel, write_corpus, write_manifest
-from tests.unit.model_setup import SMALL, wake
+from tests.unit.model_setup import save_small_model
 
 from spatia import Corpus, train_generator
-from spatia.data.vocabulary import Vocabulary
 from spatia.errors import TrainingError
-from spatia.models.checkpoint import save_model
-from spatia.models.spatia import Spatia
 from spatia.training.generator_settings import GeneratorSettings
 from spatia.training.settings import read_settings_of
-from spatia.training.statistics import measure_statistics
 
 SECTION = TinySection("left", 1, ("EPCAM", "CD3E", "ACTB"), n_windows=24, features=("brightness", "noise"))
 TERMS = {"flow", "contrastive", "morphology", "adversarial"}
@@ -54,13 +49,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder, opened = tmp_path_factory.mktemp("model") / "model", Corpus.open(corpus)
-    vocabulary = Vocabulary.of([opened])
-    torch.manual_seed(0)
-    network = Spatia(SMALL, vocabulary, measure_statistics([opened], vocabulary, SMALL))
-    wake(network)
-    save_model(folder, network, {"seed": 0})
-    return folder
+    return save_small_model(Corpus.open(corpus), tmp_path_factory.mktemp("model") / "model")
 
 
 def test_all_losses_together(corpus: Path, model: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A small model over the tiny corpus, and batches of it; a fixture for the tests of models and of inference."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from spatia import Corpus
 from spatia.data.batch import CellBatch, TissueBatch
 from spatia.data.loader import RowReader, tissue_loader
 from spatia.data.vocabulary import Vocabulary
+from spatia.models.checkpoint import save_model
 from spatia.models.config import ModelConfig
 from spatia.models.spatia import Spatia
 from spatia.models.statistics import Statistics
@@ -63,13 +65,25 @@ def wake(model: torch.nn.Module, seed: int = 1) -> None:
             parameter += torch.randn(parameter.shape, generator=generator) * 0.1
 
 
+def small_model(corpus: Corpus, statistics: Statistics | None = None) -> Spatia:
+    """Make a small model that knows a corpus, everything awake."""
+    vocabulary = Vocabulary.of([corpus])
+    torch.manual_seed(0)
+    model = Spatia(SMALL, vocabulary, statistics or measure_statistics([corpus], vocabulary, SMALL))
+    wake(model)
+    return model.eval()
+
+
+def save_small_model(corpus: Corpus, folder: Path) -> Path:
+    """Write the folder of one."""
+    save_model(folder, small_model(corpus), {"seed": 0})
+    return folder
+
+
 @pytest.fixture(scope="session")
 def setup(tiny_knn_corpus) -> Setup:
     """Everything awake; do not change it."""
     corpus = Corpus.open(tiny_knn_corpus.path)
-    vocabulary = Vocabulary.of([corpus])
-    statistics = measure_statistics([corpus], vocabulary, SMALL)
-    torch.manual_seed(0)
-    model = Spatia(SMALL, vocabulary, statistics)
-    wake(model)
-    return Setup(corpus, model.eval(), RowReader([corpus], "cell", vocabulary=vocabulary), statistics)
+    statistics = measure_statistics([corpus], Vocabulary.of([corpus]), SMALL)
+    model = small_model(corpus, statistics)
+    return Setup(corpus, model, RowReader([corpus], "cell", vocabulary=model.vocabulary), statistics)

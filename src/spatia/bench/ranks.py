@@ -67,16 +67,15 @@ def rank(rows: pd.DataFrame, methods: list[str] | None = None) -> Ranking:
     return Ranking(ranks.mean().sort_values(), len(values), n, p_value, difference)
 
 
-# what stands for our model in a task, fixed in advance: the fused embedding of what the task lets an embedding see; for domains,
-# what `spatia domains` takes
-FIXED = {
+FUSED = {  # the view whose fused embedding a task asks: what it lets an embedding see, where that is not both
     "annotation from image": " image",
     "image to expression": " image",
     "expression to image": " genes",
     "neighbours to expression": " genes",
     "gene-only zero-shot": " genes",
-    "domains": ", niche smoothed",
 }
+# what stands for our model in a task, fixed in advance: the fused embedding; for domains, what `spatia domains` takes
+FIXED = {**FUSED, "domains": ", niche smoothed"}
 _VIEW = re.compile(r"( image| genes)?(, .*)?$")
 
 

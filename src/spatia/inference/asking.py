@@ -75,7 +75,13 @@ def ask_for_cells(
 
 
 class Asker:
-    """Gives what is known of wanted rows; use :func:`asking`."""
+    """Gives what is known of wanted rows; use :func:`asking`.
+
+    Attributes
+    ----------
+    labels_digest
+        Of the labels that are told, empty where there are none: a killed run goes on with the same ones only.
+    """
 
     def __init__(self, corpus: Corpus, maker: Generator, conditions: CellConditions, names: Sequence[str]) -> None:
         self._maker, self._conditions, self._names = maker, conditions, list(names)

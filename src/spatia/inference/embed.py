@@ -59,7 +59,7 @@ def embed(
 
     Returns
     -------
-    Cells of all sections, in the order of the corpus. ``X`` raw counts over the union of the panels (a gene that a section does
+    Cells of the sections, in the order that is asked for (of the corpus, where none is). ``X`` raw counts over the union of the panels (a gene that a section does
     not measure has no entries there: ``uns["spatia"]["measured"]`` says which), ``obs`` as in the corpus and ``spatia_ood`` (above 1:
     unlike 99 % of the training cells), by cell id (``sample:cell_id`` where ids repeat between sections, and ``obs["cell_id"]`` then), ``obsm`` ``spatial`` (µm), ``X_spatia`` and ``X_spatia_cell``, ``_niche``, ``_tissue``
     (float32), ``uns["spatia"]``. Or the path, where ``out`` is given.

@@ -11,7 +11,7 @@ from spatia.errors import SettingsError
 from spatia.inference.asking import asking
 from spatia.inference.generated_store import write_images
 from spatia.inference.generator import Drawing, Generator
-from spatia.inference.wanted import Wanted, choose_rows, rows_of_pairs, with_images, with_transition
+from spatia.inference.wanted import Wanted, choose_rows, rows_of_pairs, that_have_images, with_transition
 from spatia.io.synthetic import is_synthetic
 from spatia.log import logger
 from spatia.models.levels import check_levels
@@ -123,4 +123,4 @@ def _of_pairs(
             f"split {split!r}, but the pairs {pairs.path} were made on split {pairs.split!r}, and lie in its parts. Name that one, or none."
         )
     wanted = rows_of_pairs(maker, names, pairs, transition, part)
-    return with_images(corpus, wanted if cells is None else wanted.only(cells))
+    return that_have_images(corpus, wanted if cells is None else wanted.only(cells))

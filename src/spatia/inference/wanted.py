@@ -80,7 +80,7 @@ class Wanted:
         return self.take(np.linspace(0, len(self) - 1, limit).round().astype(np.int64))
 
 
-def with_images(corpus: Corpus, wanted: Wanted) -> Wanted:
+def that_have_images(corpus: Corpus, wanted: Wanted) -> Wanted:
     """Return the rows whose cells have an image; how many have none is said."""
     there = np.zeros(len(wanted), bool)
     for name in wanted.sections:

@@ -232,9 +232,8 @@ class Spatia(nn.Module):
         if bool(centred.all()):
             return CellContext(centre, niches.niche, tissues.niche)
         home = batch.niches.member_niche
-        lies = ~centred[
-            home
-        ]  # a batch may hold niches of both kinds: a neighbour does not belong to a niche around another
+        # a batch may hold niches of both kinds: a neighbour does not belong to a niche around another
+        lies = ~centred[home]
         return CellContext(
             torch.cat([centre[centred], batch.niches.member_cell[lies]]),
             torch.cat([niches.niche[centred], niches.member[lies]]),
