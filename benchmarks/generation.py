@@ -34,9 +34,10 @@ from spatia.bench.cells import BenchCells, load_cells
 from spatia.bench.choosing import choose
 from spatia.bench.dataset import DataSet
 from spatia.bench.drawing import DrawingPlan, draw_rows, make_reference, model_of, truth_of
+from spatia.bench.factorial import main_effects
 from spatia.bench.generation_trial import Trial, score_table
 from spatia.bench.generators.generator import GenerationProblem, Generator, Training, generate
-from spatia.bench.generators.grid import grid, main_effects
+from spatia.bench.generators.grid import FACTORS, grid
 from spatia.bench.generators.problems import StateChange, make_problem, seeds_of
 from spatia.bench.generators.registry import GENERATORS
 from spatia.bench.rows import RowStore, read_rows
@@ -169,7 +170,7 @@ def check_plan(arguments: argparse.Namespace) -> None:
 def tables(rows: pd.DataFrame) -> str:
     """Return every table as a function of the rows; larger is better in all of them."""
     parts = [markdown(rows), markdown(rows, details=True)]
-    effects = main_effects(rows)
+    effects = main_effects(rows, FACTORS)
     if len(effects):
         parts.append("#### Means of each level over the other factors\n\n" + markdown(effects))
     return "\n\n".join(parts)

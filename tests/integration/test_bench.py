@@ -140,6 +140,30 @@ def test_a_model_is_compared(data: Path, model: Path, tmp_path: Path) -> None:
     assert "spatia try" in table
 
 
+def test_a_grid_of_settings_trains_each_combination_and_says_what_each_level_is_worth(
+    data: Path, tmp_path: Path
+) -> None:
+    grid, out = tmp_path / "grid.yaml", tmp_path / "out"
+    grid.write_text("fusion: {on: [], off: [sizes.fusion_layers=0]}\n")
+    few = [f"presentations.{stage}=64" for stage in ("cells", "context")]
+    words = [data, "-o", out, "--methods", "none", "--seeds", 1, "--tasks", "annotation", "--grid", grid]
+    table = _bench(*words, *(word for one in few for word in ("--set", one)))
+    assert "## Mean of each level over the other factors" in table
+    assert "| spatia genes, cell fusion=off |" in table
+    models = sorted((out / "models").glob("*/*/model.json"))
+    layers = {path.parents[1].name: load_model(path.parent).config.fusion_layers for path in models}
+    assert layers == {"fusion=off": 0, "fusion=on": 2}
+
+
+def test_a_grid_with_a_wrong_setting_is_refused_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
+    grid = tmp_path / "grid.yaml"
+    for wrong, said in (("lrr=1", "did you mean 'lr'"), ("sizes.crop_px=32", "the preset or the corpora say it")):
+        grid.write_text(f"a: {{on: [], off: [{wrong}]}}\n")
+        result = CliRunner().invoke(app, ["bench", str(data), "-o", str(tmp_path / "out"), "--grid", str(grid)])
+        assert (result.exit_code, said in " ".join(result.output.split())) == (2, True), result.output
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     "corpora, split, message",
     [

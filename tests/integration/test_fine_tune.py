@@ -118,6 +118,8 @@ def test_other_crops_are_refused(model: Path, tmp_path: Path) -> None:
 def test_another_size_of_model_is_refused(corpora: tuple[Path, Path], model: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"is of preset 'tiny', but preset='base' is asked for"):
         train([corpora[1]], tmp_path / "out", settings(preset="base"), start_from=model)
+    with pytest.raises(SettingsError, match=r"its fusion_layers is \d, but sizes\.fusion_layers=7 is asked for"):
+        train([corpora[1]], tmp_path / "out", settings(sizes={"fusion_layers": 7}), start_from=model)
     pieces = settings(pretrained={"genes": "genes.parquet"})
     with pytest.raises(SettingsError, match=r"pretrained\.genes=genes\.parquet: a trained model keeps its own weights"):
         train([corpora[1]], tmp_path / "out", pieces, start_from=model)

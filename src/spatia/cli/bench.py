@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from spatia.bench.dataset import DataSet
+    from spatia.bench.factorial import Factors
     from spatia.bench.methods.method import Method
     from spatia.bench.permute import Control
 
@@ -49,6 +50,13 @@ def bench(
     label: Annotated[str, typer.Option(help="Name of this try of our model, beside other tries.")] = "",
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A training setting of our model.")
+    ] = None,
+    grid: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="YAML",
+            help="Train our model with every combination of settings: 'factor: {level: [name=value, …], …}'.",
+        ),
     ] = None,
     embeddings: Annotated[
         list[str] | None,
@@ -108,6 +116,7 @@ def bench(
 
     if out is None:
         raise SettingsError("Give a folder for the results: spatia bench … -o OUT.")
+    factors = _grid(grid, start_from)
     names = [name.strip() for name in methods.split(",")]
     of_patches = {"colours", "pixels"} if public else set()  # encoders that public protocols alone know
     chosen = chosen_methods([name for name in names if name not in of_patches] or ["none"])
@@ -116,9 +125,9 @@ def bench(
     chosen += _others(embeddings or (), published or ())
     asked = chosen_tasks([name.strip() for name in tasks.split(",")])
     controls = chosen_controls(control or ())
-    if not (chosen or spatia or model or public or draw) and corpora:
+    if not (chosen or spatia or factors or model or public or draw) and corpora:
         raise SettingsError(
-            f"--methods {methods}: there is nothing to compare. Name methods, or give --spatia, --model, --embeddings or --published."
+            f"--methods {methods}: there is nothing to compare. Name methods, or give --spatia, --grid, --model, --embeddings or --published."
         )
     with one_at_a_time(out):
         given = {"cell_type": cell_type, "domain": domain, "outcome": outcome, "labels": labels, "split": split}
@@ -126,14 +135,14 @@ def bench(
         own_data = not (data or public)
         if own_data:
             data = _simulated(out, suite, seeds)
-        chosen += _ours(model, spatia, start_from, label, set_ or (), suite if own_data else None)
+        chosen += _ours(model, spatia, start_from, label, set_ or (), suite if own_data else None, factors)
         data += _public(public or (), out, names, model, label, seeds, _others((), published or ()))
         data += [one for what in controls for one in _shuffled(data, what, out)]
         plan = Plan(data, asked, chosen, seeds or 3, workers=workers or (2 if own_data else 1))
         rows = run(plan, out)
         if draw:  # of our own slides those that name transitions: the others hold the same cells
             rows = _draw([one for one in data if one.transitions or not own_data], seeds or 3, draw, out)
-        typer.echo(_summary(rows, out, json=json))
+        typer.echo(_summary(rows, out, factors, json=json))
 
 
 def _only_said(list_: bool, explain: str | None, published: list[str] | None, public: list[str] | None) -> str:
@@ -225,23 +234,47 @@ def _ours(
     label: str,
     settings: list[str] | tuple[()],
     suite: Suite | None,
+    factors: "Factors",
 ) -> list["Method"]:
     """Return our model as asked for; on our own data it always takes part: as it comes, and fine-tuned or trained."""
+    from spatia.bench.factorial import combinations, name_of, settings_of
     from spatia.bench.methods.spatia_model import SpatiaSource, spatia_methods
     from spatia.models.shipped import model_folder
 
     sources = []
-    if suite is not None and model is None and not train:
+    if suite is not None and model is None and not (train or factors):
         model, train, start_from = "tiny", True, "tiny" if suite is Suite.quick else None
         settings = [*QUICK, *settings] if suite is Suite.quick else settings
     if model is not None:
         both = "as it comes" if train and not label else label
         sources.append(SpatiaSource(both, model=model_folder(model)))
+    start = None if start_from is None else model_folder(start_from)
     if train:
-        start = None if start_from is None else model_folder(start_from)
         sources.append(SpatiaSource(label, tuple(settings), start_from=start))
+    for levels in combinations(factors) if factors else ():
+        lines = (*settings, *settings_of(factors, levels))
+        sources.append(SpatiaSource(f"{label} {name_of(levels)}".strip(), lines, start_from=start))
     methods = [method for source in sources for method in spatia_methods(source)]
     return [method for method in methods if suite is not Suite.quick or not method.name.endswith(LEFT_OUT)]
+
+
+def _grid(path: Path | None, start_from: str | None) -> "Factors":
+    """Return the factors of a grid of settings; a wrong setting is refused before anything is trained."""
+    from spatia.bench.factorial import combinations, read_factors, settings_of
+    from spatia.errors import SettingsError
+    from spatia.models.config import preset
+    from spatia.training.settings import read_settings
+    from spatia.training.start import resized
+
+    if path is None:
+        return {}
+    factors = read_factors(path)
+    for levels in combinations(factors):
+        settings = read_settings(None, settings_of(factors, levels))
+        resized(preset(settings.preset), settings.sizes)
+        if start_from is not None and settings.sizes:
+            raise SettingsError(f"{path} with --from {start_from}: sizes cannot change in fine-tuning.")
+    return factors
 
 
 QUICK = ("presentations.cells=4000", "presentations.context=4000")  # of fine-tuning in the quick suite
@@ -311,8 +344,9 @@ def _draw(data: list["DataSet"], seeds: int, images: int, out: Path) -> "pd.Data
     return rows.frame()
 
 
-def _summary(rows: "pd.DataFrame", out: Path, *, json: bool) -> str:
+def _summary(rows: "pd.DataFrame", out: Path, factors: "Factors", *, json: bool) -> str:
     """Write tables and the figure of ranks beside the rows, and return what is printed."""
+    from spatia.bench.factorial import main_effects
     from spatia.bench.ranks import markdown as ranks_table
     from spatia.bench.ranks import models_of, rank, wins
     from spatia.bench.tables import DETAIL, costs, markdown, summary
@@ -336,6 +370,8 @@ def _summary(rows: "pd.DataFrame", out: Path, *, json: bool) -> str:
             text += f"\n`{name}`, the one embedding fixed in advance for each task, against the best of the others, {_counted(outcome)}.\n"
     if len(outcome := wins(rows)):
         text += f"\nThe best of all our embeddings, chosen on these test cells, against the best of the others, {_counted(outcome)}.\n"
+    if factors and len(effects := main_effects(rows, factors)):
+        text += f"\n## Mean of each level over the other factors\n\n{markdown(effects)}"
     write_text(out / "summary.md", text)
     of_details = rows[rows["metric"].str.contains(DETAIL, regex=False)]
     write_text(out / "details.md", f"# Details\n\n{markdown(of_details, details=True)}\n# Cost\n\n{costs(rows)}\n")

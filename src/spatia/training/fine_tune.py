@@ -36,7 +36,7 @@ def grown_model(folder: Path, corpora: Sequence[Corpus], settings: TrainSettings
         If settings ask for another size of model than it has.
     """
     model = known_by_symbol(load_model(folder), corpora)
-    _check_preset(settings, model.config, folder)
+    _check_sizes(settings, model.config, folder)
     check_levels(joint_levels(corpora), model.config, corpus=corpora[0].path)
     names = Vocabulary.of(corpora)
     part = settings.part if settings.split else None
@@ -47,9 +47,14 @@ def grown_model(folder: Path, corpora: Sequence[Corpus], settings: TrainSettings
     return grown, {"model_id": model_id(folder), **growth.to_json()}
 
 
-def _check_preset(settings: TrainSettings, config: ModelConfig, folder: Path) -> None:
-    """Refuse a preset that the model does not have; the default stands for whatever it has."""
+def _check_sizes(settings: TrainSettings, config: ModelConfig, folder: Path) -> None:
+    """Refuse sizes that the model does not have; the default preset stands for whatever it has."""
     default = TrainSettings.model_fields["preset"].default
+    if other := [name for name, size in settings.sizes.items() if getattr(config, name, None) != size]:
+        raise SettingsError(
+            f"{folder}: its {other[0]} is {getattr(config, other[0], 'no size of a model')}, but sizes.{other[0]}={settings.sizes[other[0]]} is "
+            "asked for. Sizes cannot change in fine-tuning: leave it out, or train a new model without --from."
+        )
     if settings.preset not in (default, config.preset):
         raise SettingsError(
             f"{folder}: is of preset {config.preset!r}, but preset={settings.preset!r} is asked for. Sizes cannot change in "

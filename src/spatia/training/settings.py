@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from spatia.config import make_settings
 from spatia.errors import SettingsError
@@ -39,6 +39,12 @@ class LossWeights(BaseModel):
     morphology: float = Field(0.5, ge=0, description="measured features of the cell")
     niche: float = Field(1.0, ge=0, description="masked cells of a niche")
     tissue: float = Field(0.1, ge=0, description="masked niches of a tissue window")
+
+
+TERMS: Final = {  # of the loss, by the stage that has them
+    "cells": ("genes", "image", "contrastive", "adversarial", "morphology"),
+    "context": ("niche", "tissue"),
+}
 
 
 class MaskSettings(BaseModel):
@@ -128,6 +134,9 @@ class TrainSettings(LoopSettings):
     """Everything that decides a training run of a model, beside its corpora."""
 
     preset: Literal["tiny", "base", "large"] = "tiny"
+    sizes: dict[str, int | float | None] = Field(
+        default_factory=dict, description="sizes other than the preset's, by name: sizes.fusion_layers=0"
+    )
     epochs: StageEpochs = StageEpochs()
     presentations: Presentations = Presentations()
     batch_cells: int = Field(64, ge=1, description="cells of a step on each process")
@@ -136,6 +145,16 @@ class TrainSettings(LoopSettings):
     weights: LossWeights = LossWeights()
     masking: MaskSettings = MaskSettings()
     pretrained: PretrainedPieces = PretrainedPieces()
+
+    @model_validator(mode="after")
+    def _every_stage_learns_something(self) -> "TrainSettings":
+        for stage, terms in TERMS.items():
+            if getattr(self.epochs, stage) != 0 and not any(getattr(self.weights, term) for term in terms):
+                raise SettingsError(
+                    f"weights.{', weights.'.join(terms)} are all 0: stage {stage!r} has nothing to learn from. Give one of them a weight, or "
+                    f"leave the stage out with epochs.{stage}=0."
+                )
+        return self
 
 
 Kind = TypeVar("Kind", bound=LoopSettings)

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 
 from spatia.bench.cells import BenchCells
+from spatia.bench.factorial import combinations, main_effects, name_of
 from spatia.bench.generation_trial import Trial, run_generator
 from spatia.bench.generators.generator import GenerationProblem, Generator, KnownTransition, generate
-from spatia.bench.generators.grid import grid, levels_of, main_effects, name_of
+from spatia.bench.generators.grid import FACTORS, grid
 from spatia.bench.generators.problems import StateChange, some
 from spatia.bench.generators.registry import GENERATORS, chosen_generators
 from spatia.bench.rows import Row
@@ -118,8 +119,7 @@ def grid_rows(seeds: tuple[int, ...] = (0, 1), without: str = "") -> pd.DataFram
     worth = {"noise": 0.0, "control": 1.0, "ot": 1.0, "ot-confidence": 1.0}
     rows = []
     for seed in seeds:
-        for one in grid():
-            levels = levels_of(one.name)
+        for one, levels in zip(grid(), combinations(FACTORS), strict=True):
             assert name_of(levels) == one.name
             value = worth[levels["coupling"]] + 0.5 * (levels["morphology"] == "on") + 10 * seed
             row = Row("ablation", "made up", one.name, "score", value, seed, 20, 9, 1.0, 1.0, "ok", "", "command", "{}")
@@ -128,17 +128,17 @@ def grid_rows(seeds: tuple[int, ...] = (0, 1), without: str = "") -> pd.DataFram
 
 
 def test_main_effects_are_means_over_the_other_factors() -> None:
-    found = summary(main_effects(grid_rows())).set_index("method")["mean"]
-    assert found["coupling: ot"] - found["coupling: noise"] == pytest.approx(1)
-    assert found["morphology: on"] - found["morphology: off"] == pytest.approx(0.5)
-    assert found["niche: on"] == pytest.approx(found["niche: off"])
-    assert "| coupling: control |" in markdown(main_effects(grid_rows()))
+    found = summary(main_effects(grid_rows(), FACTORS)).set_index("method")["mean"]
+    assert found["coupling=ot"] - found["coupling=noise"] == pytest.approx(1)
+    assert found["morphology=on"] - found["morphology=off"] == pytest.approx(0.5)
+    assert found["niche=on"] == pytest.approx(found["niche=off"])
+    assert "| coupling=control |" in markdown(main_effects(grid_rows(), FACTORS))
 
 
 def test_a_seed_without_every_combination_enters_no_effect() -> None:
-    found = main_effects(grid_rows(without="noise, morphology on, niche on"))
+    found = main_effects(grid_rows(without="coupling=noise morphology=on niche=on"), FACTORS)
     assert found["seed"].unique().tolist() == [0]
-    assert main_effects(grid_rows().iloc[:3]).empty
+    assert main_effects(grid_rows().iloc[:3], FACTORS).empty
 
 
 def test_the_ends_of_a_change_are_cells_of_one_type_by_their_state(drawable: BenchCells) -> None:

@@ -97,3 +97,14 @@ def test_steps_of_an_edit_and_of_a_flow_unless_they_are_given() -> None:
     assert steps(task="transition") == (16, 1e-3)
     assert steps() == steps(task="transition", coupling="ot") == (8, 2e-3)
     assert steps(task="transition", batch=4) == (4, 1e-3)
+
+
+def test_a_stage_that_nothing_would_teach_is_refused() -> None:
+    off = ["weights.niche=0", "weights.tissue=0"]
+    with pytest.raises(
+        SettingsError, match=r"weights.niche, weights.tissue are all 0: stage 'context' .* epochs.context=0"
+    ):
+        read_settings(overrides=off)
+    assert read_settings(overrides=[*off, "epochs.context=0"]).weights.niche == 0
+    with pytest.raises(SettingsError, match="stage 'cells' has nothing to learn from"):
+        read_settings(overrides=[f"weights.{name}=0" for name in ("genes", "image", "contrastive", "morphology")])
