@@ -146,7 +146,7 @@ def test_a_grid_of_settings_trains_each_combination_and_says_what_each_level_is_
     grid, out = tmp_path / "grid.yaml", tmp_path / "out"
     grid.write_text("fusion: {on: [], off: [sizes.fusion_layers=0]}\n")
     few = [f"presentations.{stage}=64" for stage in ("cells", "context")]
-    words = [data, "-o", out, "--methods", "none", "--seeds", 1, "--tasks", "annotation", "--grid", grid]
+    words = [data, "-o", out, "--methods", "none", "--seeds", 1, "--tasks", "expression to image", "--grid", grid]
     table = _bench(*words, *(word for one in few for word in ("--set", one)))
     assert "## Mean of each level over the other factors" in table
     assert "| spatia genes, cell fusion=off |" in table
