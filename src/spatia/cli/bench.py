@@ -251,11 +251,14 @@ def _ours(
     start = None if start_from is None else model_folder(start_from)
     if train:
         sources.append(SpatiaSource(label, tuple(settings), start_from=start))
+    methods = [method for source in sources for method in spatia_methods(source)]
+    if suite is Suite.quick:
+        methods = [method for method in methods if not method.name.endswith(LEFT_OUT)]
     for levels in combinations(factors) if factors else ():
         lines = (*settings, *settings_of(factors, levels))
-        sources.append(SpatiaSource(f"{label} {name_of(levels)}".strip(), lines, start_from=start))
-    methods = [method for source in sources for method in spatia_methods(source)]
-    return [method for method in methods if suite is not Suite.quick or not method.name.endswith(LEFT_OUT)]
+        of_grid = spatia_methods(SpatiaSource(f"{label} {name_of(levels)}".strip(), lines, start_from=start))
+        methods += [method for method in of_grid if not method.name.endswith(LEFT_OUT_OF_GRID)]
+    return methods
 
 
 def _grid(path: Path | None, start_from: str | None) -> "Factors":
@@ -279,6 +282,8 @@ def _grid(path: Path | None, start_from: str | None) -> "Factors":
 
 QUICK = ("presentations.cells=4000", "presentations.context=4000")  # of fine-tuning in the quick suite
 LEFT_OUT = (", cell", ", niche", ", tissue")  # levels alone, which the full suite asks too
+# Of each combination of a grid the levels are asked as they add up: the cell, with its niche, with the tissue.
+LEFT_OUT_OF_GRID = (", niche", ", tissue", " smoothed", ", expected counts")
 
 
 def _public(
