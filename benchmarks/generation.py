@@ -22,7 +22,7 @@ A store that `spatia generate` wrote for the test part takes part with `--store 
 import argparse
 import shlex
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -121,17 +121,24 @@ def stores_of(arguments: argparse.Namespace) -> Iterator[tuple[str, ad.AnnData]]
         yield name, ad.read_zarr(path)
 
 
-def run_seed(arguments: argparse.Namespace, cells: BenchCells, seed: int, rows: RowStore, command: str) -> None:
-    """Run a data set on one seed: what stands in the rows is not run again."""
-    data, change = cells.data, change_of(arguments)
-    split = data.split_name(seed)
+def problem_of(arguments: argparse.Namespace, cells: BenchCells, seed: int) -> tuple[GenerationProblem, Path | None]:
+    """Return what is to be drawn on one seed, and the representation model."""
+    split = cells.data.split_name(seed)
     model = arguments.model if arguments.models is None else model_of(cells, split, seed, arguments.models)
     training = None
     if model is not None and arguments.images:
         training = Training(split, model, arguments.images, arguments.proxy_images, tuple(arguments.set))
-    problem = make_problem(
+    change = change_of(arguments)
+    return make_problem(
         cells, split, seed, most=arguments.most, change=change, work=arguments.out, training=training
-    )
+    ), model
+
+
+def run_seed(arguments: argparse.Namespace, cells: BenchCells, seed: int, rows: RowStore, command: str) -> None:
+    """Run a data set on one seed: what stands in the rows is not run again."""
+    data, change = cells.data, change_of(arguments)
+    split = data.split_name(seed)
+    problem, model = problem_of(arguments, cells, seed)
     if arguments.ids is not None:
         arguments.ids.write_text("\n".join(map(str, cells.cell_ids[problem.wanted])) + "\n", "utf-8")
         return
@@ -176,8 +183,8 @@ def tables(rows: pd.DataFrame) -> str:
     return "\n\n".join(parts)
 
 
-def parse() -> argparse.Namespace:
-    """Read the command line."""
+def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line, or these words of one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", choices=SUITES)
     parser.add_argument("data", nargs="*", type=Path, help="data sets; of `tables`: results")
@@ -204,7 +211,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--types", help="instead of a state: SOURCE→TARGET, two types")
     parser.add_argument("--simulated", help="the simulator's transition, e.g. 'emt: 0→1'")
     parser.add_argument("--slides", type=Path, help="folder of simulated slides, one a section")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     if arguments.out is None and arguments.suite != "tables":
         parser.error("--out is needed")
     return arguments

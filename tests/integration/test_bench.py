@@ -155,6 +155,21 @@ def test_a_grid_of_settings_trains_each_combination_and_says_what_each_level_is_
     assert layers == {"fusion=off": 0, "fusion=on": 2}
 
 
+def test_tables_are_made_anew_from_rows_alone(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    table = _bench(data, "-o", out, "--methods", "pca", "--seeds", 1, "--tasks", "imputation")
+    for made in ("summary.md", "details.md"):
+        (out / made).unlink()
+    before = (out / "rows.parquet").read_bytes()
+    assert _bench("-o", out, "--tables") == table
+    assert {"summary.md", "details.md"} <= {path.name for path in out.iterdir()}
+    assert (out / "rows.parquet").read_bytes() == before
+    result = CliRunner().invoke(app, ["bench", "-o", str(tmp_path / "nothing"), "--tables"])
+    assert result.exit_code == 2
+    assert "no rows.parquet there" in " ".join(result.output.split())
+    assert not (tmp_path / "nothing").exists()
+
+
 def test_a_grid_with_a_wrong_setting_is_refused_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
     grid = tmp_path / "grid.yaml"
     for wrong, said in (("lrr=1", "did you mean 'lr'"), ("sizes.crop_px=32", "the preset or the corpora say it")):

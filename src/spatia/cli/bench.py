@@ -98,6 +98,9 @@ def bench(
     labels: Annotated[Path | None, typer.Option(help="Table with cell_id and those columns.")] = None,
     split: Annotated[str, typer.Option(help="block, donor or section, for corpora given as folders.")] = "block",
     list_: Annotated[bool, typer.Option("--list", help="Say which tasks and methods there are.")] = False,
+    tables: Annotated[
+        bool, typer.Option("--tables", help="Only write and print the tables of what stands in OUT; nothing is run.")
+    ] = False,
     explain: Annotated[
         str | None,
         typer.Option(metavar="TASK", help="Print what a task asks, how, and which leaks are guarded against."),
@@ -117,6 +120,9 @@ def bench(
     if out is None:
         raise SettingsError("Give a folder for the results: spatia bench … -o OUT.")
     factors = _grid(grid, start_from)
+    if tables:
+        typer.echo(_summary(_standing(out), out, factors, json=json))
+        return
     names = [name.strip() for name in methods.split(",")]
     of_patches = {"colours", "pixels"} if public else set()  # encoders that public protocols alone know
     chosen = chosen_methods([name for name in names if name not in of_patches] or ["none"])
@@ -383,6 +389,18 @@ def _summary(rows: "pd.DataFrame", out: Path, factors: "Factors", *, json: bool)
     if json:
         return str(summary(rows).to_json(orient="records"))
     return text + f"\nRows, tables (details and cost in details.md) and the figure of ranks are in {out}."
+
+
+def _standing(out: Path) -> "pd.DataFrame":
+    """Return the rows of a results folder."""
+    from spatia.bench.rows import ROWS_FILE, RowStore
+    from spatia.errors import SettingsError
+
+    if not (out / ROWS_FILE).is_file():
+        raise SettingsError(
+            f"{out}: no {ROWS_FILE} there. Name a folder that `spatia bench -o` wrote, or leave --tables out."
+        )
+    return RowStore(out).frame()
 
 
 def _counted(outcome: "pd.DataFrame") -> str:

@@ -12,10 +12,10 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from spatia.bench.cells import BenchCells
-from spatia.bench.methods import harmony, lightgbm, novae, pca, resolvi, tangram, vit, vit_mae
+from spatia.bench.methods import cellcharter, harmony, lightgbm, novae, pca, resolvi, scvi, tangram, vit, vit_mae
 from spatia.bench.methods.method import Method, Problem
 from spatia.bench.protocols.trial import Trial
-from spatia.errors import SettingsError
+from spatia.errors import NotApplicableError, SettingsError
 
 
 def needs(package: str) -> pytest.MarkDecorator:
@@ -124,6 +124,60 @@ def test_lightgbm_learns_what_no_line_can(trial: Trial, cells: BenchCells) -> No
     truth = problem.cells.expression(np.array([3]), depth_of=np.arange(40)).toarray()[trial.test, 0]
     assert np.corrcoef(found, truth)[0, 1] > 0.7
     assert abs(np.corrcoef(morphology["area"][trial.test], truth)[0, 1]) < 0.3
+
+
+@needs("scvi")
+def test_scvi_learns_from_training_cells_and_finds_the_types(
+    trial: Trial, cells: BenchCells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scvi, "CELLS_SEEN", 4_000)
+    problem = replace(trial.problem, hidden=np.arange(4, 40, 5))
+    first = scvi.embed(problem)
+    assert first.shape == (len(cells), scvi.LATENT)
+    counts = cells.counts.toarray()
+    counts[:, problem.hidden] += 17
+    counts[trial.test] = counts[trial.test][:, ::-1]  # another test part cannot change the embedding of training cells
+    changed = scvi.embed(with_counts(problem, counts))
+    np.testing.assert_array_equal(first[trial.train], changed[trial.train])
+    assert np.abs(first[trial.test] - changed[trial.test]).max() > 0.01
+    kind = cells.labels["type"].cat.codes.to_numpy()
+    near = NearestNeighbors(n_neighbors=5).fit(first[trial.train]).kneighbors(first[trial.test], return_distance=False)
+    assert (kind[trial.train][near] == kind[trial.test][:, None]).mean() > 0.8
+
+
+@needs("scvi")
+def test_scvi_takes_no_part_on_intensities(trial: Trial, cells: BenchCells) -> None:
+    intensities = replace(cells)
+    intensities.__dict__["is_count"] = False
+    with pytest.raises(NotApplicableError, match="these are intensities"):
+        scvi.embed(replace(trial.problem, cells=intensities))
+
+
+@needs("scvi")
+def test_cellcharter_on_scvi_is_its_latent_beside_means_over_hops(
+    trial: Trial, cells: BenchCells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scvi, "CELLS_SEEN", 1_000)
+    z = scvi.embed(trial.problem)
+    found = cellcharter.CELLCHARTER_SCVI.embed(trial.problem)
+    assert found.shape == (len(cells), (cellcharter.HOPS + 1) * scvi.LATENT)
+    np.testing.assert_array_equal(found[:, : scvi.LATENT], z.astype(np.float32))
+    touching = cellcharter.delaunay_graph(cells.position_um)
+    around = touching[0].indices
+    np.testing.assert_allclose(found[0, scvi.LATENT : 2 * scvi.LATENT], z[around].mean(axis=0), rtol=1e-4, atol=1e-5)
+
+
+@needs("transformers")
+def test_the_vit_reads_each_crop_by_itself_and_is_kept(trial: Trial, cells: BenchCells, tmp_path: Path) -> None:
+    few = replace(cells, sample=cells.sample[:6], _read_images=lambda: cells.images[:6])
+    problem = replace(trial.problem, cells=few, work=tmp_path)
+    found = vit.embed(problem)
+    assert found.shape == (6, 768)
+    assert np.isfinite(found).all()
+    (stored,) = (tmp_path / "embeddings").glob("vit-random-*.npy")
+    np.testing.assert_array_equal(np.load(stored), found)
+    alone = vit.encode(vit.make_vit(), cells.images[2:3])
+    np.testing.assert_allclose(alone[0], found[2], atol=1e-4)
 
 
 @needs("scvi")
