@@ -1,0 +1,157 @@
+"""What an invocation of ``spatia bench`` asks for: its data sets, the methods of others and ours, and what is drawn."""
+
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from spatia.bench.dataset import DataSet
+from spatia.bench.drawing import DrawingPlan, run_drawing
+from spatia.bench.factorial import Factors, combinations, name_of, read_factors, settings_of
+from spatia.bench.generators.problems import seeds_of
+from spatia.bench.generators.registry import GENERATORS
+from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method
+from spatia.bench.methods.spatia_model import SpatiaSource, spatia_methods
+from spatia.bench.permute import Control, shuffled
+from spatia.bench.public.protocol import PublicOptions
+from spatia.bench.public.registry import read_public
+from spatia.bench.published.embeddings_file import embeddings_method
+from spatia.bench.published.registry import published_method
+from spatia.bench.rows import RowStore
+from spatia.bench.suites import SIZES, suite_data
+from spatia.cli.bench import Suite
+from spatia.config import make_settings
+from spatia.corpus.corpus import Corpus
+from spatia.errors import SettingsError
+from spatia.models.config import preset
+from spatia.models.shipped import model_folder
+from spatia.training.settings import read_settings
+from spatia.training.start import resized
+
+QUICK = ("presentations.cells=4000", "presentations.context=4000")  # of fine-tuning in the quick suite
+LEFT_OUT = (", cell", ", niche", ", tissue")  # levels alone, which the full suite asks too
+# Of each combination of a grid the levels are asked as they add up: the cell, with its niche, with the tissue.
+LEFT_OUT_OF_GRID = (", niche", ", tissue", " smoothed", ", expected counts")
+
+
+def read_data(path: Path, given: Mapping[str, object]) -> DataSet:
+    """Return a data set of the user; options of the command line count for corpora given as folders."""
+    one = DataSet.read(path)
+    return make_settings(DataSet, {**one.model_dump(), **given}, where="spatia bench") if path.is_dir() else one
+
+
+def simulated_data(out: Path, suite: Suite, seeds: int | None) -> list[DataSet]:
+    """Return the data sets of a suite, simulated where they are not there yet."""
+    size = SIZES[suite.value]
+    if seeds is not None:  # slides of seeds that nobody asks for are not simulated
+        size = replace(size, seeds=min(seeds, size.seeds))
+    return [DataSet.read(path) for path in suite_data(out / "data", size)]
+
+
+def shuffled_data(data: list[DataSet], what: Control, out: Path) -> list[DataSet]:
+    """Return copies with one input shuffled; those without images have none to shuffle."""
+    return [
+        shuffled(one, what, out / "controls") for one in data if what != "images" or Corpus.open(one.corpus).channels
+    ]
+
+
+def methods_of_others(embeddings: list[str] | tuple[()], published: list[str] | tuple[()]) -> list[Method]:
+    """Return rivals that ran elsewhere, and published models."""
+    tables = []
+    for text in embeddings:
+        name, path = _pair(text, "--embeddings")
+        sees = name.rpartition(":")[2]
+        reads = {"image": IMAGE, "genes": GENES}.get(sees if ":" in name else "", BOTH)
+        tables.append(embeddings_method(name, path, reads))
+    return tables + [published_method(*_pair(text, "--published")) for text in published]
+
+
+def _pair(text: str, option: str) -> tuple[str, Path]:
+    name, _, path = text.partition("=")
+    if not (name and path):
+        raise SettingsError(f"{option} {text!r}: expected NAME=PATH.")
+    return name, Path(path)
+
+
+def factors_of(path: Path | None, start_from: str | None) -> Factors:
+    """Return the factors of a grid of settings; a wrong setting is refused before anything is trained."""
+    if path is None:
+        return {}
+    factors = read_factors(path)
+    for levels in combinations(factors):
+        settings = read_settings(None, settings_of(factors, levels))
+        resized(preset(settings.preset), settings.sizes)
+        if start_from is not None and settings.sizes:
+            raise SettingsError(f"{path} with --from {start_from}: sizes cannot change in fine-tuning.")
+    return factors
+
+
+def our_methods(
+    model: str | None,
+    train: bool,
+    start_from: str | None,
+    label: str,
+    settings: list[str] | tuple[()],
+    suite: Suite | None,
+    factors: Factors,
+) -> list[Method]:
+    """Return our model as asked for; on our own data it always takes part: as it comes, and fine-tuned or trained."""
+    sources = []
+    if suite is not None and model is None and not (train or factors):
+        model, train, start_from = "tiny", True, "tiny" if suite is Suite.quick else None
+        settings = [*QUICK, *settings] if suite is Suite.quick else settings
+    if model is not None:
+        both = "as it comes" if train and not label else label
+        sources.append(SpatiaSource(both, model=model_folder(model)))
+    start = None if start_from is None else model_folder(start_from)
+    if train:
+        sources.append(SpatiaSource(label, tuple(settings), start_from=start))
+    methods = [method for source in sources for method in spatia_methods(source)]
+    if suite is Suite.quick:
+        methods = [method for method in methods if not method.name.endswith(LEFT_OUT)]
+    for levels in combinations(factors) if factors else ():
+        lines = (*settings, *settings_of(factors, levels))
+        of_grid = spatia_methods(SpatiaSource(f"{label} {name_of(levels)}".strip(), lines, start_from=start))
+        methods += [method for method in of_grid if not method.name.endswith(LEFT_OUT_OF_GRID)]
+    return methods
+
+
+def public_data(
+    public: list[str] | tuple[()],
+    out: Path,
+    methods: list[str],
+    model: str | None,
+    label: str,
+    seeds: int | None,
+    extra: list[Method],
+) -> list[DataSet]:
+    """Run protocols that run by themselves, and return the data sets of the others."""
+    data = []
+    for text in public:
+        protocol, folder = read_public(text)
+        if protocol.run is None:
+            assert protocol.prepare is not None  # one of the two
+            data += [DataSet.read(path) for path in protocol.prepare(folder, out / "data")]
+            continue
+        options = PublicOptions(
+            methods=tuple(methods),
+            extra=tuple(extra),
+            model=None if model is None else model_folder(model),
+            label=label,
+            seeds=seeds or 5,
+            command=shlex.join(["spatia", *sys.argv[1:]]),
+        )
+        protocol.run(folder, out, options)
+    return data
+
+
+def draw_cells(data: list[DataSet], seeds: int, images: int, out: Path) -> pd.DataFrame:
+    """Draw cells on data sets and return all rows."""
+    plan = DrawingPlan(list(GENERATORS.values()), images=images, proxy_images=min(images, 12_000))
+    rows, command = RowStore(out), shlex.join(["spatia", *sys.argv[1:]])
+    for one in data:
+        run_drawing(one, seeds_of(one.only_seed, range(seeds)), plan, rows, out, command)
+    return rows.frame()
