@@ -85,21 +85,36 @@ def generators_of(arguments: argparse.Namespace, problem: GenerationProblem) -> 
     return [one for one in choose(arguments.generators.split(";"), known, "generator") if one.can(problem)]
 
 
-HEADER = (
-    "", "N", "Fréchet", "KID", "precision", "coverage", "Wasserstein (sd)", "state recognised", "own cell", "own, within its type", "pixels",
-    "copies",
+OF_SET = ("", "N", "Fréchet", "KID", "precision", "coverage", "Wasserstein (sd)", "state recognised")
+HEADER = (*OF_SET, "own cell", "own, within its type", "pixels", "copies")
+HEADER_OF_STATES = (
+    *OF_SET, "shift r", "copies", "truth: pixels in the cell", "truth: morphology (sd)", "truth: error of the state", "truth: effect r",
+    "truth: shift r",
 )  # fmt: skip
 
 
 def estimates(evaluation: Evaluation) -> list[tuple[int, list[Estimate | None]]]:
-    """Return, for each group, N and the estimates of `HEADER`, on the measured features."""
+    """Return, for each group, N and the estimates of `HEADER`, of a transition those of `HEADER_OF_STATES`, on the measured features."""
     found = []
+    truth = {one.name: one.rows[GENERATED] for one in evaluation.counterfactual}
     for group in evaluation.groups:
         row, name = group.rows[GENERATED], next(iter(group.rows[GENERATED].spaces))
-        space, pairs = row.spaces[name], group.pairs
-        values = [space.frechet, space.kid, space.manifold["precision"], space.manifold["coverage"]]
-        values += [row.features.mean_wasserstein, row.state.get(name), pairs.recognised[name]]
-        values += [pairs.recognised_within.get(name), pairs.pixel_rmse, group.memorisation["pixels"].copies]
+        space, pairs, copies = row.spaces[name], group.pairs, group.memorisation["pixels"].copies
+        values: list[Estimate | None] = [
+            space.frechet,
+            space.kid,
+            space.manifold["precision"],
+            space.manifold["coverage"],
+        ]
+        values += [row.features.mean_wasserstein, row.state.get(name)]
+        if group.shift is None:
+            values += [pairs.recognised[name], pairs.recognised_within.get(name), pairs.pixel_rmse, copies]
+        else:
+            own = truth.get(group.name)
+            of_truth = [None] * 5 if own is None else [
+                own.pixel_rmse_in_cell, own.morphology_error, own.state_error, own.effect_correlation, own.shift_correlation
+            ]  # fmt: skip
+            values += [group.shift.correlation, copies, *of_truth]
         found.append((group.n_cells, values))
     return found
 
@@ -111,7 +126,8 @@ def with_intervals(stores: Iterable[tuple[str, ad.AnnData]], reference: Referenc
         for n, values in estimates(evaluate_generation(store, reference, **truth)):
             lines.append([name, str(n), *("" if one is None else bracket(one) for one in values)])
             print(" | ".join(lines[-1]), file=sys.stderr, flush=True)
-    return table_of(HEADER, lines)
+    of_states = bool(lines) and len(lines[0]) == len(HEADER_OF_STATES)
+    return table_of(HEADER_OF_STATES if of_states else HEADER, lines)
 
 
 def stores_of(arguments: argparse.Namespace) -> Iterator[tuple[str, ad.AnnData]]:
