@@ -26,6 +26,7 @@ from spatia.bench.cells import BenchCells, load_cells
 from spatia.bench.dataset import DataSet
 from spatia.bench.generators.generator import GenerationProblem, generate
 from spatia.bench.generators.problems import parts_of, seeds_of
+from spatia.bench.run import one_at_a_time
 from spatia.corpus.stain_nuclei import LEAST_CONTRAST, RAYS, find_nuclei, nuclear_stain
 from spatia.errors import SettingsError, SpatiaError
 from spatia.io.source import Source
@@ -65,7 +66,8 @@ def mean_area_um2(images: NDArray[np.uint8], inside: NDArray[np.bool_], cells: B
     found = find_nuclei(images[:, stain], cells.corpus.levels["cell"].um_per_px, inside)
     corners = found.radii_um * np.roll(found.radii_um, -1, axis=1)
     areas = 0.5 * np.sin(2 * np.pi / RAYS) * corners.sum(axis=1)
-    return float(areas[found.contrast >= LEAST_CONTRAST].mean())
+    clear = found.contrast >= LEAST_CONTRAST
+    return float(areas[clear].mean()) if clear.any() else float("nan")
 
 
 def masks_of(cells: BenchCells) -> NDArray[np.bool_]:
@@ -105,11 +107,13 @@ def print_drawn(words: list[str]) -> None:
     """Print the areas of nuclei of a transition."""
     arguments = generation.parse(words)
     configure()
+    generation.check_plan(arguments)  # another budget would train every generator anew
     print(f"| seed | cells | N | area within the outline, µm² | within {DISC_UM:g} µm |\n|---|---|---|---|---|")
-    for path in generation.data_paths(arguments):
-        cells = load_cells(DataSet.read(path))
-        for seed in seeds_of(cells.data.only_seed, arguments.seeds):
-            areas_of(generation.problem_of(arguments, cells, seed)[0], arguments)
+    with one_at_a_time(arguments.out):
+        for path in generation.data_paths(arguments):
+            cells = load_cells(DataSet.read(path))
+            for seed in seeds_of(cells.data.only_seed, arguments.seeds):
+                areas_of(generation.problem_of(arguments, cells, seed)[0], arguments)
 
 
 def main() -> None:

@@ -151,6 +151,10 @@ def test_a_grid_of_settings_trains_each_combination_and_says_what_each_level_is_
     assert "## Mean of each level over the other factors" in table
     assert "| spatia genes, cell fusion=off |" in table
     models = sorted((out / "models").glob("*/*/model.json"))
+    grid.write_text("fusion: {on: [], off: [sizes.fusion_layers=1]}\n")  # another thing of the same name
+    result = CliRunner().invoke(app, ["bench", *map(str, words), *(word for one in few for word in ("--set", one))])
+    assert result.exit_code == 2
+    assert "'spatia fusion=off' stands there with settings" in " ".join(result.output.split())
     layers = {path.parents[1].name: load_model(path.parent).config.fusion_layers for path in models}
     assert layers == {"fusion=off": 0, "fusion=on": 2}
 
@@ -172,7 +176,11 @@ def test_tables_are_made_anew_from_rows_alone(data: Path, tmp_path: Path) -> Non
 
 def test_a_grid_with_a_wrong_setting_is_refused_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
     grid = tmp_path / "grid.yaml"
-    for wrong, said in (("lrr=1", "did you mean 'lr'"), ("sizes.crop_px=32", "the preset or the corpora say it")):
+    for wrong, said in (
+        ("lrr=1", "did you mean 'lr'"),
+        ("sizes.crop_px=32", "sizes.crop_px: the preset, the corpora or"),
+        ("part=test", "the benchmark decides on which cells"),  # it would be trained on the cells that it is judged on
+    ):
         grid.write_text(f"a: {{on: [], off: [{wrong}]}}\n")
         result = CliRunner().invoke(app, ["bench", str(data), "-o", str(tmp_path / "out"), "--grid", str(grid)])
         assert (result.exit_code, said in " ".join(result.output.split())) == (2, True), result.output

@@ -3,8 +3,10 @@
 A combination goes by a name that says its levels, ``"contrast=off fusion=on"``, which stands in the names of its methods.
 """
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
@@ -25,19 +27,23 @@ def read_factors(path: Path) -> Factors:
     Raises
     ------
     SettingsError
-        If it cannot be read, a factor has fewer than two levels, a name is no single word, or there are too many combinations.
+        If it cannot be read, a factor has fewer than two levels, a name is no single word or stands twice, two factors set the same
+        setting, or there are too many combinations.
     """
     try:
-        content = yaml.safe_load(path.read_text("utf-8"))
+        content = yaml.load(path.read_text("utf-8"), Loader=_OnceEach)  # noqa: S506 - a safe loader
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"{path}: cannot be read as YAML ({error}).") from error
     if not isinstance(content, dict) or not content:
         raise SettingsError(
             f"{path}: expected 'factor: {{level: [name=value, …], …}}', found {type(content).__name__}."
         )
-    factors = {_word(name, path): _levels(name, levels, path) for name, levels in content.items()}
-    if (n := len(list(combinations(factors)))) > MOST_COMBINATIONS:
+    factors = _once((_word(name, path), _levels(name, levels, path)) for name, levels in content.items())
+    if (n := math.prod(map(len, factors.values()))) > MOST_COMBINATIONS:
         raise SettingsError(f"{path}: {n} combinations, at most {MOST_COMBINATIONS}: each is a training on each split.")
+    names = [{_setting(line) for lines in levels.values() for line in lines} for levels in factors.values()]
+    if twice := [name for name, n in Counter(name for of_factor in names for name in of_factor).items() if n > 1]:
+        raise SettingsError(f"{path}: two factors set {twice[0]}; the one would undo the other. Make them one factor.")
     return factors
 
 
@@ -78,16 +84,26 @@ def main_effects(rows: pd.DataFrame, factors: Mapping[str, Any]) -> pd.DataFrame
     Rows of the same form, one for each level, seed, and method but for its levels: ``method`` is "spatia genes contrast=off".
     """
     names = {name_of(levels): levels for levels in combinations(factors)}
-    pattern = re.compile("|".join(re.escape(name) for name in sorted(names, key=len, reverse=True)))
-    good = rows[rows["status"] == "ok"]
-    found = [pattern.search(str(method)) for method in good["method"]]
-    own = good[[one is not None for one in found]]
-    named = [one for one in found if one is not None]
-    levels = pd.DataFrame([names[one.group()] for one in named], index=own.index, columns=list(factors))
-    others = [" ".join(one.string.replace(one.group(), "").split()).replace(" ,", ",") for one in named]
+    alternatives = "|".join(re.escape(name) for name in names)
+    pattern = re.compile(
+        rf"(?<!\S)(?:{alternatives})(?=[ ,]|$)"
+    )  # whole words: layers=1 is not the beginning of layers=16
+    good = rows[rows["status"] == "ok"].reset_index(drop=True)
+    found = {place: one for place, one in zip(good.index, map(pattern.search, good["method"]), strict=True) if one}
+    if not found:
+        return rows.iloc[:0]
+    own = good.loc[list(found)]
+    levels = pd.DataFrame([names[one.group()] for one in found.values()], index=own.index, columns=list(factors))
+    others = [_without(one) for one in found.values()]
     groups = own.assign(method=others).groupby(["task", "data", "method", "seed", "metric"], sort=False)
     means = [row for _, group in groups if len(group) == len(names) for row in _means(group, levels.loc[group.index])]
     return pd.DataFrame(means, columns=rows.columns)
+
+
+def _without(found: re.Match[str]) -> str:
+    """Return the name of a method without its combination: 'spatia a=on genes, cell' → 'spatia genes, cell'."""
+    before, after = found.string[: found.start()].rstrip(), found.string[found.end() :]
+    return f"{before}{after}" if before else after.lstrip()
 
 
 def _means(group: pd.DataFrame, levels: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -95,25 +111,55 @@ def _means(group: pd.DataFrame, levels: pd.DataFrame) -> Iterator[dict[str, Any]
         for level, same in group.groupby(levels[factor], sort=False):
             first = {str(key): value for key, value in same.iloc[0].items()}
             name = f"{first['method']} {factor}={level}".strip()
-            yield {**first, "method": name, "value": float(same["value"].mean())}
+            yield {
+                **first,
+                "method": name,
+                "value": float(same["value"].mean()),
+                "seconds": float(same["seconds"].sum()),
+            }
 
 
-def _levels(factor: object, levels: object, path: Path) -> dict[str, tuple[str, ...]]:
+class _OnceEach(yaml.SafeLoader):
+    """Refuses a name that stands twice, of which YAML would keep the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: ARG002 - as its parent has it
+        """Return a mapping whose names differ, on and off taken for words."""
+        pairs = [(self.construct_object(key, deep=True), value) for key, value in node.value]
+        return _once((_text(key), self.construct_object(value, deep=True)) for key, value in pairs)
+
+
+def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise SettingsError(
+                f"{name!r} stands twice in the grid of settings; give each factor and level a name of its own."
+            )
+        found[name] = value
+    return found
+
+
+def _levels(factor: str, levels: object, path: Path) -> dict[str, tuple[str, ...]]:
     if not isinstance(levels, dict) or len(levels) < 2:
         raise SettingsError(
             f"{path}: {factor} needs two levels at least, each with a list of settings (it may be empty)."
         )
-    found = {}
     for level, lines in levels.items():
         if not isinstance(lines, list) or not all(isinstance(line, str) and "=" in line for line in lines):
             raise SettingsError(f"{path}: {factor}, {level}: expected a list of 'name=value', found {lines!r}.")
-        found[_word(level, path)] = tuple(lines)
-    return found
+    return _once((_word(level, path), tuple(lines)) for level, lines in levels.items())
 
 
-def _word(name: object, path: Path) -> str:
+def _setting(line: str) -> str:
+    return line.partition("=")[0].strip()
+
+
+def _text(name: object) -> str:
     # YAML reads on and off as true and false
-    text = {True: "on", False: "off"}[name] if isinstance(name, bool) else str(name)
+    return {True: "on", False: "off"}[name] if isinstance(name, bool) else str(name)
+
+
+def _word(text: str, path: Path) -> str:
     if not _WORD.fullmatch(text):
         raise SettingsError(
             f"{path}: {text!r} names a factor or level; take one word of letters, digits, '_', '-', '+' or '.'."

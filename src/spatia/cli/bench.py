@@ -36,7 +36,8 @@ def bench(
         str | None, typer.Option(help="A model folder to compare as it is; tiny: the one that comes with spatia.")
     ] = None,
     start_from: Annotated[
-        str | None, typer.Option("--from", help="With --spatia: fine-tune this model folder (or tiny) instead.")
+        str | None,
+        typer.Option("--from", help="With --spatia or --grid: fine-tune this model folder (or tiny) instead."),
     ] = None,
     label: Annotated[str, typer.Option(help="Name of this try of our model, beside other tries.")] = "",
     set_: Annotated[
@@ -102,6 +103,10 @@ def bench(
     if said := _only_said(list_, explain, published, public):
         typer.echo(said)
         return
+    from spatia.errors import SettingsError
+
+    if out is None:
+        raise SettingsError("Give a folder for the results: spatia bench … -o OUT.")
     from spatia.bench.methods.registry import chosen_methods, methods_of_suite
     from spatia.bench.permute import chosen_controls
     from spatia.bench.protocols.registry import chosen_tasks
@@ -117,11 +122,8 @@ def bench(
         simulated_data,
     )
     from spatia.cli.bench_results import standing_rows, write_summary
-    from spatia.errors import SettingsError
 
-    if out is None:
-        raise SettingsError("Give a folder for the results: spatia bench … -o OUT.")
-    factors = factors_of(grid, start_from)
+    factors = factors_of(grid, set_ or (), start_from)
     if tables:
         typer.echo(write_summary(standing_rows(out), out, factors, json=json))
         return
@@ -143,7 +145,7 @@ def bench(
         own_data = not (data or public)
         if own_data:
             data = simulated_data(out, suite, seeds)
-        chosen += our_methods(model, spatia, start_from, label, set_ or (), suite if own_data else None, factors)
+        chosen += our_methods(out, model, spatia, start_from, label, set_ or (), suite if own_data else None, factors)
         data += public_data(public or (), out, names, model, label, seeds, methods_of_others((), published or ()))
         data += [one for what in controls for one in shuffled_data(data, what, out)]
         plan = Plan(data, asked, chosen, seeds or 3, workers=workers or (2 if own_data else 1))

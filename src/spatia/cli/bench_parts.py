@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,14 +24,16 @@ from spatia.bench.rows import RowStore
 from spatia.bench.suites import SIZES, suite_data
 from spatia.cli.bench import Suite
 from spatia.config import make_settings
-from spatia.corpus.corpus import Corpus
+from spatia.corpus.corpus import Corpus, read_json
+from spatia.corpus.files import write_json
 from spatia.errors import SettingsError
-from spatia.models.config import preset
+from spatia.models.checkpoint import model_id
 from spatia.models.shipped import model_folder
 from spatia.training.settings import read_settings
-from spatia.training.start import resized
+from spatia.training.sizes import check_sizes
 
 QUICK = ("presentations.cells=4000", "presentations.context=4000")  # of fine-tuning in the quick suite
+OURS_FILE = "ours.json"  # in the results folder: what each name of ours stands for
 LEFT_OUT = (", cell", ", niche", ", tissue")  # levels alone, which the full suite asks too
 # Of each combination of a grid the levels are asked as they add up: the cell, with its niche, with the tissue.
 LEFT_OUT_OF_GRID = (", niche", ", tissue", " smoothed", ", expected counts")
@@ -76,20 +78,28 @@ def _pair(text: str, option: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def factors_of(path: Path | None, start_from: str | None) -> Factors:
-    """Return the factors of a grid of settings; a wrong setting is refused before anything is trained."""
+def factors_of(path: Path | None, settings: Sequence[str], start_from: str | None) -> Factors:
+    """Return the factors of a grid of settings; a wrong setting is refused before anything is trained.
+
+    Parameters
+    ----------
+    settings
+        Those of every combination (``--set``).
+    """
     if path is None:
         return {}
     factors = read_factors(path)
     for levels in combinations(factors):
-        settings = read_settings(None, settings_of(factors, levels))
-        resized(preset(settings.preset), settings.sizes)
-        if start_from is not None and settings.sizes:
+        source = SpatiaSource(name_of(levels), (*settings, *settings_of(factors, levels)))
+        sizes = read_settings(None, source.settings).sizes
+        check_sizes(sizes)
+        if start_from is not None and sizes:
             raise SettingsError(f"{path} with --from {start_from}: sizes cannot change in fine-tuning.")
     return factors
 
 
 def our_methods(
+    out: Path,
     model: str | None,
     train: bool,
     start_from: str | None,
@@ -98,7 +108,13 @@ def our_methods(
     suite: Suite | None,
     factors: Factors,
 ) -> list[Method]:
-    """Return our model as asked for; on our own data it always takes part: as it comes, and fine-tuned or trained."""
+    """Return our model as asked for; on our own data it always takes part: as it comes, and fine-tuned or trained.
+
+    Raises
+    ------
+    SettingsError
+        If rows of the same name stand in ``out`` and were made with other settings.
+    """
     sources = []
     if suite is not None and model is None and not (train or factors):
         model, train, start_from = "tiny", True, "tiny" if suite is Suite.quick else None
@@ -109,14 +125,37 @@ def our_methods(
     start = None if start_from is None else model_folder(start_from)
     if train:
         sources.append(SpatiaSource(label, tuple(settings), start_from=start))
+    of_grid = [
+        SpatiaSource(f"{label} {name_of(levels)}".strip(), (*settings, *settings_of(factors, levels)), start_from=start)
+        for levels in (combinations(factors) if factors else ())
+    ]
+    _keep_what_they_are(out / OURS_FILE, [*sources, *of_grid])
     methods = [method for source in sources for method in spatia_methods(source)]
     if suite is Suite.quick:
         methods = [method for method in methods if not method.name.endswith(LEFT_OUT)]
-    for levels in combinations(factors) if factors else ():
-        lines = (*settings, *settings_of(factors, levels))
-        of_grid = spatia_methods(SpatiaSource(f"{label} {name_of(levels)}".strip(), lines, start_from=start))
-        methods += [method for method in of_grid if not method.name.endswith(LEFT_OUT_OF_GRID)]
-    return methods
+    levels_asked = [method for source in of_grid for method in spatia_methods(source)]
+    return methods + [method for method in levels_asked if not method.name.endswith(LEFT_OUT_OF_GRID)]
+
+
+def _keep_what_they_are(path: Path, sources: Sequence[SpatiaSource]) -> None:
+    """Write what each name of ours stands for, and refuse a name that stands there for something else: its rows would be taken for this."""
+    stand = read_json(path) if path.is_file() else {}
+    for source in sources:
+        name = f"spatia {source.label}".strip()
+        is_now = {
+            "settings": sorted(source.settings),
+            "model": None if source.model is None else model_id(source.model),
+            "from": None if source.start_from is None else model_id(source.start_from),
+        }
+        was = stand.setdefault(name, is_now)
+        if other := [what for what in is_now if was.get(what) != is_now[what]]:
+            raise SettingsError(
+                f"{path}: {name!r} stands there with {other[0]} {was.get(other[0])}, but {is_now[other[0]]} is asked for: its rows would be "
+                "taken for these. Give another --label, or another results folder with -o."
+            )
+    if sources:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, stand)
 
 
 def public_data(

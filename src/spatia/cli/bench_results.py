@@ -7,7 +7,8 @@ import pandas as pd
 from spatia.bench.factorial import Factors, main_effects
 from spatia.bench.ranks import markdown as ranks_table
 from spatia.bench.ranks import models_of, rank, wins
-from spatia.bench.rows import ROWS_FILE, RowStore
+from spatia.bench.rows import ROWS_FILE, read_rows
+from spatia.bench.run import UNITS
 from spatia.bench.tables import DETAIL, costs, markdown, summary
 from spatia.corpus.files import write_text
 from spatia.errors import SettingsError
@@ -15,12 +16,13 @@ from spatia.plotting.ranks import plot_ranks
 
 
 def standing_rows(out: Path) -> pd.DataFrame:
-    """Return the rows of a results folder."""
-    if not (out / ROWS_FILE).is_file():
+    """Return the rows of a results folder, those among them that a killed worker has not handed over."""
+    folders = [folder for folder in (out, *sorted((out / UNITS).glob("*"))) if (folder / ROWS_FILE).is_file()]
+    if not folders:
         raise SettingsError(
             f"{out}: no {ROWS_FILE} there. Name a folder that `spatia bench -o` wrote, or leave --tables out."
         )
-    return RowStore(out).frame()
+    return read_rows(folders)
 
 
 def write_summary(rows: pd.DataFrame, out: Path, factors: Factors, *, json: bool) -> str:
@@ -42,13 +44,14 @@ def write_summary(rows: pd.DataFrame, out: Path, factors: Factors, *, json: bool
             text += f"\n`{name}`, the one embedding fixed in advance for each task, against the best of the others, {_counted(outcome)}.\n"
     if len(outcome := wins(rows)):
         text += f"\nThe best of all our embeddings, chosen on these test cells, against the best of the others, {_counted(outcome)}.\n"
-    if factors and len(effects := main_effects(rows, factors)):
+    effects = main_effects(rows, factors) if factors else rows.iloc[:0]
+    if len(effects):
         text += f"\n## Mean of each level over the other factors\n\n{markdown(effects)}"
     write_text(out / "summary.md", text)
     of_details = rows[rows["metric"].str.contains(DETAIL, regex=False)]
     write_text(out / "details.md", f"# Details\n\n{markdown(of_details, details=True)}\n# Cost\n\n{costs(rows)}\n")
     if json:
-        return str(summary(rows).to_json(orient="records"))
+        return str(summary(pd.concat([rows, effects], ignore_index=True)).to_json(orient="records"))
     return text + f"\nRows, tables (details and cost in details.md) and the figure of ranks are in {out}."
 
 

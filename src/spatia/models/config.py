@@ -10,7 +10,7 @@ from spatia.errors import SettingsError
 class ModelConfig(BaseModel):
     """Sizes of every part of the model."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     preset: str = Field("tiny", description="name these sizes go by")
     width: int = Field(128, ge=32, multiple_of=4, description="features of a token")
@@ -25,16 +25,18 @@ class ModelConfig(BaseModel):
     patch_px: int = Field(8, ge=2, description="side of an image patch, pixels")
     crop_px: int = Field(64, ge=8, description="side of a cell's crop, pixels")
     encoder_px: int | None = Field(
-        None, description="crops are enlarged to this side first (pretrained encoders); None: not"
+        None, ge=2, description="crops are enlarged to this side first (pretrained encoders); None: not"
     )
-    image_width: int | None = Field(None, description="width inside the image encoder; None: width")
-    image_heads: int | None = Field(None, description="heads inside the image encoder; None: heads")
+    image_width: int | None = Field(None, ge=8, description="width inside the image encoder; None: width")
+    image_heads: int | None = Field(None, ge=1, description="heads inside the image encoder; None: heads")
     image_ratio: float | None = Field(None, gt=0, description="ratio inside the image encoder; None: ratio")
     image_layers: int = Field(4, ge=1)
     image_norm_eps: float = Field(1e-5, gt=0)
     gene_layers: int = Field(2, ge=1)
     gene_latents: int = Field(16, ge=1, description="latent tokens that read the genes: the cost is linear in genes")
-    gene_embedding_width: int | None = Field(None, description="width of given gene embeddings; None: learned ones")
+    gene_embedding_width: int | None = Field(
+        None, ge=1, description="width of given gene embeddings; None: learned ones"
+    )
     fusion_layers: int = Field(2, ge=0)
     gene_share: float = Field(
         0.625, gt=0, lt=1, description="share of a cell embedding that starts as expression summary"

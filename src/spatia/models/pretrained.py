@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from spatia.errors import ModelError
-from spatia.models.config import ModelConfig
 from spatia.models.image_encoder import ImageEncoder
 from spatia.models.spatia import Spatia
 
@@ -106,12 +105,10 @@ class GeneEmbeddings:
     where: str
 
 
-def with_pretrained(config: ModelConfig, image: VitMae | None, genes: GeneEmbeddings | None) -> ModelConfig:
-    """Return the sizes of a model that can take the pieces."""
-    sizes = image.config.sizes() if image is not None else {}
-    if genes is not None:
-        sizes["gene_embedding_width"] = genes.values.shape[1]
-    return ModelConfig.model_validate({**config.model_dump(), **sizes})
+def sizes_of(image: VitMae | None, genes: GeneEmbeddings | None) -> dict[str, Any]:
+    """Return the sizes that pieces decide."""
+    sizes = dict(image.config.sizes()) if image is not None else {}
+    return sizes if genes is None else {**sizes, "gene_embedding_width": genes.values.shape[1]}
 
 
 @torch.no_grad()
@@ -125,7 +122,7 @@ def start_image_encoder(encoder: ImageEncoder, channels: Sequence[str], source: 
     Parameters
     ----------
     encoder
-        Of the sizes that :func:`with_pretrained` gives. Changed in place.
+        Of the sizes that :func:`sizes_of` gives. Changed in place.
     channels
         The names behind its channels.
 

@@ -16,6 +16,7 @@ from spatia.models.levels import check_levels
 from spatia.models.names import known_by_symbol
 from spatia.models.spatia import Spatia
 from spatia.training.settings import TrainSettings
+from spatia.training.sizes import check_sizes
 from spatia.training.statistics import measure_statistics
 
 SHOWN_NAMES: Final = 5
@@ -50,9 +51,10 @@ def grown_model(folder: Path, corpora: Sequence[Corpus], settings: TrainSettings
 def _check_sizes(settings: TrainSettings, config: ModelConfig, folder: Path) -> None:
     """Refuse sizes that the model does not have; the default preset stands for whatever it has."""
     default = TrainSettings.model_fields["preset"].default
-    if other := [name for name, size in settings.sizes.items() if getattr(config, name, None) != size]:
+    check_sizes(settings.sizes)
+    if other := [name for name, size in settings.sizes.items() if getattr(config, name) != size]:
         raise SettingsError(
-            f"{folder}: its {other[0]} is {getattr(config, other[0], 'no size of a model')}, but sizes.{other[0]}={settings.sizes[other[0]]} is "
+            f"{folder}: its {other[0]} is {getattr(config, other[0])}, but sizes.{other[0]}={settings.sizes[other[0]]} is "
             "asked for. Sizes cannot change in fine-tuning: leave it out, or train a new model without --from."
         )
     if settings.preset not in (default, config.preset):

@@ -16,12 +16,9 @@ from spatia.errors import SettingsError
 from spatia.log import logger
 from spatia.training.cell_objective import CellObjective
 from spatia.training.context_objective import ContextObjective
-from spatia.training.settings import TrainSettings
+from spatia.training.settings import TERMS, TrainSettings
 from spatia.training.stage import Stage
 from spatia.training.start import Start, start_model
-
-CELL_TERMS = ("genes", "image", "contrastive", "adversarial", "morphology")
-CONTEXT_TERMS = ("niche", "tissue")
 
 
 @dataclass(frozen=True)
@@ -178,13 +175,13 @@ def make_stages(
         data=data,
         objective=CellObjective(model, settings, len(n_cells) if data.n_training_sections() > 1 else 1),
         epochs=_epochs(settings.epochs.cells, settings.presentations.cells, n_training),
-        weights={name: weights[name] for name in CELL_TERMS},
+        weights={name: weights[name] for name in TERMS["cells"]},
     )
     context = ContextStage(
         data=data,
         objective=ContextObjective(model, settings, n_cells),
         epochs=_epochs(settings.epochs.context, settings.presentations.context, n_training),
-        weights={name: weights[name] for name in CONTEXT_TERMS},
+        weights={name: weights[name] for name in TERMS["context"]},
     )
     if data.n_windows(settings.part) == 0:
         logger.warning(

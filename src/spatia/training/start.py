@@ -1,27 +1,25 @@
 """What training starts from: a new model, one with pretrained pieces, or a trained one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from spatia.config import make_settings
 from spatia.corpus.corpus import Corpus
 from spatia.corpus.files import sha256
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import SettingsError
 from spatia.log import logger
-from spatia.models.config import ModelConfig, preset
-from spatia.models.pretrained import start_gene_embeddings, start_image_encoder, with_pretrained
+from spatia.models.config import preset
+from spatia.models.pretrained import sizes_of, start_gene_embeddings, start_image_encoder
 from spatia.models.spatia import Spatia
 from spatia.training.fine_tune import grown_model
 from spatia.training.pretrained_files import WEIGHTS_FILE, read_gene_embeddings, read_vit_mae
 from spatia.training.settings import PretrainedPieces, TrainSettings
+from spatia.training.sizes import check_sizes, fitted_config
 from spatia.training.statistics import measure_statistics
-
-OF_CORPORA = frozenset({"preset", "crop_px", "niche_px", "crop_um", "niche_um", "tissue_um"})  # sizes not to be chosen
 
 
 @dataclass(frozen=True)
@@ -71,44 +69,13 @@ def start_model(corpora: Sequence[Corpus], settings: TrainSettings, start_from: 
     return Start(model, {"from": str(start_from), **facts})
 
 
-def fitted_config(config: ModelConfig, corpora: Sequence[Corpus]) -> ModelConfig:
-    """Return the preset with the crop sizes of the corpora.
-
-    Raises
-    ------
-    SettingsError
-        If a crop is not a whole number of patches.
-    """
-    levels = corpora[0].levels
-    sizes = {
-        "crop_px": levels["cell"].px,
-        "niche_px": levels["niche"].px,
-        "crop_um": levels["cell"].size_um,
-        "niche_um": levels["niche"].size_um,
-        "tissue_um": levels["tissue"].size_um,
-    }
-    return ModelConfig.model_validate({**config.model_dump(), **sizes})
-
-
-def resized(config: ModelConfig, sizes: Mapping[str, int | float | None]) -> ModelConfig:
-    """Return the preset with other sizes.
-
-    Raises
-    ------
-    SettingsError
-        If a size is unknown, out of range, or follows from the corpora.
-    """
-    if given := sorted(OF_CORPORA & sizes.keys()):
-        raise SettingsError(f"sizes.{given[0]}: the preset or the corpora say it. Leave it out.")
-    return make_settings(ModelConfig, {**config.model_dump(), **sizes}, where="sizes")
-
-
 def _new(corpora: Sequence[Corpus], settings: TrainSettings) -> Start:
     pieces, vocabulary = settings.pretrained, Vocabulary.of(corpora)
     image = read_vit_mae(pieces.image) if pieces.image is not None else None
     genes = read_gene_embeddings(pieces.genes) if pieces.genes is not None else None
-    sized = resized(preset(settings.preset), settings.sizes)
-    config = fitted_config(with_pretrained(sized, image, genes), corpora)
+    of_pieces = sizes_of(image, genes)
+    check_sizes(settings.sizes, of_pieces)
+    config = fitted_config(preset(settings.preset), corpora, {**of_pieces, **settings.sizes})
     part = settings.part if settings.split else None
     statistics = measure_statistics(corpora, vocabulary, config, split=settings.split, part=part, seed=settings.seed)
     torch.manual_seed(settings.seed)

@@ -185,7 +185,10 @@ def _begin(
 def _print(settings: LoopSettings, folder: RunFolder, fabric: Fabric) -> None:
     values = settings.model_dump(mode="json")
     single = {name: value for name, value in values.items() if not isinstance(value, dict)}
-    for group, of_group in {"settings": single, **{k: v for k, v in values.items() if isinstance(v, dict)}}.items():
+    for group, of_group in {
+        "settings": single,
+        **{k: v for k, v in values.items() if isinstance(v, dict) and v},
+    }.items():
         logger.info("%s: %s", group, ", ".join(f"{name}={value}" for name, value in flatten(of_group).items()))
     ranks = fabric.world_size
     logger.info("%s: %d process(es) on %s, %s", folder.path, ranks, fabric.device.type, settings.precision)

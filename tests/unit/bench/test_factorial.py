@@ -1,5 +1,6 @@
 """A grid of settings: what is read from a file, how combinations are named, and the mean effect of each level."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -39,7 +40,13 @@ def test_a_file_gives_every_combination_with_its_settings(tmp_path: Path) -> Non
         ("a b: {x: [], y: []}\n", "take one word"),
         ("a: {x y: [], z: []}\n", "take one word"),
         ("a: [\n", "cannot be read as YAML"),
+        ("a: {on: [], on: [lr=1], off: []}\n", "'on' stands twice"),
+        ("a: {on: [], true: [lr=1], off: []}\n", "'on' stands twice"),
+        ("a: {1: [], '1': [lr=1]}\n", "'1' stands twice"),
+        ("a: {x: [], y: []}\na: {x: [], z: []}\n", "'a' stands twice"),
+        ("a: {x: [], y: [lr=1]}\nb: {x: [], y: [lr=2]}\n", "two factors set lr"),
         ("\n".join(f"f{n}: {{x: [], y: []}}" for n in range(7)), "128 combinations, at most 64"),
+        ("\n".join(f"f{n}: {{x: [], y: []}}" for n in range(60)), "at most 64"),
     ],
 )
 def test_a_file_that_is_no_grid_is_refused(tmp_path: Path, text: str, said: str) -> None:
@@ -84,3 +91,25 @@ def test_a_seed_that_lacks_a_combination_enters_no_effect_of_that_view(tmp_path:
     assert seeds["spatia contrast=on"] == [0]
     assert seeds["spatia genes, cell contrast=on"] == [0, 1]
     assert main_effects(rows(factors).iloc[:3], factors).empty
+
+
+def test_names_are_whole_words(tmp_path: Path) -> None:
+    """layers=1 is not the beginning of layers=16, and ta=on not the end of beta=on: rows of another grid may stand beside."""
+    few = {"layers": {"1": ("a=1",), "2": ("a=2",)}}
+    more = {"layers": {"16": (), "26": ()}, "beta": {"on": (), "off": ()}}
+    table = pd.concat([of_names(f"spatia {name_of(levels)}" for levels in combinations(grid)) for grid in (few, more)])
+    found = main_effects(table, few)
+    assert sorted(found["method"]) == ["spatia layers=1", "spatia layers=2"]
+    assert main_effects(table, {"ta": {"on": (), "off": ()}}).empty
+
+
+def test_without_a_row_that_is_ok_there_is_no_effect(tmp_path: Path) -> None:
+    factors = read_factors(written(tmp_path))
+    found = main_effects(rows(factors).assign(status="failed"), factors)
+    assert found.empty
+    assert found.columns.tolist() == rows(factors).columns.tolist()
+
+
+def of_names(names: Iterable[str]) -> pd.DataFrame:
+    made = [Row("t", "d", name, "F1", 1.0, 0, 9, 9, 1.0, 1.0, "ok", "", "command", "{}") for name in names]
+    return pd.DataFrame(list(map(asdict, made)))

@@ -7,7 +7,6 @@ from spatia.data.vocabulary import Vocabulary
 from spatia.errors import SettingsError
 from spatia.models.config import PRESETS, preset
 from spatia.models.spatia import Spatia, n_parameters
-from spatia.training.start import resized
 
 VOCABULARY = Vocabulary(
     tuple(f"gene{i}" for i in range(500)), ("DAPI", "boundary", "RNA"), tuple(f"feature{i}" for i in range(30))
@@ -28,15 +27,3 @@ def test_each_preset_goes_by_its_name() -> None:
     assert {name: config.preset for name, config in PRESETS.items()} == {name: name for name in PRESETS}
     with pytest.raises(SettingsError, match="There are: tiny, base, large"):
         preset("huge")
-
-
-def test_a_preset_takes_other_sizes_but_not_those_of_the_corpora() -> None:
-    assert resized(preset("tiny"), {"fusion_layers": 0}).fusion_layers == 0
-    assert resized(preset("tiny"), {}) == preset("tiny")
-    with pytest.raises(SettingsError, match=r"unknown setting 'fusion_layer', did you mean 'fusion_layers'\?"):
-        resized(preset("tiny"), {"fusion_layer": 0})
-    with pytest.raises(SettingsError, match=r"sizes\.crop_px: the preset or the corpora say it"):
-        resized(preset("tiny"), {"crop_px": 32})
-    with torch.device("meta"):
-        without = Spatia(resized(preset("tiny"), {"fusion_layers": 0}), VOCABULARY)
-    assert not any("cell_fusion.image_layers" in name for name in without.state_dict())

@@ -14,12 +14,17 @@ from torch import Tensor
 
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import ModelError, SettingsError
+from spatia.models.config import ModelConfig
 from spatia.models.image_encoder import FIRST_PATCH, ImageEncoder
 from spatia.models.inputs import ImageInput
-from spatia.models.pretrained import start_gene_embeddings, start_image_encoder, with_pretrained
+from spatia.models.pretrained import GeneEmbeddings, VitMae, sizes_of, start_gene_embeddings, start_image_encoder
 from spatia.models.spatia import Spatia
 from spatia.models.statistics import Statistics
 from spatia.training.pretrained_files import IMAGENET_MEAN, read_gene_embeddings, read_vit_mae
+
+
+def with_pretrained(config: ModelConfig, image: VitMae | None, genes: GeneEmbeddings | None) -> ModelConfig:
+    return ModelConfig.model_validate({**config.model_dump(), **sizes_of(image, genes)})
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,7 @@ LEVELS = ("cell", "niche", "tissue", "cell + niche", "niche smoothed", BESIDE_SM
 EXPECTED = "expected counts"
 VIEWS: dict[str, frozenset[Modality]] = {"": BOTH, " image": IMAGE, " genes": GENES}
 INSTEAD = "Take a model that was trained on the training part of the split or on other slides, or train anew (--spatia without --from)."
+OF_BENCHMARK = frozenset({"split", "part", "validation_part", "seed"})  # settings that a benchmark itself decides
 MOST_KEPT = 8  # embeddings of the whole data set in memory
 
 Parts = dict[str, NDArray[np.float32]]
@@ -64,6 +65,13 @@ class SpatiaSource:
     _made: dict[object, Parts] = field(default_factory=dict, compare=False, repr=False)
     _models: dict[object, Spatia] = field(default_factory=dict, compare=False, repr=False)
     _failed: dict[Path, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse settings that would train on other cells than the benchmark means."""
+        if given := [line for line in self.settings if line.partition("=")[0].strip() in OF_BENCHMARK]:
+            raise SettingsError(
+                f"{given[0]}: the benchmark decides on which cells and with which seed a model is trained. Leave it out."
+            )
 
     def folder(self, problem: Problem) -> Path:
         """Return the model folder for a split; it is trained if it is not there yet."""
