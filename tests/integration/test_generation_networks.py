@@ -180,7 +180,7 @@ def test_the_grid_is_every_combination_and_only_that(cells: BenchCells, model: P
     assert len(settings) == 16
     found = {(one.coupling, one.weights.morphology > 0, "niche" in one.generator.told) for one in settings.values()}
     assert len(found) == 16
-    one = settings["ot, morphology on, niche off"]
+    one = settings["coupling=ot morphology=on niche=off"]
     assert (one.coupling, one.weights.morphology) == ("ot", 0.05)
     assert one.generator.told == ("control", "transition", "delta_genes", "delta_morphology")
     same = {
