@@ -93,7 +93,7 @@ def test_a_seed_that_lacks_a_combination_enters_no_effect_of_that_view(tmp_path:
     assert main_effects(rows(factors).iloc[:3], factors).empty
 
 
-def test_names_are_whole_words(tmp_path: Path) -> None:
+def test_names_are_whole_words() -> None:
     """layers=1 is not the beginning of layers=16, and ta=on not the end of beta=on: rows of another grid may stand beside."""
     few = {"layers": {"1": ("a=1",), "2": ("a=2",)}}
     more = {"layers": {"16": (), "26": ()}, "beta": {"on": (), "off": ()}}

@@ -15,7 +15,7 @@ from spatia.bench.cells import BenchCells
 from spatia.bench.methods import cellcharter, harmony, lightgbm, novae, pca, resolvi, scvi, tangram, vit, vit_mae
 from spatia.bench.methods.method import Method, Problem
 from spatia.bench.protocols.trial import Trial
-from spatia.errors import NotApplicableError, SettingsError
+from spatia.errors import SettingsError, SpatiaError
 
 
 def needs(package: str) -> pytest.MarkDecorator:
@@ -146,14 +146,6 @@ def test_scvi_learns_from_training_cells_and_finds_the_types(
 
 
 @needs("scvi")
-def test_scvi_takes_no_part_on_intensities(trial: Trial, cells: BenchCells) -> None:
-    intensities = replace(cells)
-    intensities.__dict__["is_count"] = False
-    with pytest.raises(NotApplicableError, match="these are intensities"):
-        scvi.embed(replace(trial.problem, cells=intensities))
-
-
-@needs("scvi")
 def test_cellcharter_on_scvi_is_its_latent_beside_means_over_hops(
     trial: Trial, cells: BenchCells, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,11 +195,13 @@ def test_resolvi_reads_one_cell_at_a_time(trial: Trial, cells: BenchCells, monke
 
 
 @needs("scvi")
-def test_resolvi_refuses_intensities(trial: Trial, cells: BenchCells) -> None:
+@pytest.mark.parametrize("method", [scvi.SCVI, resolvi.RESOLVI], ids=lambda method: method.name)
+def test_models_of_counts_refuse_intensities(method: Method, trial: Trial, cells: BenchCells) -> None:
     intensities = replace(cells)
     intensities.__dict__["is_count"] = False
-    with pytest.raises(SettingsError, match="these are intensities"):
-        resolvi.embed(replace(trial.problem, cells=intensities))
+    assert method.embed is not None
+    with pytest.raises(SpatiaError, match="these are intensities"):
+        method.embed(replace(trial.problem, cells=intensities))
 
 
 @needs("novae")
