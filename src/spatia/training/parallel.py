@@ -1,9 +1,11 @@
 """One module on one or many devices: Fabric for devices, precision and launch, DDP, and sharded parameters (FSDP2)."""
 
+import atexit
 import copy
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
@@ -162,6 +164,31 @@ class Parallel:
         # resharded after the forward pass too: weights are exchanged for averaged ones between two passes
         fully_shard(self._terms, reshard_after_forward=True, ignored_params=unfit)
         register_fsdp_forward_method(self._terms, "embedding")
+
+
+@contextmanager
+def processes(settings: LoopSettings) -> Iterator[Fabric]:
+    """Run what is inside on all processes of the settings, which leave together.
+
+    Raises
+    ------
+    SettingsError
+        As :func:`make_fabric`.
+    """
+    fabric = make_fabric(settings)
+    fabric.launch()
+    atexit.unregister(_end_communication)
+    yield fabric
+    # Not reached after an error: what the other processes never answer would be waited for.
+    fabric.barrier()
+    # A thread of gloo that is still alive while Python ends can abort its process. The group is left only at exit, as
+    # the next training of this process uses it again.
+    atexit.register(_end_communication)
+
+
+def _end_communication() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def make_fabric(settings: LoopSettings) -> Fabric:

@@ -15,7 +15,7 @@ from spatia.errors import SpatiaError
 from spatia.log import duration, logger
 from spatia.training.checkpoint import seed_generators
 from spatia.training.loop import DrawCurves, run_stages
-from spatia.training.parallel import make_fabric
+from spatia.training.parallel import processes
 from spatia.training.run_folder import RunFolder
 from spatia.training.settings import LoopSettings, TrainSettings, flatten
 from spatia.training.stage import Stage
@@ -103,35 +103,33 @@ def run_training(
     The folder.
     """
     _check_split(corpora, settings)
-    fabric = make_fabric(settings)
-    fabric.launch()
-    folder = RunFolder(Path(out), writes=fabric.is_global_zero)
-    if not fabric.is_global_zero:
-        logger.setLevel(logging.WARNING)  # one process speaks for all
-    if _begin(folder, corpora, settings, start_from, fabric, resume=resume, inputs=inputs):
-        logger.info("%s: trained already", folder.path)
-        return folder.path
-    _print(settings, folder, fabric)
-    if fabric.is_global_zero:
-        _warn_without_validation(corpora, settings)
-    try:
-        seed_generators(settings.seed)  # every rank makes the same model
-        stages = make_stages(folder)
-        run_stages(stages, folder, settings, fabric, resume=resume, draw=draw)
+    with processes(settings) as fabric:
+        folder = RunFolder(Path(out), writes=fabric.is_global_zero)
+        if not fabric.is_global_zero:
+            logger.setLevel(logging.WARNING)  # one process speaks for all
+        if _begin(folder, corpora, settings, start_from, fabric, resume=resume, inputs=inputs):
+            logger.info("%s: trained already", folder.path)
+            return folder.path
+        _print(settings, folder, fabric)
         if fabric.is_global_zero:
-            write(stages, folder)
-            _finish(folder)
-        fabric.barrier()
-    except KeyboardInterrupt:
-        folder.write(status="interrupted")
-        logger.warning("%s: interrupted after a checkpoint; go on with --resume", folder.path)
-        raise
-    except Exception as error:
-        folder.write(status="failed", error=f"{type(error).__name__}: {error}")
-        raise
-    finally:
-        if fabric.is_global_zero and draw is not None and folder.log.is_file():
-            draw(folder.log, folder.curves)
+            _warn_without_validation(corpora, settings)
+        try:
+            seed_generators(settings.seed)  # every rank makes the same model
+            stages = make_stages(folder)
+            run_stages(stages, folder, settings, fabric, resume=resume, draw=draw)
+            if fabric.is_global_zero:
+                write(stages, folder)
+                _finish(folder)
+        except KeyboardInterrupt:
+            folder.write(status="interrupted")
+            logger.warning("%s: interrupted after a checkpoint; go on with --resume", folder.path)
+            raise
+        except Exception as error:
+            folder.write(status="failed", error=f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            if fabric.is_global_zero and draw is not None and folder.log.is_file():
+                draw(folder.log, folder.curves)
     return folder.path
 
 
