@@ -448,9 +448,17 @@ def pairs(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
                     "calibrated": np.nan,
                 }
             )
-    signature = {"source_mean": 0.0, "target_mean": 0.0, "source_sd": 1.0, "n_pairs": 3}
+    signature = {"source_mean": 0.0, "target_mean": 0.0, "source_sd": 1.0, "delta_sd": 0.5, "n_pairs": 3}
     signatures = [
-        {"transition": name, "kind": "gene", "name": gene, "symbol": gene, "delta": delta, **signature}
+        {
+            "transition": name,
+            "kind": "gene",
+            "name": gene,
+            "symbol": gene,
+            "delta": delta,
+            **signature,
+            "resampled": [delta],
+        }
         for name, delta in (("grow", 1.0), ("shrink", -1.0))
         for gene in ("EPCAM", "CD3E")
     ]

@@ -80,7 +80,9 @@ def together(strategy: str, tiny: Path, tmp_path_factory: pytest.TempPathFactory
     out = tmp_path_factory.mktemp(strategy) / "model"
     finished = two(tiny, out, *SETTINGS, f"strategy={strategy}")
     assert finished.returncode == 0, finished.stderr
-    assert finished.stderr.count("communication is ended") == 2  # or threads that are left may abort a process at its end
+    assert (
+        finished.stderr.count("communication is ended") == 2
+    )  # or threads that are left may abort a process at its end
     return out
 
 

@@ -24,7 +24,7 @@ from spatia.inference.conditions import (
     everywhere,
     transition_conditions,
 )
-from spatia.inference.generator import Asked, Generator
+from spatia.inference.generator import Asked, Generator, Spread
 from spatia.inference.wanted import Wanted, choose_rows, with_transition
 from spatia.log import logger
 from spatia.models.levels import check_levels
@@ -148,7 +148,14 @@ class Asker:
         if self._maker.config.coupled == SELF:
             before = {**conditions, AIM: self._filled(own.morphology)}
         key = self._keys(wanted) * len(names) + number
-        return Asked(key, conditions, known, own.images, before, own.place)
+        return Asked(key, conditions, known, own.images, before, own.place, self._spread(number))
+
+    def _spread(self, number: Tensor) -> Spread | None:
+        """Return how draws differ; those of a path that begins at noise differ by that."""
+        resampled = self._maker.resampled
+        if resampled is None or self._maker.config.coupled == "noise":
+            return None
+        return Spread(torch.from_numpy(resampled - self._maker.deltas["delta_morphology"][:, None]), number)
 
     def _filled(self, morphology: Tensor) -> Tensor:
         """Return measurements with the mean in the place of what was not measured, so that it changes by Δm, too."""

@@ -91,10 +91,17 @@ def generate(
     how = Drawing(draws, seed, **drawing)
     maker.check_drop(how.drop)
     if how.draws > 1 and maker.config.coupled != "noise":
-        logger.warning(
-            "%d draws of each cell: this generator begins at a cell and not at noise, so they differ in grain alone, if at all",
-            how.draws,
-        )
+        if maker.resampled is None:
+            logger.warning(
+                "%d draws of each cell: this generator begins at a cell and does not know how sure its change is (it is of an earlier "
+                "version), so they differ in grain alone, if at all. Pair and train anew.",
+                how.draws,
+            )
+        else:
+            logger.info(
+                "%d draws of each cell: each asks for the mean change of another resample of the training cells",
+                how.draws,
+            )
     check_levels(opened.levels, maker.model.config, corpus=opened.path)
     names = list(opened.sections) if sections is None else [opened.section(name).sample for name in sections]
     if pairs is not None:

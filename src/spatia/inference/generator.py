@@ -11,7 +11,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Float32, Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -32,8 +32,33 @@ from spatia.inference.session import choose_device
 from spatia.models.checkpoint import load_model, model_id
 from spatia.models.spatia import Spatia
 
+CHANGES: Final = (AIM, "delta_morphology")  # conditions that hold Δm
 AT_ONCE: Final = 64  # images of 64 px in the network at the same time
 AT_ONCE_ON_A_GPU: Final = 1024  # fewer leave it waiting for the next kernel
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far the mean change of training pairs moves where other cells weigh more.
+
+    Attributes
+    ----------
+    resampled
+        (transitions, resamples, features): Δm of each resample less Δm.
+    number
+        Transition of each row.
+    """
+
+    resampled: Float32[Tensor, "transitions resamples features"]
+    number: Int64[Tensor, "rows"]
+
+    def part(self, start: int, stop: int, device: torch.device) -> "Spread":
+        """Return it for some rows, on a device."""
+        return Spread(self.resampled.to(device), self.number[start:stop].to(device))
+
+    def of_draw(self, draw: int) -> Float32[Tensor, "rows features"]:
+        """Return what one draw asks for beyond Δm: one resample, the same for all cells of a transition."""
+        return self.resampled[self.number, draw]
 
 
 @dataclass(frozen=True)
@@ -52,6 +77,8 @@ class Asked:
         The same conditions of the source cells as they are, for a generator that edits them; None for others.
     place
         Where the nuclei of the source cells lie.
+    spread
+        How the change asked for differs from draw to draw; None where nothing is known of it.
     """
 
     key: Int64[Tensor, "rows"]
@@ -60,6 +87,7 @@ class Asked:
     source: UInt8[Tensor, "rows channels y x"] | None = None
     before: Mapping[str, Tensor] | None = None
     place: Place | None = None
+    spread: "Spread | None" = None
 
     def __len__(self) -> int:
         return len(self.key)
@@ -75,7 +103,16 @@ class Asked:
             if self.before is None
             else {name: value[start:stop].to(device) for name, value in self.before.items()},
             None if self.place is None else self.place.part(start, stop, device),
+            None if self.spread is None else self.spread.part(start, stop, device),
         )
+
+    def for_draw(self, draw: int) -> "Asked":
+        """Return what one of several draws is asked for."""
+        if self.spread is None:
+            return self
+        more = self.spread.of_draw(draw)
+        told = {name: value + more if name in CHANGES else value for name, value in self.conditions.items()}
+        return replace(self, conditions=told)
 
     def toward(self, share: float) -> "Asked":
         """Return what is asked a share of the way from before to after the change."""
@@ -116,7 +153,8 @@ class Drawing:
     Attributes
     ----------
     draws
-        Images of each cell.
+        Images of each cell. Where paths begin at noise each has noise of its own. A transition that begins at the cell asks with one draw for the
+        mean change of the training pairs, with several for that of as many resamples of the training cells, the same for all cells.
     seed
         Equal seeds draw equal images, in any batch.
     solver, guidance
@@ -219,6 +257,12 @@ class Generator:
             name: np.array(stored[name], np.float32) for name in ("delta_genes", "delta_morphology") if name in stored
         }
 
+    @property
+    def resampled(self) -> NDArray[np.float32] | None:
+        """Δm of the transitions with training cells weighted at random, (transitions, resamples, features); None: not known."""
+        stored = self.facts.get("transitions", {}).get("resampled_morphology")
+        return None if stored is None else np.array(stored, np.float32)
+
     def transition(
         self,
         cells: Sequence[str],
@@ -238,7 +282,7 @@ class Generator:
         transition
             One of :attr:`transitions`.
         draws, seed, options
-            Fields of :class:`Drawing`. Draws differ only where paths begin at noise.
+            Fields of :class:`Drawing`, which says how draws differ.
 
         Returns
         -------
@@ -325,7 +369,13 @@ class Generator:
             raise SettingsError(f"draws={how.draws}: expected at least 1.")
         self._check_solver(how)
         asked = self._without(asked, how.drop)
-        parts = [self._draw(asked, how, draw) for draw in range(how.draws)]
+        if asked.spread is not None and how.draws > asked.spread.resampled.shape[1]:
+            raise SettingsError(
+                f"draws={how.draws}: this generator knows the change of {asked.spread.resampled.shape[1]} resamples of its training cells. "
+                "Ask for at most so many."
+            )
+        each = [asked.for_draw(draw) if how.draws > 1 else asked for draw in range(how.draws)]
+        parts = [self._draw(one, how, draw) for draw, one in enumerate(each)]
         return GeneratedImages(
             np.stack([images for images, _ in parts], axis=1),
             self.channels,

@@ -18,7 +18,7 @@ from spatia.corpus.files import sha256, whole_folder, write_json
 from spatia.corpus.splits import PARTS
 from spatia.errors import PairingError
 from spatia.pairing.signatures import COLUMNS as SIGNATURE_COLUMNS
-from spatia.pairing.signatures import FEATURE, GENE
+from spatia.pairing.signatures import FEATURE, GENE, NUMBERS
 
 FORMAT: Final = "spatia-pairs"
 FORMAT_VERSION: Final = 1
@@ -305,7 +305,8 @@ def _check_signatures(pairs: Pairs) -> None:
     table, path = pairs.signatures, pairs.path / SIGNATURES_FILE
     if missing := [name for name in SIGNATURE_COLUMNS if name not in table]:
         raise PairingError(f"{path}: no column {missing[0]!r}. {_REDO}")
-    if not np.isfinite(table[["delta", "source_mean", "target_mean", "source_sd"]].to_numpy(np.float64)).all():
+    numbers = [table[list(NUMBERS)].to_numpy(np.float64), *table["resampled"]]
+    if not all(np.isfinite(values).all() for values in numbers):
         raise PairingError(f"{path}: holds values that are not finite. {_REDO}")
     without = [name for name in pairs.transitions if not (table["transition"] == name).any()]
     if without:

@@ -4,7 +4,14 @@ r"""What changes with a transition: mean differences over training pairs, of exp
 
 :math:`w_{ij}` are the kept entries of a source's row, scaled to the mass of the row. A gene enters only through pairs whose two
 sections both measure it, a feature only through pairs in which both cells have it.
+
+How sure a change is: the same with the cells of either end weighted at random by exponential numbers of mean 1 (the Bayesian
+bootstrap, Rubin 1981). It says which cells were there to learn from, of these donors and sections; donors are not resampled and the
+plan is not solved again: the mean over the pairs of a balanced plan is that of either end, whoever goes with whom.
 """
+
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -17,7 +24,9 @@ from spatia.pairing.space import Members
 
 GENE = "gene"
 FEATURE = "morphology"
-COLUMNS = ("transition", "kind", "name", "symbol", "delta", "source_mean", "target_mean", "source_sd", "n_pairs")
+NUMBERS: Final = ("delta", "source_mean", "target_mean", "source_sd", "delta_sd")
+COLUMNS: Final = ("transition", "kind", "name", "symbol", *NUMBERS, "n_pairs", "resampled")
+RESAMPLES: Final = 64
 
 
 def pair_weights(rows: Rows, n_targets: int) -> sp.csr_matrix:
@@ -38,18 +47,46 @@ def signature(transition: str, measured: Measured, train: Members, weights: sp.c
         (sources, targets) of the training part, in the order of ``train``.
     """
     source, target = measured.place(train.source), measured.place(train.target)
+    rng = np.random.default_rng(0)
+    draws = _Draws(*(np.c_[np.ones(n), rng.exponential(size=(n, RESAMPLES))] for n in weights.shape))
     tables = [
-        _table(transition, GENE, measured.genes, measured.symbols, _gene_sums(measured, source, target, weights)),
+        _table(transition, GENE, measured.genes, measured.symbols, _of_genes(measured, source, target, weights, draws)),
         _table(
-            transition, FEATURE, measured.features, measured.features, _feature_sums(measured, source, target, weights)
+            transition,
+            FEATURE,
+            measured.features,
+            measured.features,
+            _of_features(measured, source, target, weights, draws),
         ),
     ]
     return pd.concat(tables, ignore_index=True)
 
 
-def _gene_sums(measured: Measured, source: NDArray, target: NDArray, weights: sp.csr_matrix) -> Floats:
-    """Return rows of weighted sums over pairs: weight, source, target, source², number of pairs."""
-    sums = np.zeros((5, len(measured.genes)))
+@dataclass(frozen=True)
+class _Draws:
+    """How often each cell counts, (cells, 1 + resamples); once in the first column."""
+
+    source: Floats
+    target: Floats
+
+
+class _Sums:
+    """Weighted sums over pairs, (1 + resamples, names), and of the first row also squares and the number of pairs."""
+
+    def __init__(self, n_names: int) -> None:
+        shape = (1 + RESAMPLES, n_names)
+        self.source_weight, self.source, self.target_weight, self.target = (np.zeros(shape) for _ in range(4))
+        self.source_squared, self.n_pairs = np.zeros(n_names), np.zeros(n_names, np.int64)
+
+    def means(self) -> tuple[Floats, Floats]:
+        """Return the means of sources and of targets, NaN where there is no pair."""
+        ends = ((self.source, self.source_weight), (self.target, self.target_weight))
+        before, after = (np.divide(x, w, out=np.full_like(x, np.nan), where=w > 0) for x, w in ends)
+        return before, after
+
+
+def _of_genes(measured: Measured, source: NDArray, target: NDArray, weights: sp.csr_matrix, draws: _Draws) -> _Sums:
+    sums = _Sums(len(measured.genes))
     for a in np.unique(measured.section[source]):
         own = np.flatnonzero(measured.section[source] == a)
         for b in np.unique(measured.section[target]):
@@ -57,37 +94,40 @@ def _gene_sums(measured: Measured, source: NDArray, target: NDArray, weights: sp
             W = weights[own][:, others]
             both = measured.measures[a] & measured.measures[b]
             out, into = np.asarray(W.sum(axis=1)).ravel(), np.asarray(W.sum(axis=0)).ravel()
+            leave, arrive = draws.source[own] * out[:, None], draws.target[others] * into[:, None]
             g = measured.expression[source[own]].astype(np.float64)
             h = measured.expression[target[others]].astype(np.float64)
-            sums[0] += both * W.sum()
-            sums[1] += both * (g.T @ out)
-            sums[2] += both * (h.T @ into)
-            sums[3] += both * (g.multiply(g).T @ out)
-            sums[4] += both * W.nnz
+            sums.source_weight += both * leave.sum(axis=0)[:, None]
+            sums.target_weight += both * arrive.sum(axis=0)[:, None]
+            sums.source += both * (g.T @ leave).T
+            sums.target += both * (h.T @ arrive).T
+            sums.source_squared += both * (g.multiply(g).T @ out)
+            sums.n_pairs += both * W.nnz
     return sums
 
 
-def _feature_sums(measured: Measured, source: NDArray, target: NDArray, weights: sp.csr_matrix) -> Floats:
+def _of_features(measured: Measured, source: NDArray, target: NDArray, weights: sp.csr_matrix, draws: _Draws) -> _Sums:
     x, y = measured.morphology[source], measured.morphology[target]
     has_x, has_y = np.isfinite(x).astype(float), np.isfinite(y).astype(float)
     x, y = np.nan_to_num(x), np.nan_to_num(y)
     count = sp.csr_matrix((np.ones(weights.nnz), weights.indices, weights.indptr), weights.shape)
-    out, into = weights @ has_y, weights.T @ has_x
-    return np.stack(
-        [
-            (has_x * out).sum(axis=0),
-            (x * out).sum(axis=0),
-            (y * into).sum(axis=0),
-            (x**2 * out).sum(axis=0),
-            (has_x * (count @ has_y)).sum(axis=0),
-        ]
+    leave, arrive = has_x * (weights @ has_y), has_y * (weights.T @ has_x)
+    sums = _Sums(x.shape[1])
+    sums.source_weight, sums.target_weight = draws.source.T @ leave, draws.target.T @ arrive
+    sums.source, sums.target = draws.source.T @ (leave * x), draws.target.T @ (arrive * y)
+    sums.source_squared = (leave * x**2).sum(axis=0)
+    sums.n_pairs = (has_x * (count @ has_y)).sum(axis=0).astype(np.int64)
+    return sums
+
+
+def _table(transition: str, kind: str, names: tuple[str, ...], symbols: tuple[str, ...], sums: _Sums) -> pd.DataFrame:
+    before, after = sums.means()
+    delta = after - before
+    sd = np.sqrt(
+        np.maximum(sums.source_squared / np.where(sums.n_pairs > 0, sums.source_weight[0], np.nan) - before[0] ** 2, 0)
     )
-
-
-def _table(transition: str, kind: str, names: tuple[str, ...], symbols: tuple[str, ...], sums: Floats) -> pd.DataFrame:
-    total = np.where(sums[0] > 0, sums[0], np.nan)
-    before, after = sums[1] / total, sums[2] / total
-    sd = np.sqrt(np.maximum(sums[3] / total - before**2, 0))
-    values = (transition, kind, list(names), list(symbols), after - before, before, after, sd, sums[4].astype(np.int64))
+    numbers = (delta[0], before[0], after[0], sd, delta[1:].std(axis=0, ddof=1))
+    resampled = list(delta[1:].T.astype(np.float32))
+    values = (transition, kind, list(names), list(symbols), *numbers, sums.n_pairs, resampled)
     table = pd.DataFrame(dict(zip(COLUMNS, values, strict=True)))
     return table[table["n_pairs"] > 0]

@@ -67,7 +67,7 @@ def plot_pairs(pairs: Pairs, path: Path, *, part: str = "train") -> Path:
 
 
 def _draw_changes(ax: Axes, signature: pd.DataFrame, what: str) -> None:
-    """Draw the largest changes in SD of the source cells; what never varies among them has no such scale."""
+    """Draw the largest changes in SD of the source cells, each with the SD over resampled cells; what never varies among them has no such scale."""
     title(ax, f"Largest changes, {what}")
     varies = signature[signature["source_sd"] > 0]
     if not len(varies):
@@ -76,7 +76,14 @@ def _draw_changes(ax: Axes, signature: pd.DataFrame, what: str) -> None:
         return
     change = varies["delta"] / varies["source_sd"]
     top = change.loc[change.abs().sort_values(ascending=False, kind="stable").index[:_N_NAMES]].iloc[::-1]
-    ax.barh(np.arange(len(top)), top, color=np.where(top > 0, OURS, OTHER).tolist(), height=0.7)
+    ax.barh(
+        np.arange(len(top)),
+        top,
+        xerr=(varies["delta_sd"] / varies["source_sd"])[top.index],
+        ecolor=INK,
+        color=np.where(top > 0, OURS, OTHER).tolist(),
+        height=0.7,
+    )
     ax.axvline(0, color=INK, lw=0.8)
     symbols = [symbol or name for name, symbol in varies.loc[top.index, "symbol"].items()]
     label_ticks(ax, "y", symbols, color=INK)

@@ -1,6 +1,6 @@
 """Batches for a generator of transitions: pairs of cells, a partner drawn for each source in every epoch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from spatia.log import logger, progress
 from spatia.models.spatia import Spatia
 from spatia.nn.hashing import hash_uniform, row_keys
 from spatia.pairing.pairs import Pairs
+from spatia.pairing.signatures import FEATURE, GENE, RESAMPLES
 from spatia.training.generator_settings import GeneratorSettings
 from spatia.training.stage import Batches
 
@@ -295,24 +296,34 @@ class PairBatches:
 
 def transition_facts(pairs: Pairs, model: Spatia) -> dict[str, Any]:
     """Return what a generator stores of its transitions."""
+    features = model.vocabulary.features
+    resampled = np.round(_resampled(pairs, features), 4).tolist() if features else None
     return {
         "names": list(pairs.transitions),
         "definitions": [dict(one) for one in pairs.facts["transitions"]],
         **{name: np.round(values, 6).tolist() for name, values in deltas_of(pairs, model).items()},
+        "resampled_morphology": resampled,
     }
 
 
 def deltas_of(pairs: Pairs, model: Spatia) -> dict[str, NDArray[np.float32]]:
     """Return Δg and Δm of every transition, over the model's names; 0 for what was not measured in both ends."""
     names = {
-        "delta_genes": ("gene", model.vocabulary.genes),
-        "delta_morphology": ("morphology", model.vocabulary.features),
+        "delta_genes": (GENE, model.vocabulary.genes),
+        "delta_morphology": (FEATURE, model.vocabulary.features),
     }
     deltas = {}
     for condition, (kind, wanted) in names.items():
         rows = [pairs.signature(name, kind)["delta"].reindex(list(wanted)).fillna(0.0) for name in pairs.transitions]
         deltas[condition] = np.stack([row.to_numpy(np.float32) for row in rows])
     return {name: values for name, values in deltas.items() if values.shape[1]}
+
+
+def _resampled(pairs: Pairs, features: Sequence[str]) -> NDArray[np.float64]:
+    """Return Δm of every transition with training cells weighted at random, (transitions, resamples, features)."""
+    nothing = np.zeros(RESAMPLES)
+    found = [pairs.signature(name, FEATURE)["resampled"].to_dict() for name in pairs.transitions]
+    return np.stack([np.stack([of.get(name, nothing) for name in features], axis=1) for of in found])
 
 
 # transition, source places (n, 2), target places (n, k, 2), probability, confidence

@@ -31,8 +31,8 @@ def table() -> pd.DataFrame:
 
 def signatures() -> pd.DataFrame:
     values = [
-        ("up", "gene", "EPCAM", "EPCAM", 1.0, 0.5, 1.5, 0.3, 3),
-        ("up", "morphology", "area_um2", "area_um2", -2.0, 50.0, 48.0, 9.0, 3),
+        ("up", "gene", "EPCAM", "EPCAM", 1.0, 0.5, 1.5, 0.3, 0.1, 3, [0.9, 1.1]),
+        ("up", "morphology", "area_um2", "area_um2", -2.0, 50.0, 48.0, 9.0, 1.0, 3, [-3.0, -1.0]),
     ]
     return pd.DataFrame(values, columns=list(SIGNATURE_COLUMNS))
 

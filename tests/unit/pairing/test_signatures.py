@@ -54,6 +54,24 @@ def test_what_no_pair_has_measured_is_left_out() -> None:
     assert found["name"].tolist() == ["g0"]
 
 
+def test_how_sure_a_change_is() -> None:
+    """Of 50 sources and 200 targets, all alike likely: the standard error of the difference of their means."""
+    n, m = 50, 200
+    values = RNG.normal(size=(n + m, 300))
+    values[:n] *= 2
+    data = measured(np.abs(values), values, np.zeros(n + m, int), np.ones((1, 300), bool))
+    plan = sp.csr_matrix(np.full((n, m), 1 / m))
+    found = signature("t", data, Members(np.arange(n), np.arange(n, n + m)), plan)
+    for kind, of in (("morphology", values), ("gene", np.abs(values))):
+        own = found[found["kind"] == kind]
+        expected = np.sqrt(of[:n].var(axis=0) / n + of[n:].var(axis=0) / m)
+        np.testing.assert_allclose((own["delta_sd"] / expected).mean(), 1, atol=0.03)
+        draws = np.stack(own["resampled"])
+        np.testing.assert_allclose(draws.std(axis=1, ddof=1), own["delta_sd"], rtol=1e-4)
+        off = (draws.mean(axis=1) - own["delta"]) / own["delta_sd"]
+        assert abs(off.mean()) < 0.1
+
+
 def test_weights_of_a_source_add_up_to_its_mass() -> None:
     P = RNG.random((5, 8))
     P /= P.sum(axis=1, keepdims=True) * [[1], [1], [2], [1], [4]]
