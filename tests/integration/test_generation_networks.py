@@ -42,6 +42,7 @@ from spatia.pairing.pairs import read_pairs, write_pairs
 from spatia.tasks.evaluate_generation import evaluate_generation
 from spatia.tasks.generated_cells import CellIndex
 from spatia.tasks.generation_reference import EvaluationSettings, Reference
+from spatia.training.generator_aim import fit_aims
 from spatia.training.generator_train import train_generator
 
 GENES = tuple(f"G{number}" for number in range(12))
@@ -54,7 +55,7 @@ NETWORKS = [(one, task) for one in GENERATORS.values() if one.learns for task in
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> BenchCells:
-    section = TinySection("left", 1, GENES, ("DAPI", "boundary"), n_windows=24, features=("area", "brightness"))
+    section = TinySection("left", 1, GENES, ("DAPI", "boundary"), n_windows=24, features=("area_um2", "DAPI_mean"))
     corpus = write_corpus(tmp_path_factory.mktemp("tiny") / "corpus", (section,))
     return load_cells(DataSet(name="tiny", corpus=corpus, least_counts=1))
 
@@ -114,6 +115,64 @@ def test_what_conditions_tell_is_all_that_shuffling_changes(cells: BenchCells, m
     order = wanted_of(problem).shuffled(problem.seed)
     assert sorted(order.row) == sorted(wanted_of(problem).row)
     assert not (order.row == wanted_of(problem).row).any()
+
+
+def test_draws_of_an_edit_show_how_sure_its_change_is(
+    cells: BenchCells, model: Path, work: Path, tmp_path: Path
+) -> None:
+    """One draw asks for the mean change of the pairs, several for those of resampled cells, alike for all cells."""
+    problem = make(cells, model, work, "transition")
+    maker = Maker.load(trained(problem, OURS.draw), device="cpu")
+    wake(maker.network)
+    for name in ("asked_morphology", "asked_resampled"):  # as if asked for the mean change itself
+        del maker.facts["transitions"][name]
+    wanted = [str(one) for one in cells.cell_ids[problem.wanted]]
+    corpus = cells.corpus
+
+    def drawn_cells(draws: int) -> np.ndarray:
+        return maker.transition(wanted, "a→b", corpus=corpus, draws=draws).images
+
+    one, several = drawn_cells(1), drawn_cells(4)
+    assert all((several[:, 0] != several[:, draw]).any() for draw in (1, 2, 3))
+    assert np.array_equal(several, drawn_cells(4))
+    known = maker.resampled
+    assert known is not None
+    signature = read_pairs(pairs_of(problem)).signature("a→b", "morphology")
+    features = list(maker.model.vocabulary.features)
+    np.testing.assert_allclose(known[0].T, np.stack(signature["resampled"].reindex(features)), atol=1e-4)
+    mean = maker.deltas["delta_morphology"]
+    maker.facts["transitions"]["resampled_morphology"] = np.repeat(mean[:, None], 4, axis=1).tolist()
+    assert all(np.array_equal(drawn_cells(2)[:, draw], one[:, 0]) for draw in (0, 1))
+    with pytest.raises(SettingsError, match="knows the change of 4 resamples"):
+        drawn_cells(5)
+    del maker.facts["transitions"]["resampled_morphology"]  # a generator of an earlier version
+    again = drawn_cells(2)
+    assert np.array_equal(again[:, 0], again[:, 1])
+
+
+def test_an_edit_is_asked_for_what_makes_its_cells_change_as_wanted(cells: BenchCells, model: Path, work: Path) -> None:
+    problem = make(cells, model, work, "transition")
+    maker, pairs = Maker.load(trained(problem, OURS.draw), device="cpu"), read_pairs(pairs_of(problem))
+    assert maker.facts["transitions"]["aims"][0]["transition"] == "a→b"
+    assert trained(problem, replace(OURS.draw, lines=("aim_cells=0",))) != maker.folder
+    for name in ("asked_morphology", "asked_resampled", "aims"):
+        del maker.facts["transitions"][name]
+    assert fit_aims(maker, cells.corpus, pairs, 0, 0) == {}
+    wake(maker.network)  # what has just begun to learn draws no change at all
+    found = fit_aims(maker, cells.corpus, pairs, 16, 0)
+    assert found["aims"][0]["miss_after"] < found["aims"][0]["miss_before"]
+    assert found == fit_aims(maker, cells.corpus, pairs, 16, 0)
+    wanted = [str(one) for one in cells.cell_ids[problem.wanted]]
+    before = maker.transition(wanted, "a→b", corpus=cells.corpus).images
+    mean, spread = maker.changes, maker.resampled
+    assert mean is not None
+    assert spread is not None
+    maker.facts["transitions"] |= found
+    assert maker.changes is not None
+    assert np.abs(maker.changes - mean).max() > 0.01
+    assert not np.array_equal(maker.transition(wanted, "a→b", corpus=cells.corpus).images, before)
+    assert maker.resampled is not None
+    assert maker.resampled.shape == spread.shape
 
 
 def test_labels_of_test_cells_come_from_whoever_asks(cells: BenchCells, model: Path, work: Path) -> None:

@@ -40,8 +40,13 @@ _MOMENTS = np.stack([np.arange(256.0), np.arange(256.0) ** 2], axis=1)
 def feature_names(channels: Sequence[str], has_nucleus: bool) -> list[str]:
     """Return the names of the measured features, in order: shape, nucleus, then each channel's ``<channel>_<feature>``."""
     names = list(SHAPE_FEATURES) + (list(NUCLEUS_FEATURES) if has_nucleus else [])
+    return names + stain_names(channels, has_nucleus)
+
+
+def stain_names(channels: Sequence[str], has_nucleus: bool) -> list[str]:
+    """Return the names of the columns of :func:`stain_table`."""
     per_channel = STAIN_FEATURES + (NUCLEUS_STAIN_FEATURES if has_nucleus else ())
-    return names + [f"{channel}_{feature}" for channel in channels for feature in per_channel]
+    return [f"{channel}_{feature}" for channel in channels for feature in per_channel]
 
 
 def shape_table(cell: Shapes, nucleus: Shapes | None) -> NDArray[np.float32]:

@@ -143,7 +143,7 @@ class Asker:
         known = everywhere(conditions, len(wanted))
         before = None
         if AIM in self._maker.config.told:
-            conditions[AIM] = self._filled(other.morphology) + conditions["delta_morphology"]
+            conditions[AIM] = self._filled(other.morphology) + torch.from_numpy(self._changes())[number]
             known[AIM] = torch.ones(len(wanted), dtype=torch.bool)
         if self._maker.config.coupled == SELF:
             before = {**conditions, AIM: self._filled(own.morphology)}
@@ -155,7 +155,12 @@ class Asker:
         resampled = self._maker.resampled
         if resampled is None or self._maker.config.coupled == "noise":
             return None
-        return Spread(torch.from_numpy(resampled - self._maker.deltas["delta_morphology"][:, None]), number)
+        return Spread(torch.from_numpy(resampled - self._changes()[:, None]), number)
+
+    def _changes(self) -> NDArray[np.float32]:
+        """Return the change that each transition asks for; a model without features is asked for none."""
+        changes = self._maker.changes
+        return np.zeros((len(self._maker.transitions), 0), np.float32) if changes is None else changes
 
     def _filled(self, morphology: Tensor) -> Tensor:
         """Return measurements with the mean in the place of what was not measured, so that it changes by Δm, too."""

@@ -32,7 +32,7 @@ from spatia.inference.session import choose_device
 from spatia.models.checkpoint import load_model, model_id
 from spatia.models.spatia import Spatia
 
-CHANGES: Final = (AIM, "delta_morphology")  # conditions that hold Δm
+CHANGES: Final = (AIM, "delta_morphology")  # conditions that say how morphology changes
 AT_ONCE: Final = 64  # images of 64 px in the network at the same time
 AT_ONCE_ON_A_GPU: Final = 1024  # fewer leave it waiting for the next kernel
 
@@ -44,7 +44,7 @@ class Spread:
     Attributes
     ----------
     resampled
-        (transitions, resamples, features): Δm of each resample less Δm.
+        (transitions, resamples, features): what each resample asks for, less what all cells together do.
     number
         Transition of each row.
     """
@@ -57,7 +57,7 @@ class Spread:
         return Spread(self.resampled.to(device), self.number[start:stop].to(device))
 
     def of_draw(self, draw: int) -> Float32[Tensor, "rows features"]:
-        """Return what one draw asks for beyond Δm: one resample, the same for all cells of a transition."""
+        """Return what one draw asks for beyond that: one resample, the same for all cells of a transition."""
         return self.resampled[self.number, draw]
 
 
@@ -258,10 +258,19 @@ class Generator:
         }
 
     @property
+    def changes(self) -> NDArray[np.float32] | None:
+        """What the transitions ask for, (transitions, features): Δm, of an edit as `spatia.generation.aiming` moves it."""
+        return self._of_transitions("asked_morphology", "delta_morphology")
+
+    @property
     def resampled(self) -> NDArray[np.float32] | None:
-        """Δm of the transitions with training cells weighted at random, (transitions, resamples, features); None: not known."""
-        stored = self.facts.get("transitions", {}).get("resampled_morphology")
-        return None if stored is None else np.array(stored, np.float32)
+        """The same with training cells weighted at random, (transitions, resamples, features); None: not known."""
+        return self._of_transitions("asked_resampled", "resampled_morphology")
+
+    def _of_transitions(self, *names: str) -> NDArray[np.float32] | None:
+        """Return the first of some entries that is there."""
+        stored = self.facts.get("transitions", {})
+        return next((np.array(stored[name], np.float32) for name in names if stored.get(name) is not None), None)
 
     def transition(
         self,

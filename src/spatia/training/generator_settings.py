@@ -51,6 +51,11 @@ class GeneratorSettings(LoopSettings, GeneratorConfig):
         ge=0,
         description="training images of 64 px (of others as many pixels) that set the grain of drawn ones; 0: none",
     )
+    aim_cells: int = Field(
+        64,
+        ge=0,
+        description="of an edit: training source cells of each transition that say what to ask for; 0: the mean change itself is asked for",
+    )
     sample_rows: int = Field(8, ge=0, description="images of each grid that is saved while training; 0: none")
     sample_grids: int = Field(8, ge=1, description="grids to save, spread over the epochs")
 

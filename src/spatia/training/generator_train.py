@@ -19,12 +19,14 @@ from spatia.generation.samples import Samples
 from spatia.generation.settings import LABEL, SELF
 from spatia.inference.cell_labels import CellLabels
 from spatia.inference.conditions import cell_conditions
+from spatia.inference.generator import Generator
 from spatia.models.checkpoint import load_model, model_id
 from spatia.models.levels import check_levels
 from spatia.models.names import known_by_symbol
 from spatia.models.shipped import model_folder
 from spatia.models.spatia import Spatia
 from spatia.pairing.pairs import FACTS_FILE, Pairs, read_pairs
+from spatia.training.generator_aim import fit_aims
 from spatia.training.generator_data import CorpusData, GeneratorData, with_images
 from spatia.training.generator_pairs import PairData, transition_facts
 from spatia.training.generator_settings import GeneratorSettings
@@ -138,7 +140,7 @@ def train_generator(
             more: dict[str, Any] = {} if labelled is None else {"labels": list(labelled.names)}
             if paired is not None:
                 more["transitions"] = transition_facts(paired, network)
-            _write(stages, folder, opened, model, more)
+            _write(stages, folder, opened, model, more, settings, paired)
 
         inputs = {"model": model_id(model)}
         if paired is not None:
@@ -205,7 +207,15 @@ def _shower(folder: RunFolder, draw: DrawSamples) -> Callable[[Samples, int], No
     return show
 
 
-def _write(stages: Sequence[Stage], folder: RunFolder, corpus: Corpus, model: Path, more: dict[str, Any]) -> None:
+def _write(
+    stages: Sequence[Stage],
+    folder: RunFolder,
+    corpus: Corpus,
+    model: Path,
+    more: dict[str, Any],
+    settings: GeneratorSettings,
+    pairs: Pairs | None,
+) -> None:
     last: Any = stages[-1]
     last.fit_grain()
     objective: Any = last.module
@@ -222,6 +232,10 @@ def _write(stages: Sequence[Stage], folder: RunFolder, corpus: Corpus, model: Pa
             if not math.isnan(value)
         }
     facts |= {"n_cells": corpus.n_cells, **more}
+    if pairs is not None and settings.coupled == SELF:
+        network = objective.generator.eval()
+        maker = Generator(folder.path, network, load_model(model, network.device), "", facts)
+        facts["transitions"] |= fit_aims(maker, corpus, pairs, settings.aim_cells, settings.seed)
     save_generator(folder.path, objective.generator, facts)
 
 
