@@ -88,7 +88,11 @@ def _fit(maker: Generator, asked: Asked, masks: NDArray[np.uint8], known: Collec
     def measure(images: NDArray[np.uint8]) -> NDArray[np.float64]:
         return stain_table(np.ascontiguousarray(images), masks, has_nucleus=True).astype(np.float64)
 
-    before = measure(asked.source[:, kept].numpy())
+    source = asked.source[:, kept].numpy()
+    before = measure(source)
+    before[np.repeat(~source.any(axis=(2, 3)), len(stains) // len(kept), axis=1)] = (
+        np.nan
+    )  # a channel the section lacks
     place = {name: n for n, name in enumerate(stains) if np.isfinite(before[:, n]).sum() >= LEAST_CELLS}
     measured = np.array([n for n, feature in enumerate(at) if features[feature] in place], np.int64)
     if not len(measured):
