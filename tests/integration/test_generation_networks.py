@@ -37,6 +37,7 @@ from spatia.bench.rows import RowStore
 from spatia.errors import SettingsError, SpatiaError
 from spatia.generation.checkpoint import GENERATOR_FILE
 from spatia.generation.settings import SolverSettings
+from spatia.inference.generate import generate as generate_cells
 from spatia.inference.generator import Generator as Maker
 from spatia.pairing.pairs import read_pairs, write_pairs
 from spatia.tasks.evaluate_generation import evaluate_generation
@@ -145,6 +146,9 @@ def test_draws_of_an_edit_show_how_sure_its_change_is(
     assert all(np.array_equal(drawn_cells(2)[:, draw], one[:, 0]) for draw in (0, 1))
     with pytest.raises(SettingsError, match="knows the change of 4 resamples"):
         drawn_cells(5)
+    with pytest.raises(SettingsError, match="knows the change of 4 resamples"):
+        generate_cells(corpus, maker, tmp_path / "out.zarr", transition="a→b", cells=wanted, draws=5)
+    assert not list(tmp_path.iterdir())
     del maker.facts["transitions"]["resampled_morphology"]  # a generator of an earlier version
     again = drawn_cells(2)
     assert np.array_equal(again[:, 0], again[:, 1])

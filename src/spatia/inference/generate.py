@@ -90,6 +90,7 @@ def generate(
     maker = generator if isinstance(generator, Generator) else Generator.load(generator, device=device)
     how = Drawing(draws, seed, **drawing)
     maker.check_drop(how.drop)
+    maker.check_draws(how.draws)
     if how.draws > 1 and maker.config.coupled != "noise":
         if maker.resampled is None:
             logger.warning(

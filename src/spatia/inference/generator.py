@@ -378,11 +378,7 @@ class Generator:
             raise SettingsError(f"draws={how.draws}: expected at least 1.")
         self._check_solver(how)
         asked = self._without(asked, how.drop)
-        if asked.spread is not None and how.draws > asked.spread.resampled.shape[1]:
-            raise SettingsError(
-                f"draws={how.draws}: this generator knows the change of {asked.spread.resampled.shape[1]} resamples of its training cells. "
-                "Ask for at most so many."
-            )
+        self.check_draws(how.draws)
         each = [asked.for_draw(draw) if how.draws > 1 else asked for draw in range(how.draws)]
         parts = [self._draw(one, how, draw) for draw, one in enumerate(each)]
         return GeneratedImages(
@@ -457,6 +453,14 @@ class Generator:
             return found
         same = self.network.sample(x_0, part.before, part.known, **options)
         return Solution(x_0 + found.x - same.x, found.evaluations + same.evaluations)
+
+    def check_draws(self, draws: int) -> None:
+        """Refuse more draws than can differ."""
+        known = None if self.config.coupled == "noise" else self.resampled
+        if known is not None and draws > known.shape[1]:
+            raise SettingsError(
+                f"draws={draws}: {self.folder} knows the change of {known.shape[1]} resamples of its training cells. Ask for at most so many."
+            )
 
     def check_drop(self, drop: Collection[str]) -> None:
         """Refuse to leave out a condition that this generator is not told."""
