@@ -47,7 +47,13 @@ def fit_aims(maker: Generator, corpus: Corpus, pairs: Pairs, n_cells: int, seed:
     with progress("aiming", len(maker.transitions), "transitions") as advance:
         for number, name in enumerate(maker.transitions):
             fit = _of_transition(maker, corpus, pairs, name, n_cells, seed)
-            if fit is not None:
+            if fit is None:
+                logger.warning(
+                    "%s: fewer than %d training sources with image and outline; the mean change itself is asked for",
+                    name,
+                    LEAST_CELLS,
+                )
+            else:
                 at, sd, found = fit
                 more = (asked_resampled[number][:, at] - changes[number, at]) / sd
                 asked[number, at] = found.asked * sd
@@ -69,7 +75,6 @@ _Fit = tuple[NDArray[np.int64], NDArray[np.float64], Aim]
 def _of_transition(maker: Generator, corpus: Corpus, pairs: Pairs, name: str, n_cells: int, seed: int) -> _Fit | None:
     wanted = _sources(maker, corpus, pairs, name, n_cells)
     if len(wanted) < LEAST_CELLS:
-        logger.warning("%s: %d training sources with an image; the mean change itself is asked for", name, len(wanted))
         return None
     known = set(pairs.signature(name, FEATURE).index) - set(NUCLEUS_FEATURES)
     with asking(corpus, maker, wanted, device=str(maker.network.device)) as asker:
@@ -90,9 +95,8 @@ def _fit(maker: Generator, asked: Asked, masks: NDArray[np.uint8], known: Collec
 
     source = asked.source[:, kept].numpy()
     before = measure(source)
-    before[np.repeat(~source.any(axis=(2, 3)), len(stains) // len(kept), axis=1)] = (
-        np.nan
-    )  # a channel the section lacks
+    absent = ~source.any(axis=(2, 3))  # channels that the section lacks
+    before[np.repeat(absent, len(stains) // len(kept), axis=1)] = np.nan
     place = {name: n for n, name in enumerate(stains) if np.isfinite(before[:, n]).sum() >= LEAST_CELLS}
     measured = np.array([n for n, feature in enumerate(at) if features[feature] in place], np.int64)
     if not len(measured):
