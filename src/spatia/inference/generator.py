@@ -87,7 +87,7 @@ class Asked:
     source: UInt8[Tensor, "rows channels y x"] | None = None
     before: Mapping[str, Tensor] | None = None
     place: Place | None = None
-    spread: "Spread | None" = None
+    spread: Spread | None = None
 
     def __len__(self) -> int:
         return len(self.key)
