@@ -6,12 +6,15 @@ solidity) and Haralick (1973) for texture, at a distance of one pixel on the 8-b
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from spatia import keys
-from spatia.corpus.outlines import Shapes
+
+if TYPE_CHECKING:  # outlines need an extra; whoever measures stain alone has none
+    from spatia.corpus.outlines import Shapes
 
 SHAPE_FEATURES = ("area_um2", "perimeter_um", "eccentricity", "solidity", "major_axis_um", "minor_axis_um")
 NUCLEUS_FEATURES = (
@@ -49,7 +52,7 @@ def stain_names(channels: Sequence[str], has_nucleus: bool) -> list[str]:
     return [f"{channel}_{feature}" for channel in channels for feature in per_channel]
 
 
-def shape_table(cell: Shapes, nucleus: Shapes | None) -> NDArray[np.float32]:
+def shape_table(cell: "Shapes", nucleus: "Shapes | None") -> NDArray[np.float32]:
     """Return shape (and nucleus) features, (n_cells, features); NaN without outline."""
     columns = [
         cell.area_um2,

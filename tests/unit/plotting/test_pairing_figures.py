@@ -27,7 +27,9 @@ def test_pairs(tmp_path: Path) -> None:
     values |= {"transition": "$a$ → b", "group": "", "part": "train", "problem": 0, "rank": 0, "n_targets": 5}
     values |= dict.fromkeys(("source", "target", "source_sample", "target_sample"), "s")
     table = pd.DataFrame({**values, "source_row": np.arange(n), "target_row": 1, "calibrated": np.nan})[list(COLUMNS)]
-    rows = [("$a$ → b", "gene", f"gene_{i}^2", "", RNG.normal(), 0.0, 0.0, float(i > 0), 9) for i in range(12)]
+    rows = [
+        ("$a$ → b", "gene", f"gene_{i}^2", "", RNG.normal(), 0.0, 0.0, float(i > 0), 0.2, 9, [0.0]) for i in range(12)
+    ]
     facts = {
         "corpus_id": "c",
         "split": {"name": "block"},
