@@ -30,8 +30,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from spatia.corpus.corpus import Corpus
 from spatia.generation.generator import CellGenerator, ImageSpace
 from spatia.generation.settings import LEAST_ADAPTIVE, GeneratorConfig, NetworkSettings, Precision, SolverSettings
+from spatia.inference.asked import Asked
 from spatia.inference.asking import asking
-from spatia.inference.generator import Asked, Drawing, Generator
+from spatia.inference.generator import Drawing, Generator
 from spatia.inference.wanted import choose_rows
 from spatia.io.memory import peak_memory_bytes
 from spatia.metrics.frechet import frechet_distance

@@ -15,6 +15,7 @@ from spatia.data.loader import RowReader
 from spatia.errors import SettingsError
 from spatia.generation.displacement import Place
 from spatia.generation.settings import AIM, LABEL, SELF
+from spatia.inference.asked import Asked, Spread
 from spatia.inference.cell_labels import CellLabels
 from spatia.inference.conditions import (
     CellConditions,
@@ -24,7 +25,7 @@ from spatia.inference.conditions import (
     everywhere,
     transition_conditions,
 )
-from spatia.inference.generator import Asked, Generator, Spread
+from spatia.inference.generator import Generator
 from spatia.inference.wanted import Wanted, choose_rows, with_transition
 from spatia.log import logger
 from spatia.models.levels import check_levels

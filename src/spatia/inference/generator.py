@@ -1,7 +1,6 @@
 """A trained generator as an object: load it once, draw cells with it."""
-# ruff: noqa: F722, F821 - shapes in jaxtyping annotations are not Python expressions
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,6 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float32, Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,106 +19,19 @@ from spatia.data.batch import CellBatch
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import ModelError, SettingsError
 from spatia.generation.checkpoint import MODEL_FOLDER, load_generator
-from spatia.generation.displacement import Place
 from spatia.generation.generator import CellGenerator, ImageSpace
 from spatia.generation.nuclei import of_measurements
 from spatia.generation.samples import begin_at
 from spatia.generation.settings import AIM, LEAST_ADAPTIVE, GeneratorConfig, Precision, SolverSettings
 from spatia.generation.solvers import Solution
 from spatia.generation.transformer import DiffusionTransformer
+from spatia.inference.asked import Asked
 from spatia.inference.session import choose_device
 from spatia.models.checkpoint import load_model, model_id
 from spatia.models.spatia import Spatia
 
-CHANGES: Final = (AIM, "delta_morphology")  # conditions that say how morphology changes
 AT_ONCE: Final = 64  # images of 64 px in the network at the same time
 AT_ONCE_ON_A_GPU: Final = 1024  # fewer leave it waiting for the next kernel
-
-
-@dataclass(frozen=True)
-class Spread:
-    """How far the mean change of training pairs moves where other cells weigh more.
-
-    Attributes
-    ----------
-    resampled
-        (transitions, resamples, features): what each resample asks for, less what all cells together do.
-    number
-        Transition of each row.
-    """
-
-    resampled: Float32[Tensor, "transitions resamples features"]
-    number: Int64[Tensor, "rows"]
-
-    def part(self, start: int, stop: int, device: torch.device) -> "Spread":
-        """Return it for some rows, on a device."""
-        return Spread(self.resampled.to(device), self.number[start:stop].to(device))
-
-    def of_draw(self, draw: int) -> Float32[Tensor, "rows features"]:
-        """Return what one draw asks for beyond that: one resample, the same for all cells of a transition."""
-        return self.resampled[self.number, draw]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Cells to draw.
-
-    Attributes
-    ----------
-    key
-        One integer a cell: the noise is a function of it.
-    conditions, known
-        What is known of them, by name, and of which.
-    source
-        Images of the source cells, 0…255; None where paths begin at noise.
-    before
-        The same conditions of the source cells as they are, for a generator that edits them; None for others.
-    place
-        Where the nuclei of the source cells lie.
-    spread
-        How the change asked for differs from draw to draw; None where nothing is known of it.
-    """
-
-    key: Int64[Tensor, "rows"]
-    conditions: Mapping[str, Tensor]
-    known: Mapping[str, Bool[Tensor, "rows"]]
-    source: UInt8[Tensor, "rows channels y x"] | None = None
-    before: Mapping[str, Tensor] | None = None
-    place: Place | None = None
-    spread: Spread | None = None
-
-    def __len__(self) -> int:
-        return len(self.key)
-
-    def part(self, start: int, stop: int, device: torch.device) -> "Asked":
-        """Return some rows, on a device."""
-        return Asked(
-            self.key[start:stop].to(device),
-            {name: value[start:stop].to(device) for name, value in self.conditions.items()},
-            {name: value[start:stop].to(device) for name, value in self.known.items()},
-            None if self.source is None else self.source[start:stop].to(device),
-            None
-            if self.before is None
-            else {name: value[start:stop].to(device) for name, value in self.before.items()},
-            None if self.place is None else self.place.part(start, stop, device),
-            None if self.spread is None else self.spread.part(start, stop, device),
-        )
-
-    def for_draw(self, draw: int) -> "Asked":
-        """Return what one of several draws is asked for."""
-        if self.spread is None:
-            return self
-        more = self.spread.of_draw(draw)
-        told = {name: value + more if name in CHANGES else value for name, value in self.conditions.items()}
-        return replace(self, conditions=told)
-
-    def toward(self, share: float) -> "Asked":
-        """Return what is asked a share of the way from before to after the change."""
-        assert self.before is not None
-        moved = {
-            name: torch.lerp(self.before[name].float(), value.float(), share) for name, value in self.conditions.items()
-        }
-        return replace(self, conditions=moved)
 
 
 @dataclass(frozen=True)

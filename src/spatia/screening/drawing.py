@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spatia.generation.samples import begin_at
-from spatia.inference.generator import AT_ONCE, Asked, Drawing, Generator, replace_evaluations
+from spatia.inference.asked import Asked
+from spatia.inference.generator import AT_ONCE, Drawing, Generator, replace_evaluations
 from spatia.screening.counts import embed_counts
 from spatia.screening.perturbation import Counts
 from spatia.screening.surroundings import NicheFollower

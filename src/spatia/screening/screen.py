@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from spatia.config import make_settings
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError
+from spatia.inference.asked import Asked
 from spatia.inference.conditions import SEEN, CellConditions, everywhere
-from spatia.inference.generator import AT_ONCE, Asked, Drawing, Generator, replace_evaluations
+from spatia.inference.generator import AT_ONCE, Drawing, Generator, replace_evaluations
 from spatia.inference.session import Session, embedded
 from spatia.log import duration, logger, progress
 from spatia.models.levels import check_levels

@@ -13,8 +13,9 @@ from spatia.corpus.morphology import NUCLEUS_FEATURES, stain_names, stain_table
 from spatia.data.loader import RowReader
 from spatia.generation.aiming import Aim, aim
 from spatia.generation.settings import AIM
+from spatia.inference.asked import Asked
 from spatia.inference.asking import asking
-from spatia.inference.generator import Asked, Drawing, Generator
+from spatia.inference.generator import Drawing, Generator
 from spatia.inference.wanted import Wanted, rows_of_pairs
 from spatia.log import logger, progress
 from spatia.pairing.pairs import Pairs

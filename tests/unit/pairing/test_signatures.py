@@ -57,7 +57,7 @@ def test_what_no_pair_has_measured_is_left_out() -> None:
 def test_how_sure_a_change_is() -> None:
     """Of 50 sources and 200 targets, all alike likely: the standard error of the difference of their means."""
     n, m = 50, 200
-    values = RNG.normal(size=(n + m, 300))
+    values = np.random.default_rng(1).normal(size=(n + m, 300))
     values[:n] *= 2
     data = measured(np.abs(values), values, np.zeros(n + m, int), np.ones((1, 300), bool))
     plan = sp.csr_matrix(np.full((n, m), 1 / m))
