@@ -33,6 +33,10 @@ class Scored(Protocol):
     def n_train(self) -> int:
         """Cells fitted on."""
 
+    @property
+    def held_out(self) -> float:
+        """How well training cells were told that were held out; NaN: not measured."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -71,14 +75,14 @@ def attempt(question: Question, score: Callable[[], Sequence[Scored]]) -> list[R
     except Exception as error:  # whatever a rival raises must not stop the others; the row and the log hold it
         status, message = "failed", f"{type(error).__name__}: {error}"
         logger.warning("%s on %s:\n%s", question.method, question.task, traceback.format_exc())
-    values = [(one.metric, one.value, one.n, one.n_train) for one in scores] if status == "ok" else [NONE]
+    values = [(one.metric, one.value, one.n, one.n_train, one.held_out) for one in scores] if status == "ok" else [NONE]
     seconds, memory = round(time.perf_counter() - start, 3), round(peak() / 1e6)
     rows = [
         Row(
             question.task, question.data, question.method, metric, value, question.seed, n, n_train, seconds, memory, status, message,
-            question.command, versions_json(), question.corpus_id,
+            question.command, versions_json(), question.corpus_id, held_out,
         )
-        for metric, value, n, n_train in values
+        for metric, value, n, n_train, held_out in values
     ]  # fmt: skip
     result = f"{rows[0].metric} {rows[0].value:.3f}" if status == "ok" and rows else f"{status}: {message}"
     where = (question.data, question.seed, question.task, question.method)
@@ -86,4 +90,4 @@ def attempt(question: Question, score: Callable[[], Sequence[Scored]]) -> list[R
     return rows
 
 
-NONE = ("", float("nan"), 0, 0)
+NONE = ("", float("nan"), 0, 0, float("nan"))

@@ -6,6 +6,7 @@ What is counted for chance is data sets: questions, metrics and seeds of one dat
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -76,6 +77,7 @@ FUSED = {  # the view whose fused embedding a task asks: what it lets an embeddi
 }
 # what stands for our model in a task, fixed in advance: the fused embedding; for domains, what `spatia domains` takes
 FIXED = {**FUSED, "domains": ", niche smoothed"}
+ON_TRAINING: Final = ", chosen on training cells"
 _VIEW = re.compile(r"( image| genes)?(, .*)?$")
 
 
@@ -90,6 +92,26 @@ def models_of(methods: Iterable[str], ours: str = "spatia") -> list[str]:
     return list(dict.fromkeys(_VIEW.sub("", name) for name in methods if name.startswith(ours)))
 
 
+def chosen_on_training(rows: pd.DataFrame, model: str) -> pd.DataFrame:
+    """Return the rows of a model of ours that has, for each question and seed, the view that tells held-out training cells best.
+
+    So the view is chosen as the penalty of its predictor is. Test cells take no part in it, so this is no bound, as the best of all
+    views is, but what somebody gets who chooses so. Where no predictor is fitted (clusters, domains, retrieval) it is the embedding
+    that is fixed in advance. The method is called ``model`` + `ON_TRAINING`, ``message`` names the view; empty where nothing could
+    be chosen at all.
+    """
+    good = rows[(rows["status"] == "ok") & ~rows["metric"].str.contains(DETAIL, regex=False)]
+    own = good[[models_of([name], model) == [model] for name in good["method"].astype(str)]]
+    judged = own.dropna(subset="held_out")
+    if judged.empty:
+        return judged
+    question = ["task", "data", "metric", "seed"]
+    best = judged.loc[judged.groupby(question)["held_out"].idxmax()]
+    fixed = own[own["method"] == own["task"].map(FIXED).fillna("").radd(model)]
+    found = pd.concat([best, fixed]).drop_duplicates(question)
+    return found.assign(message=found["method"], method=model + ON_TRAINING)
+
+
 def wins(rows: pd.DataFrame, ours: str = "spatia", *, fixed: str | None = None) -> pd.DataFrame:
     """Return, for each task and data set, the best of our embeddings, the best of the others, and who is ahead.
 
@@ -100,14 +122,15 @@ def wins(rows: pd.DataFrame, ours: str = "spatia", *, fixed: str | None = None) 
     ----------
     fixed
         Of this model of ours alone, and of it only the embedding that `FIXED` names for the task: not the best of many on the
-        same test cells.
+        same test cells. Or the name of a method, for what :func:`chosen_on_training` gives.
     """
     good = rows[(rows["status"] == "ok") & ~rows["metric"].str.contains(DETAIL, regex=False)]
     table = good.groupby(["task", "data", "metric", "method"], sort=False)["value"].agg(["mean", "std"]).reset_index()
     found = []
     for (task, data, metric), group in table.groupby(["task", "data", "metric"], sort=False):
         others = ~group["method"].str.startswith(ours)
-        mine = ~others if fixed is None else group["method"] == fixed + FIXED.get(str(task), "")
+        wanted = fixed if fixed is None or fixed.endswith(ON_TRAINING) else fixed + FIXED.get(str(task), "")
+        mine = ~others if wanted is None else group["method"] == wanted
         if not (mine.any() and others.any()):
             continue
         best, other = (part.loc[part["mean"].idxmax()] for part in (group[mine], group[others]))

@@ -1,48 +1,64 @@
 """How an embedding is read out, alike for every method: `spatia.tasks.predictors`, or the nearest training cells, or CCA."""
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from spatia.bench.cells import BenchCells
 from spatia.bench.methods.method import Method
+from spatia.tasks.choose_embedding import INVERSE_PENALTIES
 from spatia.tasks.predictors import Standardiser, fit_logistic, fit_ridge
 
 Floats = NDArray[np.floating]
 Rows = NDArray[np.int64]
 K = 15
-# Fewer values than the tasks offer: the same three for all methods and data, at a third of the time.
-INVERSE_PENALTIES = (1e-3, 1e-2, 1e-1)
 
 
-def predict_values(method: Method, cells: BenchCells, z: Floats, y: Floats, train: Rows, test: Rows) -> Floats:
-    """Predict (len(test), targets) from an embedding of all cells and the targets of training cells.
+class Values(NamedTuple):
+    """Predictions (len(test), targets), and the share of variance that held-out training cells were told with (NaN: "knn")."""
+
+    predicted: Floats
+    held_out: float
+
+
+class Labels(NamedTuple):
+    """Names of the classes, the probability (len(test), classes) of each, and the mean log-likelihood of held-out training cells.
+
+    The likeliest is what is told (the first, where two tie).
+    """
+
+    names: NDArray[np.str_]
+    probability: NDArray[np.float64]
+    held_out: float
+
+
+def predict_values(method: Method, cells: BenchCells, z: Floats, y: Floats, train: Rows, test: Rows) -> Values:
+    """Predict values of test cells from an embedding of all cells and the targets of training cells.
 
     Ridge regression with the penalty chosen over spatial blocks of training cells; for "knn" the mean of the 15 nearest.
     """
     if method.predictor == "knn":
-        return y[train][_nearest(z[train], z[test])].mean(axis=1)
+        return Values(y[train][_nearest(z[train], z[test])].mean(axis=1), float("nan"))
     model = fit_ridge(z[train], y[train], positions_um=cells.position_um[train], sections=cells.sample[train])
-    return model.predict(z[test])
+    varied = np.isfinite(model.held_out)
+    return Values(model.predict(z[test]), float(model.held_out[varied].mean()) if varied.any() else float("nan"))
 
 
 def predict_labels(
     method: Method, cells: BenchCells, z: Floats, labels: NDArray[np.str_], train: Rows, test: Rows
-) -> tuple[NDArray[np.str_], NDArray[np.float64]]:
+) -> Labels:
     """Predict the labels of test cells from an embedding of all cells and the labels of training cells.
 
     Multinomial logistic regression, its penalty chosen over spatial blocks of training cells; for "knn" the votes of the 15
     nearest.
-
-    Returns
-    -------
-    Names of the classes, and the probability (len(test), classes) of each. The likeliest is what is told (the first, where two tie).
     """
     if method.predictor == "knn":
         names, codes = np.unique(labels[train], return_inverse=True)
         near = codes[_nearest(z[train], z[test])]
         votes = np.stack([(near == code).sum(axis=1) for code in range(len(names))], axis=1)
-        return names, votes / votes.sum(axis=1, keepdims=True)
+        return Labels(names, votes / votes.sum(axis=1, keepdims=True), float("nan"))
     model = fit_logistic(
         z[train],
         labels[train],
@@ -50,7 +66,7 @@ def predict_labels(
         sections=cells.sample[train],
         inverse_penalties=INVERSE_PENALTIES,
     )
-    return np.asarray(model.classes), model.probability(z[test])
+    return Labels(np.asarray(model.classes), model.probability(z[test]), model.held_out)
 
 
 def _nearest(train: Floats, test: Floats) -> NDArray[np.int64]:

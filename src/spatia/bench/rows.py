@@ -45,6 +45,10 @@ class Row:
         JSON: package, Python and libraries.
     corpus_id
         Of the corpus; empty where there is none (some public protocols), and in rows written before 2026-11-26.
+    held_out
+        How well the predictor told training cells that were held out from it, by which one of several methods may be chosen without a
+        look at test cells: the share of variance, or the mean log-likelihood of a label. NaN where nothing was fitted so, and in rows
+        written before 2026-11-27.
     """
 
     task: str
@@ -62,6 +66,7 @@ class Row:
     command: str
     versions: str
     corpus_id: str = ""
+    held_out: float = float("nan")
 
 
 class RowStore:
@@ -158,8 +163,9 @@ def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame({name: [] for name in names})
     frame = pd.read_parquet(path)
-    if "corpus_id" not in frame:
-        frame["corpus_id"] = ""
+    for name, absent in (("corpus_id", ""), ("held_out", float("nan"))):  # of rows that are older than the column
+        if name not in frame:
+            frame[name] = absent
     if missing := set(names) - set(frame.columns):
         raise SpatiaError(
             f"{path}: no column {', '.join(sorted(missing))}; the rows are of another version of spatia. "

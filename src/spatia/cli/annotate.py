@@ -19,7 +19,9 @@ def annotate(
     unknown: Annotated[
         list[str] | None, typer.Option(help='Label that means "not known"; may be given again. Empty ones always do.')
     ] = None,
-    embedding: Annotated[str, typer.Option(help="Key of obsm.")] = "X_spatia",
+    embedding: Annotated[
+        str, typer.Option(help="Key of obsm; auto: the one from which held-out labelled cells are told best.")
+    ] = "auto",
     target_accuracy: Annotated[float, typer.Option(help="Wanted share of right labels among those given.")] = 0.9,
     min_cells: Annotated[int, typer.Option(help="Fewest cells of a label.")] = 10,
     ignore_rare: Annotated[
@@ -52,6 +54,6 @@ def annotate(
     line = (
         f"{len(found.classes)} labels; {counts['given']:,} cells had one, {counts['predicted']:,} got one, "
         f"{counts['uncertain']:,} are uncertain, {counts['unlike']:,} unlike all labelled; held-out macro-F1 "
-        f"{scores['macro_f1']:.3f}, calibration error {scores['ece']:.3f}"
+        f"{scores['macro_f1']:.3f}, calibration error {scores['ece']:.3f}; read from {found.choice.name if found.choice else embedding}"
     )
     options.finish(content, line, json=json, table=table, out=out or cells)

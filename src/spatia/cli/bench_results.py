@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from spatia.bench.factorial import Factors, main_effects
+from spatia.bench.ranks import ON_TRAINING, chosen_on_training, models_of, rank, wins
 from spatia.bench.ranks import markdown as ranks_table
-from spatia.bench.ranks import models_of, rank, wins
 from spatia.bench.rows import ROWS_FILE, read_rows
 from spatia.bench.run import UNITS
 from spatia.bench.tables import DETAIL, costs, markdown, summary
@@ -27,6 +27,9 @@ def standing_rows(out: Path) -> pd.DataFrame:
 
 def write_summary(rows: pd.DataFrame, out: Path, factors: Factors, *, json: bool) -> str:
     """Write tables and the figure of ranks beside the rows, and return what is printed."""
+    models = models_of(rows["method"].unique())
+    chosen = {name: of for name in models if len(of := chosen_on_training(rows, name))}
+    measured, rows = rows, pd.concat([rows, *chosen.values()], ignore_index=True) if chosen else rows
     text = markdown(rows)
     ranking = rank(rows)
     if len(ranking.mean_rank) > 1 and ranking.n_questions:
@@ -39,10 +42,15 @@ def write_summary(rows: pd.DataFrame, out: Path, factors: Factors, *, json: bool
             ours=ours,
             n_questions=ranking.n_questions,
         )
-    for name in models_of(rows["method"].unique()):
-        if len(outcome := wins(rows, fixed=name)):
+    for name in models:
+        if len(outcome := wins(measured, fixed=name)):
             text += f"\n`{name}`, the one embedding fixed in advance for each task, against the best of the others, {_counted(outcome)}.\n"
-    if len(outcome := wins(rows)):
+        if name in chosen and len(outcome := wins(rows, fixed=name + ON_TRAINING)):
+            text += (
+                f"\n`{name}`, for each question the view that tells held-out training cells best (where there is something to tell), "
+                f"against the best of the others, {_counted(outcome)}.\n"
+            )
+    if len(outcome := wins(measured)):
         text += f"\nThe best of all our embeddings, chosen on these test cells, against the best of the others, {_counted(outcome)}.\n"
     effects = main_effects(rows, factors) if factors else rows.iloc[:0]
     if len(effects):

@@ -16,7 +16,7 @@ from spatia.corpus.corpus import Corpus, Section
 from spatia.corpus.settings import StorageSettings
 from spatia.corpus.store import CsrWriter, create_rows, create_store, finish_store, subgroup, write_element, write_uns
 from spatia.errors import SettingsError
-from spatia.inference.blocks import BLOCK_CELLS, OUTPUTS
+from spatia.inference.blocks import BLOCK_CELLS
 from spatia.inference.session import Session, embedded
 from spatia.io.memory import give_back, settled_heap
 from spatia.models.spatia import MODALITIES, Spatia
@@ -24,6 +24,11 @@ from spatia.nn.distributed import world
 from spatia.version import __version__
 
 OBSM: Final = {"fused": "X_spatia", "cell": "X_spatia_cell", "niche": "X_spatia_niche", "tissue": "X_spatia_tissue"}
+ALONE: Final = {
+    "genes": "X_spatia_genes",
+    "image": "X_spatia_image",
+}  # the cell from one modality alone, where both are seen
+_KEYS: Final = {**OBSM, **ALONE}
 
 
 def embed(
@@ -61,7 +66,8 @@ def embed(
     -------
     Cells of the sections, in the order that is asked for (of the corpus, where none is). ``X`` raw counts over the union of the panels (a gene that a section does
     not measure has no entries there: ``uns["spatia"]["measured"]`` says which), ``obs`` as in the corpus and ``spatia_ood`` (above 1:
-    unlike 99 % of the training cells), by cell id (``sample:cell_id`` where ids repeat between sections, and ``obs["cell_id"]`` then), ``obsm`` ``spatial`` (µm), ``X_spatia`` and ``X_spatia_cell``, ``_niche``, ``_tissue``
+    unlike 99 % of the training cells), by cell id (``sample:cell_id`` where ids repeat between sections, and ``obs["cell_id"]`` then), ``obsm`` ``spatial`` (µm), ``X_spatia`` and ``X_spatia_cell``, ``_niche``, ``_tissue``,
+    and where both modalities are seen ``X_spatia_genes`` and ``X_spatia_image``: the cell alone from one of them, NaN of a cell that lacks it
     (float32), ``uns["spatia"]``. Or the path, where ``out`` is given.
 
     Raises
@@ -86,6 +92,7 @@ def embed(
         device=device,
         min_coverage=min_coverage,
         scratch=scratch,
+        apart=True,
     ) as session:
         if path is None:
             return _in_memory(session)
@@ -121,8 +128,8 @@ def _in_memory(session: Session) -> ad.AnnData:
     table = ad.AnnData(sp.vstack(blocks, "csr"), obs=obs, var=genes)
     positions = [section.cells.read(f"obsm/{keys.SPATIAL}", 0, section.entry.n_cells) for section in _sections(session)]
     table.obsm[keys.SPATIAL] = np.concatenate(positions)
-    for name in OUTPUTS:
-        table.obsm[OBSM[name]] = np.concatenate([values[name] for values in embeddings])
+    for name in session.outputs:
+        table.obsm[_KEYS[name]] = np.concatenate([values[name] for values in embeddings])
     table.uns["spatia"] = describe(session)
     return table
 
@@ -139,8 +146,11 @@ def _write_zarr(session: Session, path: Path) -> None:
         "cell": config.cell_width,
         "niche": config.niche_width,
         "tissue": config.tissue_width,
+        **dict.fromkeys(ALONE, config.cell_width),
     }
-    arrays = {name: create_rows(obsm, OBSM[name], (n_cells, widths[name]), np.float32, storage) for name in OUTPUTS}
+    arrays = {
+        name: create_rows(obsm, _KEYS[name], (n_cells, widths[name]), np.float32, storage) for name in session.outputs
+    }
     spatial = create_rows(obsm, keys.SPATIAL, (n_cells, 2), np.float64, storage)
     scores, done = [], 0
     with settled_heap(), CsrWriter(root, "X", len(genes), np.dtype(np.float32), storage) as counts:
@@ -149,7 +159,7 @@ def _write_zarr(session: Session, path: Path) -> None:
             # blocks end where shards end, so that no shard is written twice
             for start, stop in _aligned(embedder.n_cells, done, storage.shard_rows):
                 values, to = embedder.read(np.arange(start, stop)), slice(done + start, done + stop)
-                for name in OUTPUTS:
+                for name in session.outputs:
                     arrays[name][to] = values[name]
                 spatial[to] = section.cells.read(f"obsm/{keys.SPATIAL}", start, stop)
                 score[start:stop] = values["ood"]

@@ -46,6 +46,8 @@ class Session:
         What of each section the model knows.
     sections
         One embedder per section, both passes done.
+    outputs
+        Names of the embeddings of each cell.
     """
 
     corpus: Corpus
@@ -56,6 +58,7 @@ class Session:
     hide_genes: tuple[str, ...]
     coverage: list[Coverage]
     sections: list[SectionEmbedder]
+    outputs: tuple[str, ...]
 
 
 @contextmanager
@@ -70,6 +73,7 @@ def embedded(
     device: str = "auto",
     min_coverage: float = 0.5,
     scratch: Path | None = None,
+    apart: bool = False,
 ) -> Iterator[Session]:
     """Embed a corpus into block files, and hand over what reads them.
 
@@ -90,6 +94,8 @@ def embedded(
     scratch
         Folder for block files: kept on an error or Ctrl-C and continued by the next call with the same request, removed in
         the end. None: a temporary one. Ranks must share it.
+    apart
+        Whether each cell is embedded from each modality alone, too; only where both are seen and a section has an image.
 
     Raises
     ------
@@ -105,12 +111,15 @@ def embedded(
     _check_genes(hide_genes, network)
     names = list(opened.sections) if sections is None else [opened.section(name).sample for name in sections]
     coverage = check_coverage(opened, [opened.section(name) for name in names], network, used, min_coverage)
-    request = Request(used, hidden_genes_mask(network, hide_genes))
-    with _scratch(scratch, _request_id(opened, digest, used, hide_genes)) as folder:
+    has_image = bool(network.vocabulary.channels) and any(opened.section(name).entry.channels for name in names)
+    request = Request(
+        used, hidden_genes_mask(network, hide_genes), apart and has_image and set(used) == set(MODALITIES)
+    )
+    with _scratch(scratch, _request_id(opened, digest, request, hide_genes)) as folder:
         with settled_heap():
             embedders = _embed(opened, network, names, folder, request, rows or {})
         seed = -1 if isinstance(model, Spatia) else int(read_description(Path(model))["facts"].get("seed", -1))
-        yield Session(opened, network, seed, digest, used, tuple(hide_genes), coverage, embedders)
+        yield Session(opened, network, seed, digest, used, tuple(hide_genes), coverage, embedders, request.outputs)
 
 
 def _embed(
@@ -157,8 +166,8 @@ def _scratch(folder: Path | None, request_id: str) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _request_id(corpus: Corpus, digest: str, use: Sequence[str], hide_genes: Sequence[str]) -> str:
-    content = json.dumps([corpus.corpus_id, digest, list(use), sorted(hide_genes)])
+def _request_id(corpus: Corpus, digest: str, request: Request, hide_genes: Sequence[str]) -> str:
+    content = json.dumps([corpus.corpus_id, digest, list(request.use), sorted(hide_genes), list(request.outputs)])
     return hashlib.sha256(content.encode()).hexdigest()
 
 

@@ -145,6 +145,12 @@ class Spatia(nn.Module):
         ModelError
             If the batch does not fit the model, or lacks what ``use`` asks for.
         """
+        image, genes = self._inputs(batch, use, visible_genes)
+        return self.encode(image, genes, rows=len(batch))
+
+    def _inputs(
+        self, batch: CellBatch, use: Collection[str], visible_genes: Bool[Tensor, "genes"] | None
+    ) -> tuple[ImageInput | None, GeneInput | None]:
         if unknown := set(use) - set(MODALITIES):
             raise ModelError(f"use={sorted(unknown)}: expected some of {MODALITIES}.")
         image = genes = None
@@ -163,7 +169,26 @@ class Spatia(nn.Module):
             self._check_genes(batch.counts)
             visible = batch.measured if visible_genes is None else batch.measured & visible_genes
             genes = GeneInput(counts=batch.counts, visible=visible)
-        return self.encode(image, genes, rows=len(batch))
+        return image, genes
+
+    def encode_cells_apart(
+        self,
+        batch: CellBatch,
+        *,
+        visible_genes: Bool[Tensor, "genes"] | None = None,
+    ) -> dict[str, CellEncoding]:
+        """Encode cells from all that is known of them (``"both"``), and from each modality alone; its tokens are made once."""
+        image, genes = self._inputs(batch, MODALITIES, visible_genes)
+        tokens = (
+            self._no_image(len(batch)) if image is None else self.image_encoder(image),
+            self._no_genes(len(batch)) if genes is None else self.gene_encoder(genes),
+        )
+        hidden = torch.zeros(len(batch), dtype=torch.bool, device=self.device)
+        return {
+            "both": self.cell_fusion(*tokens),
+            "image": self.cell_fusion(*tokens, genes_shown=hidden),
+            "genes": self.cell_fusion(*tokens, image_shown=hidden),
+        }
 
     def encode(
         self,

@@ -18,6 +18,7 @@ from spatia.corpus.corpus import Corpus
 from spatia.pipeline.slide import SPLIT
 from spatia.pipeline.steps import Job
 from spatia.report.contents import CELLS_FILE, UMAP
+from spatia.tasks.cells import EMBEDDINGS
 
 ADDED = (
     keys.CLUSTER,
@@ -75,6 +76,13 @@ class EmbeddedCells:
     def embedding(self, name: str = "X_spatia") -> NDArray[np.float32]:
         """Return one of the embeddings, (cells, width)."""
         return np.asarray(self._read(f"obsm/{name}"), np.float32)
+
+    def embeddings(self) -> dict[str, NDArray[np.float32]]:
+        """Return the embeddings that every cell has, by key."""
+        with h5py.File(self.path, "r") as file:
+            there = [key for key in EMBEDDINGS if f"obsm/{key}" in file]
+        found = {key: self.embedding(key) for key in there}
+        return {key: values for key, values in found.items() if np.isfinite(values).all()}
 
     def log_expression(self, genes: NDArray[np.int64], to_depth: float | None = None) -> NDArray[np.float64]:
         """Return log1p of counts scaled to a depth (None: the median one), (cells, some genes)."""

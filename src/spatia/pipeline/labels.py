@@ -32,7 +32,7 @@ def annotate_cells(job: Job) -> str:
     cells = embedded_cells(job)
     labels = read_labels(cells, job)
     found = annotate(
-        cells.embedding(),
+        cells.embeddings(),
         labels,
         positions_um=cells.position_um,
         sections=cells.sample,
@@ -49,7 +49,8 @@ def annotate_cells(job: Job) -> str:
     _draw(job, found.held_out)
     if not found.threshold.reached:
         job.warn(_nobody_sure(found))
-    return f"{len(found.classes)} labels, held-out accuracy {found.held_out.scores()['accuracy']:.3f}"
+    assert found.choice is not None  # several were given
+    return f"{len(found.classes)} labels, held-out accuracy {found.held_out.scores()['accuracy']:.3f}, read from {found.choice.name}"
 
 
 def read_labels(cells: EmbeddedCells, job: Job) -> pd.Series:
@@ -109,7 +110,12 @@ def _result(found: Annotation, source: str, n_labelled: int) -> AnnotationResult
         source=source,
         labels=found.classes,
         n_labelled=n_labelled,
-        judged="Each was held out once, with the block of tissue around it, and predicted from the other blocks.",
+        judged="Each was held out once, with the block of tissue around it, and predicted from the other blocks."
+        + (
+            f" Read from {found.choice.name}, the one of {len(found.choice.held_out)} embeddings that told them best."
+            if found.choice
+            else ""
+        ),
         accuracy=float(right[sure].mean()) if sure.any() else None,
         macro_f1=scores["macro_f1"],
         abstained_share=float(1 - sure.mean()),

@@ -1,5 +1,6 @@
 """Give cells labels that are known for some of them, with a probability, or with a reason for giving none."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ from spatia.metrics.classification import (
     macro_f1,
 )
 from spatia.tasks.calibration import Threshold, calibrate, choose_threshold
+from spatia.tasks.choose_embedding import Choice, choose_embedding
 from spatia.tasks.folds import inner_folds
 from spatia.tasks.novelty import NoveltyModel
 from spatia.tasks.predictors import fit_logistic
@@ -117,6 +119,8 @@ class Annotation:
         That was wanted.
     held_out
         Predictions of the known cells.
+    choice
+        Of the embedding, where there were several.
     """
 
     classes: tuple[str, ...]
@@ -129,6 +133,7 @@ class Annotation:
     threshold: Threshold
     target_accuracy: float
     held_out: HeldOut
+    choice: Choice | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what was done and how good it is on held-out cells as JSON values."""
@@ -143,11 +148,11 @@ class Annotation:
             "threshold": self.threshold.value if finite else None,
             "accuracy_at_threshold": self.threshold.accuracy,
             "coverage_at_threshold": self.threshold.coverage,
-        }
+        } | ({"embedding": self.choice.name, "embeddings": dict(self.choice.held_out)} if self.choice else {})
 
 
 def annotate(
-    embedding: NDArray[np.floating],
+    embedding: NDArray[np.floating] | Mapping[str, NDArray[np.floating]],
     labels: ArrayLike,
     *,
     positions_um: NDArray[np.floating] | None = None,
@@ -159,7 +164,8 @@ def annotate(
     Parameters
     ----------
     embedding
-        (cells, width) of known and unknown cells; to transfer labels from another corpus, both below each other.
+        (cells, width) of known and unknown cells; to transfer labels from another corpus, both below each other. Several by name:
+        the one from which held-out labelled cells are told best (:func:`spatia.tasks.choose_embedding.choose_embedding`).
     labels
         (cells,) names; None or NaN: not known.
     positions_um, sections
@@ -179,10 +185,15 @@ def annotate(
     """
     settings = settings or AnnotateSettings()
     names = _known_labels(labels, settings)
-    X = np.asarray(embedding)
     known = ~pd.isna(names)
     classes, codes = np.unique(names[known].astype(str), return_inverse=True)
     place = _Place(positions_um, sections).rows(known)
+    choice = None
+    if isinstance(embedding, Mapping):
+        of_known = {name: np.asarray(one)[known] for name, one in embedding.items()}
+        choice = choose_embedding(of_known, classes[codes], seed=settings.seed, **place)
+        embedding = embedding[choice.name]
+    X = np.asarray(embedding)
     folds = inner_folds(int(known.sum()), settings.n_folds, seed=settings.seed, **place)
     logits, distance = _cross_fit(X[known], codes, classes, folds, place, settings.seed)
     calibration = calibrate(logits, codes, folds)
@@ -223,6 +234,7 @@ def annotate(
         threshold=threshold,
         target_accuracy=settings.target_accuracy,
         held_out=HeldOut(classes[codes], classes[top], codes, softmax(logits, axis=1), calibrated),
+        choice=choice,
     )
 
 

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from spatia import keys
 from spatia.errors import SettingsError
+from spatia.inference.embed import ALONE, OBSM
 
 Floats = NDArray[np.float64]
 SAMPLE: Final = "sample"
 UNS: Final = "spatia"
+EMBEDDINGS: Final = (*OBSM.values(), *ALONE.values())
 
 
 def read_cells(path: str | Path, *, written_by: str = "spatia embed") -> ad.AnnData:
@@ -83,6 +85,12 @@ def embedding_of(table: ad.AnnData, key: str) -> NDArray[np.floating]:
         n = int((~np.isfinite(values)).any(axis=1).sum())
         raise SettingsError(f"obsm[{key!r}]: {n:,} of {len(values):,} cells are not finite; embed the corpus again.")
     return values
+
+
+def embeddings_of(table: ad.AnnData) -> dict[str, NDArray[np.floating]]:
+    """Return the embeddings of `spatia embed` by key, those that every cell has: what one modality alone says is NaN where it lacks."""
+    found = {key: np.asarray(table.obsm[key]) for key in EMBEDDINGS if key in table.obsm}
+    return {key: values for key, values in found.items() if np.isfinite(values).all()}
 
 
 def column_of(table: ad.AnnData, key: str) -> pd.Series:

@@ -6,11 +6,13 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from spatia import keys
 from spatia.errors import SettingsError
 from spatia.tasks.annotate import AnnotateSettings, Annotation, annotate
-from spatia.tasks.cells import column_of, embedding_of, place_of, sections_of
+from spatia.tasks.cells import column_of, embedding_of, embeddings_of, place_of, sections_of
+from spatia.tasks.choose_embedding import AUTO
 from spatia.tasks.cluster import Clusters, ClusterSettings, cluster
 from spatia.tasks.domains import Domains, domains
 
@@ -21,7 +23,7 @@ def annotate_cells(
     *,
     reference: ad.AnnData | None = None,
     unknown: Sequence[str] = (),
-    embedding: str = "X_spatia",
+    embedding: str = AUTO,
     settings: AnnotateSettings | None = None,
 ) -> Annotation:
     """Label cells from those with a label, or from another table; writes ``obs["spatia_label"]`` and beside it
@@ -38,7 +40,7 @@ def annotate_cells(
     unknown
         Labels that mean "not known", for instance ``"Unlabelled"``; NaN always does.
     embedding
-        Key of ``obsm``.
+        Key of ``obsm``; "auto": of those of `spatia embed` the one from which held-out labelled cells are told best.
 
     Returns
     -------
@@ -50,14 +52,15 @@ def annotate_cells(
         If the column is not there (lists the columns), the embeddings do not go together, or as :func:`annotate`.
     """
     own = _known(cells if reference is None else reference, labels, unknown)
-    X, place = embedding_of(cells, embedding), place_of(cells)
+    X, place = _candidates(cells, embedding), place_of(cells)
     if reference is not None:
-        theirs = embedding_of(reference, embedding)
-        _check_same_model(cells, reference, X.shape[1], theirs.shape[1])
-        X = np.concatenate([X, theirs])
+        theirs = _candidates(reference, embedding)
+        for key in X.keys() & theirs.keys():
+            _check_same_model(cells, reference, X[key].shape[1], theirs[key].shape[1])
+        X = {key: np.concatenate([one, theirs[key]]) for key, one in X.items() if key in theirs}
         own = [None] * cells.n_obs + own
         place = _joined_place(cells, reference)
-    found = annotate(X, own, settings=settings, **place)
+    found = annotate(X if embedding == AUTO else X[embedding], own, settings=settings, **place)
     if reference is not None:
         found = _first(found, cells.n_obs)
     cells.obs[keys.PREDICTED_LABEL] = pd.Categorical(found.label, categories=list(found.classes))
@@ -92,6 +95,12 @@ def find_domains(
 def named(found: Clusters) -> pd.Categorical:
     """Return the groups as a categorical of "0", "1", … in that order."""
     return pd.Categorical(found.group.astype(str), categories=[str(i) for i in range(found.n_groups)])
+
+
+def _candidates(table: ad.AnnData, embedding: str) -> dict[str, NDArray[np.floating]]:
+    """Return embeddings by key: the one that is named, or those that may be chosen from."""
+    first = embedding_of(table, "X_spatia" if embedding == AUTO else embedding)
+    return embeddings_of(table) if embedding == AUTO else {embedding: first}
 
 
 def _known(table: ad.AnnData, labels: str, unknown: Sequence[str]) -> list[Any]:

@@ -60,12 +60,15 @@ class RidgeModel:
         (targets,) mean of each target.
     penalty
         (targets,) chosen for each target.
+    held_out
+        (targets,) share of variance that left-out folds were told with it; NaN of a constant target.
     """
 
     standardiser: Standardiser
     coefficients: Floats
     intercept: Floats
     penalty: Floats
+    held_out: Floats
 
     def predict(self, embedding: NDArray[np.floating]) -> Floats:
         """Return (cells, targets)."""
@@ -87,6 +90,8 @@ class LogisticModel:
         (classes,).
     inverse_penalty
         The chosen C.
+    held_out
+        Mean log-likelihood of a cell of the left-out folds with it; NaN where there was no C to choose.
     converged
         Whether the solver reached its tolerance.
     """
@@ -96,6 +101,7 @@ class LogisticModel:
     coefficients: Floats
     intercept: Floats
     inverse_penalty: float
+    held_out: float
     converged: bool
 
     def logits(self, embedding: NDArray[np.floating]) -> Floats:
@@ -159,7 +165,9 @@ def fit_ridge(
     order = np.argsort(penalties)
     chosen = np.asarray(penalties, np.float64)[order][len(order) - 1 - good[order][::-1].argmax(axis=0)]
     path = _RidgePath.of(X, Y)
-    return RidgeModel(path.standardiser, path.coefficients(chosen), path.mean, chosen)
+    variance = ((Y - path.mean) ** 2).sum(axis=0)
+    held_out = 1 - best / np.where(variance > 0, variance, np.nan)
+    return RidgeModel(path.standardiser, path.coefficients(chosen), path.mean, chosen, held_out)
 
 
 @dataclass(frozen=True)
@@ -247,10 +255,12 @@ def fit_logistic(
     position = None if positions_um is None else np.asarray(positions_um)[sample]
     section = None if sections is None else np.asarray(sections)[sample]
     folds = inner_folds(len(sample), n_folds, seed=seed, positions_um=position, sections=section)
-    inverse = _choose_c(X[sample], codes[sample], len(names), folds, sorted(inverse_penalties))
+    inverse, held_out = _choose_c(X[sample], codes[sample], len(names), folds, sorted(inverse_penalties))
     standardiser = Standardiser.of(X)
     fit = _fit_softmax(standardiser.apply(X), codes, len(names), inverse)
-    return LogisticModel(tuple(names.tolist()), standardiser, fit.coefficients, fit.intercept, inverse, fit.converged)
+    return LogisticModel(
+        tuple(names.tolist()), standardiser, fit.coefficients, fit.intercept, inverse, held_out, fit.converged
+    )
 
 
 def _choose_c(
@@ -259,9 +269,10 @@ def _choose_c(
     n_classes: int,
     folds: NDArray[np.int64],
     inverse_penalties: Sequence[float],
-) -> float:
+) -> tuple[float, float]:
+    """Return C, and the mean log-likelihood of a left-out cell with it."""
     if len(inverse_penalties) == 1:
-        return float(inverse_penalties[0])
+        return float(inverse_penalties[0]), float("nan")
     parts = []
     for fold in range(folds.max() + 1):
         train, held_out = folds != fold, folds == fold
@@ -272,7 +283,7 @@ def _choose_c(
         losses.append(sum(_held_out_loss(*part, n_classes, inverse) for part in parts))
         if len(losses) - 1 - int(np.argmin(losses)) >= 2:  # the loss has one minimum along C, and it is passed
             break
-    return float(inverse_penalties[int(np.argmin(losses))])
+    return float(inverse_penalties[int(np.argmin(losses))]), -min(losses) / len(codes)
 
 
 def _held_out_loss(

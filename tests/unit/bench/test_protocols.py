@@ -37,6 +37,16 @@ def test_annotation_by_marker_genes_is_near_perfect_and_by_noise_near_chance(tri
     assert value("annotation", NOISE, trial) < 0.5
 
 
+def test_held_out_training_cells_tell_a_good_embedding_from_noise(trial: Trial) -> None:
+    for task in ("annotation", "imputation"):
+        told, of_noise, of_neighbours = (
+            TASKS[task].score(trial, method)[0].held_out for method in (PCA, NOISE, BASELINES["knn on pca"])
+        )
+        assert told > of_noise, task
+        assert np.isnan(of_neighbours)  # nothing is held out where nothing is fitted
+    assert abs(TASKS["states"].score(trial, PCA)[0].held_out) < 0.1  # the made-up state hangs on nothing
+
+
 def test_confidence_is_judged_and_abstaining_is_worth_something(trial: Trial) -> None:
     """Noise knows that it knows nothing; a nearly perfect embedding is sure and right."""
     good = {score.metric: score for score in TASKS["annotation"].score(trial, PCA)}

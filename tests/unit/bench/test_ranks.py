@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spatia.bench.ranks import markdown, models_of, rank, wins
+from spatia.bench.ranks import chosen_on_training, markdown, models_of, rank, wins
 from spatia.plotting.ranks import plot_ranks
 
 
@@ -92,6 +92,29 @@ def test_the_embedding_fixed_in_advance_is_not_the_best_of_many() -> None:
     assert wins(of_image, fixed="spatia").empty  # it is the embedding of the image that is fixed for this task
     of_genes = rows.assign(task="expression to image")
     assert wins(of_genes, fixed="spatia")["our_method"].tolist() == ["spatia genes"]
+
+
+def test_the_view_is_chosen_without_a_look_at_test_cells() -> None:
+    rows = _rows(
+        {"spatia": [0.5, 0.4], "spatia genes": [0.6, 0.7], "spatia image, cell": [0.9, 0.1], "pca": [0.65, 0.65]}
+    )
+    held_out = {"spatia": [0.1, np.nan], "spatia genes": [0.3, np.nan], "spatia image, cell": [0.2, np.nan]}
+    for name, values in held_out.items():
+        rows.loc[rows["method"] == name, "held_out"] = values
+    chosen = chosen_on_training(rows, "spatia")
+    assert chosen["message"].tolist() == [
+        "spatia genes",
+        "spatia",
+    ]  # nothing to choose by in q1: what is fixed in advance
+    assert chosen["value"].tolist() == [0.6, 0.4]
+    assert set(chosen["method"]) == {"spatia, chosen on training cells"}
+    outcome = wins(pd.concat([rows, chosen]), fixed="spatia, chosen on training cells")
+    assert outcome["outcome"].tolist() == ["behind", "behind"]
+    assert wins(rows)["outcome"].tolist() == [
+        "first",
+        "first",
+    ]  # the best of all, chosen on test cells, would have been
+    assert chosen_on_training(rows.drop(columns="held_out").assign(held_out=np.nan), "spatia").empty
 
 
 def test_the_figure_is_drawn(tmp_path: Path) -> None:

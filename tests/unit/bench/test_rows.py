@@ -1,7 +1,9 @@
 """Rows survive, are not run twice, and failures are tried again."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -64,8 +66,10 @@ def test_rows_of_another_corpus_of_the_same_name_are_not_taken_for_this_one(tmp_
         RowStore(tmp_path).refuse_other_corpus("d", 0, "b" * 64)
 
 
-def test_rows_without_a_corpus_id_are_read(tmp_path: Path) -> None:
+def test_rows_older_than_a_column_are_read(tmp_path: Path) -> None:
     RowStore(tmp_path).add([row()])
-    old = pd.read_parquet(tmp_path / "rows.parquet").drop(columns="corpus_id")
+    old = pd.read_parquet(tmp_path / "rows.parquet").drop(columns=["corpus_id", "held_out"])
     old.to_parquet(tmp_path / "rows.parquet", index=False)
-    assert RowStore(tmp_path).rows() == [row()]
+    (found,) = RowStore(tmp_path).rows()
+    assert np.isnan(found.held_out)
+    assert replace(found, held_out=0.5) == replace(row(), held_out=0.5)

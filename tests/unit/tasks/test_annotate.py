@@ -183,3 +183,27 @@ def test_a_threshold_keeps_its_word_in_nine_of_ten_cases() -> None:
             found = choose_threshold(confidence, rng.random(400) < p, 0.9)
             broken[name] += found.reached and p[confidence >= found.value].mean() < 0.9
     assert max(broken.values()) <= 20
+
+
+def test_labels_are_read_from_the_embedding_that_tells_held_out_cells_best() -> None:
+    X, truth, labels, xy = cells()
+    noise = np.random.default_rng(1).normal(size=(len(X), 40)).astype(np.float32)
+    several = {"noise": noise, "both": np.hstack([X, 4 * noise]), "plain": X}
+    result = annotate(several, labels, positions_um=xy)
+    assert result.choice is not None
+    assert result.choice.name == "plain"
+    assert result.choice.held_out["noise"] < result.choice.held_out["both"] < result.choice.held_out["plain"] < 0
+    alone = annotate(X, labels, positions_um=xy)
+    assert alone.choice is None
+    np.testing.assert_array_equal(result.probability, alone.probability)
+    assert result.to_json()["embedding"] == "plain"
+    with pytest.raises(SettingsError, match="no embedding to choose from"):
+        annotate({}, labels)
+
+
+def test_the_choice_does_not_know_the_cells_without_a_label() -> None:
+    X, _, labels, xy = cells()
+    other = X[:, ::-1].copy()
+    first = annotate({"a": X, "b": other}, labels, positions_um=xy).choice
+    other[pd.isna(labels)] = 9
+    assert annotate({"a": X, "b": other}, labels, positions_um=xy).choice == first

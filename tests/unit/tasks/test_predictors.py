@@ -118,3 +118,18 @@ def test_spatial_folds_keep_blocks_whole() -> None:
     assert all(len(np.unique(sections[block == one])) == 1 for one in np.unique(block))
     size = np.bincount(fold, minlength=5)
     assert size.min() > 500
+
+
+def test_what_held_out_folds_say_is_kept() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 5))
+    told, noise = X @ rng.normal(size=5), rng.normal(size=400)
+    ridge = fit_ridge(X, np.stack([told, noise, np.ones(400)], axis=1))
+    assert ridge.held_out[0] > 0.99
+    assert abs(ridge.held_out[1]) < 0.1
+    assert np.isnan(ridge.held_out[2])  # there is nothing to tell of a constant
+    labels = np.where(told > 0, "a", "b")
+    sure, guessed = fit_logistic(X, labels).held_out, fit_logistic(rng.normal(size=(400, 5)), labels).held_out
+    assert guessed == pytest.approx(-np.log(2), abs=0.05)
+    assert sure > guessed / 2
+    assert np.isnan(fit_logistic(X, labels, inverse_penalties=(1.0,)).held_out)

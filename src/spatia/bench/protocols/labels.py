@@ -35,13 +35,13 @@ def _labelled(trial: Trial, column: str) -> tuple[NDArray[np.int64], NDArray[np.
 def _annotate(trial: Trial, method: Method, column: str) -> list[Score]:
     train, test, labels = _labelled(trial, column)
     z = trial.embedding(method.embed)
-    names, probability = predict_labels(method, trial.cells, z, labels, train, test)
+    names, probability, held_out = predict_labels(method, trial.cells, z, labels, train, test)
     told = names[probability.argmax(axis=1)]
     truth, sizes = labels[test], (len(test), len(train))
     surest = np.argsort(-probability.max(axis=1), kind="stable")[: max(1, round(SUREST * len(test)))]
     return [
-        Score("macro-F1", macro_f1(truth, told), *sizes),
-        Score("accuracy", float(accuracy_score(truth, told)), *sizes),
+        Score("macro-F1", macro_f1(truth, told), *sizes, held_out),
+        Score("accuracy", float(accuracy_score(truth, told)), *sizes, held_out),
         # how far a method's confidence can be believed, and what abstaining is worth
         Score(
             "minus calibration-error", -expected_calibration_error(np.searchsorted(names, truth), probability), *sizes

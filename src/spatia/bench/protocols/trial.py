@@ -20,12 +20,21 @@ NOTHING = np.zeros(0, np.int64)
 
 @dataclass(frozen=True)
 class Score:
-    """A metric of one method on one task. Larger is better."""
+    """A metric of one method on one task. Larger is better.
+
+    Attributes
+    ----------
+    n, n_train
+        Cells it was measured on, and fitted on.
+    held_out
+        As in :class:`spatia.bench.rows.Row`.
+    """
 
     metric: str
     value: float
     n: int
     n_train: int
+    held_out: float = float("nan")
 
 
 class Trial:

@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 from spatia.bench.cells import BenchCells
 from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method
 from spatia.bench.protocols.trial import Score, Task, Trial
-from spatia.bench.readout import predict_values
+from spatia.bench.readout import Values, predict_values
 from spatia.metrics.regression import pearson_per_gene, r_squared
 
 VARIABLE_GENES = 50
 LEAST_DETECTED = 0.01  # of training cells; the correlation of a gene seen in fewer is noise
 
 
-def _predict(trial: Trial, method: Method, z: NDArray[np.floating], y: NDArray[np.floating]) -> NDArray[np.floating]:
+def _predict(trial: Trial, method: Method, z: NDArray[np.floating], y: NDArray[np.floating]) -> Values:
     return predict_values(method, trial.cells, z, y, trial.train, trial.test)
 
 
@@ -26,11 +26,16 @@ def _genes(trial: Trial, method: Method, genes: NDArray[np.int64], *, hide: bool
     # the target's depth counts all genes: it is what was measured; the inputs never see the hidden ones
     y = cells.expression(genes, depth_of=cells.shared_genes).toarray()
     if method.expression is not None:
-        predicted = method.expression(trial.withheld(in_training=False) if hide else trial.problem, genes)[trial.test]
+        seen = trial.withheld(in_training=False) if hide else trial.problem
+        told = Values(method.expression(seen, genes)[trial.test], float("nan"))
     else:
-        predicted = _predict(trial, method, trial.embedding(method.embed, hide_genes=hide), y)
-    score = pearson_per_gene(y[trial.test], predicted).mean
-    return [Score("Pearson", score, len(trial.test), len(trial.train))]
+        told = _predict(trial, method, trial.embedding(method.embed, hide_genes=hide), y)
+    return _correlated(trial, y, told)
+
+
+def _correlated(trial: Trial, y: NDArray[np.floating], told: Values) -> list[Score]:
+    value = pearson_per_gene(y[trial.test], told.predicted).mean
+    return [Score("Pearson", value, len(trial.test), len(trial.train), told.held_out)]
 
 
 def impute(trial: Trial, method: Method) -> list[Score]:
@@ -62,9 +67,9 @@ def expression_to_image(trial: Trial, method: Method) -> list[Score]:
     centre, sd = np.nanmean(values[trial.train], axis=0), np.nanstd(values[trial.train], axis=0)
     y = np.clip((values[:, sd > 0] - centre[sd > 0]) / sd[sd > 0], -5, 5)
     filled = np.nan_to_num(y)  # the mean, in training alone: a test cell without the feature is not scored
-    predicted = _predict(trial, method, trial.embedding(method.embed), filled)
-    score = r_squared(y[trial.test], predicted).mean
-    return [Score("R2", score, len(trial.test), len(trial.train))]
+    told = _predict(trial, method, trial.embedding(method.embed), filled)
+    value = r_squared(y[trial.test], told.predicted).mean
+    return [Score("R2", value, len(trial.test), len(trial.train), told.held_out)]
 
 
 def states(trial: Trial, method: Method) -> list[Score]:
@@ -74,10 +79,10 @@ def states(trial: Trial, method: Method) -> list[Score]:
         y = trial.cells.labels[name].to_numpy(np.float64)[:, None]
         train, test = (rows[np.isfinite(y[rows, 0])] for rows in (trial.train, trial.test))
         told = predict_values(method, trial.cells, z, y, train, test)
-        value = r_squared(y[test], told).mean
-        scores.append(Score(f"R2 {name.removeprefix('state_')}", value, len(test), len(train)))
-    mean = float(np.mean([score.value for score in scores]))
-    return [Score("R2", mean, len(trial.test), len(trial.train)), *scores]
+        value = r_squared(y[test], told.predicted).mean
+        scores.append(Score(f"R2 {name.removeprefix('state_')}", value, len(test), len(train), told.held_out))
+    mean, held_out = (float(np.mean([getattr(score, of) for score in scores])) for of in ("value", "held_out"))
+    return [Score("R2", mean, len(trial.test), len(trial.train), held_out), *scores]
 
 
 def neighbourhood(trial: Trial, method: Method) -> list[Score]:
@@ -86,9 +91,7 @@ def neighbourhood(trial: Trial, method: Method) -> list[Score]:
     y = pd.get_dummies(cells.labels[cells.data.cell_type].astype("category")).to_numpy(np.float64)
     share = y[cells.neighbours].mean(axis=1)
     share = share[:, y[trial.train].mean(axis=0) >= LEAST_DETECTED]
-    predicted = _predict(trial, method, trial.embedding(method.embed), share)
-    score = pearson_per_gene(share[trial.test], predicted).mean
-    return [Score("Pearson", score, len(trial.test), len(trial.train))]
+    return _correlated(trial, share, _predict(trial, method, trial.embedding(method.embed), share))
 
 
 def surroundings_to_expression(trial: Trial, method: Method) -> list[Score]:
@@ -96,10 +99,10 @@ def surroundings_to_expression(trial: Trial, method: Method) -> list[Score]:
     cells, genes = trial.cells, most_variable(trial)
     y = cells.expression(genes, depth_of=cells.shared_genes).toarray()
     if method.around_expression is not None:
-        predicted = method.around_expression(trial.problem, genes)[trial.test]
+        told = Values(method.around_expression(trial.problem, genes)[trial.test], float("nan"))
     else:
-        predicted = _predict(trial, method, trial.embedding(method.around), y)
-    return [Score("Pearson", pearson_per_gene(y[trial.test], predicted).mean, len(trial.test), len(trial.train))]
+        told = _predict(trial, method, trial.embedding(method.around), y)
+    return _correlated(trial, y, told)
 
 
 def _no_image(cells: BenchCells) -> str | None:
