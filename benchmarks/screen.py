@@ -26,7 +26,7 @@ from spatia.screening.readings import Readings, make_readings
 from spatia.screening.settings import ScreenSettings
 from spatia.simulate.gene_counterfactual import gene_counterfactual
 from spatia.simulate.genes import DRIVER_GENES
-from spatia.tasks.predictors import fit_ridge
+from spatia.readout.predictors import fit_ridge
 
 Floats = NDArray[np.float64]
 LEAST_CHANGE = (

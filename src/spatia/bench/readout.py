@@ -1,4 +1,4 @@
-"""How an embedding is read out, alike for every method: `spatia.tasks.predictors`, or the nearest training cells, or CCA."""
+"""How an embedding is read out, alike for every method: `spatia.readout.predictors`, or the nearest training cells, or CCA."""
 
 from typing import NamedTuple
 
@@ -8,8 +8,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from spatia.bench.cells import BenchCells
 from spatia.bench.methods.method import Method
+from spatia.readout.predictors import Standardiser, fit_logistic, fit_ridge
 from spatia.tasks.choose_embedding import INVERSE_PENALTIES
-from spatia.tasks.predictors import Standardiser, fit_logistic, fit_ridge
 
 Floats = NDArray[np.floating]
 Rows = NDArray[np.int64]

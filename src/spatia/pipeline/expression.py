@@ -14,9 +14,9 @@ from spatia.metrics.regression import pearson_per_gene
 from spatia.pipeline.cells import EmbeddedCells, embedded_cells
 from spatia.pipeline.slide import has_image
 from spatia.pipeline.steps import Job, Skipped
+from spatia.readout.predictors import fit_ridge
 from spatia.report.contents import write_result
 from spatia.report.schema import ExpressionResult, ExpressionTask
-from spatia.tasks.predictors import fit_ridge
 
 LEAST_DETECTED = 0.02  # of training cells: the correlation of a gene seen in fewer is noise
 COMPONENTS = 50  # of the simple predictor's principal components

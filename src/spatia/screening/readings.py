@@ -11,10 +11,10 @@ from sklearn.metrics import roc_auc_score
 from spatia.corpus.morphology import QUANTILES
 from spatia.errors import SettingsError
 from spatia.metrics.morphology_distance import correlation
+from spatia.readout.predictors import LogisticModel, RidgeModel
 from spatia.screening.cells import ChosenCells
 from spatia.screening.settings import LEAST_REFERENCE
 from spatia.tasks.extractors import Space, morphology_extractor
-from spatia.tasks.predictors import LogisticModel, RidgeModel
 from spatia.tasks.tissue_readout import TissueReadout
 
 Floats = NDArray[np.float64]

@@ -18,11 +18,11 @@ from spatia.metrics.classification import (
     expected_calibration_error,
     macro_f1,
 )
+from spatia.readout.folds import inner_folds
+from spatia.readout.predictors import fit_logistic
 from spatia.tasks.calibration import Threshold, calibrate, choose_threshold
 from spatia.tasks.choose_embedding import Choice, choose_embedding
-from spatia.tasks.folds import inner_folds
 from spatia.tasks.novelty import NoveltyModel
-from spatia.tasks.predictors import fit_logistic
 
 Floats = NDArray[np.float64]
 GIVEN: Final = "given"  # the cell had a label, and keeps it
@@ -179,7 +179,7 @@ def annotate(
 
     Notes
     -----
-    The multinomial logistic regression of :mod:`spatia.tasks.predictors`. On held-out folds of the known cells a temperature
+    The multinomial logistic regression of :mod:`spatia.readout.predictors`. On held-out folds of the known cells a temperature
     is fitted, then the lowest probability is chosen at which the target accuracy is reached, and the distance to the
     nearest class that `typical_share` of them stay below. A cell beyond either gets NaN and its reason in ``status``.
     """

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from spatia.errors import SettingsError
-from spatia.tasks.predictors import MOST_CELLS_TO_CHOOSE_C, fit_logistic
+from spatia.readout.predictors import MOST_CELLS_TO_CHOOSE_C, fit_logistic
 
 AUTO: Final = "auto"
 # fewer than a final fit chooses from: enough to compare embeddings, at half the time
@@ -60,7 +60,7 @@ def choose_embedding(
 
     Notes
     -----
-    The multinomial logistic regression of :mod:`spatia.tasks.predictors`; of more than 5,000 cells a random sample compares.
+    The multinomial logistic regression of :mod:`spatia.readout.predictors`; of more than 5,000 cells a random sample compares.
     """
     if not embeddings:
         raise SettingsError("There is no embedding to choose from; `spatia embed` makes X_spatia.")

@@ -19,6 +19,7 @@ from spatia.corpus.intensity import IntensityMap
 from spatia.errors import SettingsError
 from spatia.metrics.bootstrap import Estimate, draw_resamples, estimate, mean_estimate
 from spatia.metrics.morphology_distance import correlation
+from spatia.readout.predictors import RidgeModel
 from spatia.simulate.counterfactual import Transition, counterfactual
 from spatia.simulate.truth import read_truth
 from spatia.tasks.extractors import Space
@@ -26,7 +27,6 @@ from spatia.tasks.generated_cells import SAMPLE, GeneratedCells, Images
 from spatia.tasks.generation_group import GENERATED, MEASURED, UNCHANGED
 from spatia.tasks.generation_reference import LEAST_CELLS, Floats, Prepared, Reference, Rows
 from spatia.tasks.generation_scores import column_correlation
-from spatia.tasks.predictors import RidgeModel
 from spatia.tasks.tissue_readout import TissueReadout
 
 SHUFFLED: Final = "shuffled conditions"

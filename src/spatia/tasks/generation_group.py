@@ -13,10 +13,10 @@ from spatia.metrics.bootstrap import Estimate, Resamples, draw_resamples, mean_e
 from spatia.metrics.memorisation import Memorisation, memorisation
 from spatia.metrics.morphology_distance import mean_shift
 from spatia.metrics.own_cell import own_cell
+from spatia.readout.predictors import LogisticModel
 from spatia.tasks.generated_cells import TARGET, GeneratedCells, Images
 from spatia.tasks.generation_reference import LEAST_CELLS, TARGET_STATE, Floats, Prepared, Reference, Rows
 from spatia.tasks.generation_scores import GroupScores, PairScores, SetScores, column_correlation, score_set
-from spatia.tasks.predictors import LogisticModel
 from spatia.tasks.tissue_readout import TissueReadout
 
 MEASURED: Final = "morphology"

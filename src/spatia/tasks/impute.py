@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from spatia.errors import SettingsError
 from spatia.metrics.regression import GeneScores, pearson_per_gene
+from spatia.readout.folds import inner_folds
+from spatia.readout.predictors import fit_ridge
 from spatia.tasks.conformal import Spread, conformal_quantile, require_enough
-from spatia.tasks.folds import inner_folds
-from spatia.tasks.predictors import fit_ridge
 
 Floats = NDArray[np.float64]
 

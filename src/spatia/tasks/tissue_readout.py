@@ -1,7 +1,7 @@
 """Readings learned on cells of a tissue, and what they are worth on other blocks of it.
 
 Crops of neighbouring cells share pixels, and neighbours look alike for reasons that are in no label: both the penalty and the
-judgement need blocks of tissue, as `spatia.tasks.folds` cuts them, not every second cell.
+judgement need blocks of tissue, as `spatia.readout.folds` cuts them, not every second cell.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from spatia.tasks.folds import inner_folds
-from spatia.tasks.predictors import INVERSE_PENALTIES, LogisticModel, RidgeModel, fit_logistic, fit_ridge
+from spatia.readout.folds import inner_folds
+from spatia.readout.predictors import INVERSE_PENALTIES, LogisticModel, RidgeModel, fit_logistic, fit_ridge
 
 Floats = NDArray[np.float64]
 LEFT_OUT_FOLDS = 5

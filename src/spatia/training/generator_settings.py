@@ -88,6 +88,11 @@ class GeneratorSettings(LoopSettings, GeneratorConfig):
         return self
 
     @property
+    def chooses_surroundings(self) -> bool:
+        """Whether training chooses the surroundings that are told: of cells drawn from expression, where the user names no conditions."""
+        return self.conditions is None and self.task == "expression-to-image" and self.level == "cell"
+
+    @property
     def generator(self) -> GeneratorConfig:
         """What is stored with the generator."""
         return GeneratorConfig.model_validate({name: getattr(self, name) for name in GeneratorConfig.model_fields})

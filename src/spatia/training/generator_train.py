@@ -32,6 +32,7 @@ from spatia.training.generator_pairs import PairData, transition_facts
 from spatia.training.generator_settings import GeneratorSettings
 from spatia.training.generator_stages import make_generator_stages
 from spatia.training.generator_start import start_from as begin
+from spatia.training.generator_told import conditions_that_tell
 from spatia.training.loop import DrawCurves
 from spatia.training.run_folder import RunFolder
 from spatia.training.stage import Stage
@@ -121,10 +122,15 @@ def train_generator(
                 scratch = stack.enter_context(TemporaryDirectory(prefix="spatia-pairs-"))
                 data = PairData(opened, network, found, paired, settings, Path(scratch))
                 mean_weight = data.mean_weight
+            told = settings
+            if isinstance(data, CorpusData) and settings.chooses_surroundings:
+                names_told, shares = conditions_that_tell(data)
+                told = settings.model_copy(update={"conditions": names_told})
+                folder.write(conditions_compared=shares)
             show = None if draw_samples is None else _shower(folder, draw_samples)
             stages = make_generator_stages(
                 data,
-                settings,
+                told,
                 _space(opened, network, settings),
                 network.vocabulary.features,
                 channels=opened.channels,
@@ -224,6 +230,7 @@ def _write(
     facts["channels"] = [name for name in objective.generator.space.channels if name in corpus.channels]
     facts["start"] = folder.facts.get("start", {})
     facts["weights"] = objective.weights.model_dump()
+    facts["conditions_compared"] = folder.facts.get("conditions_compared", {})
     if objective.proxy is not None:
         proxy = objective.proxy
         facts["proxy_r2"] = {

@@ -13,7 +13,7 @@ from spatia.bench.cells import BenchCells
 from spatia.bench.methods.method import BOTH, Method
 from spatia.bench.protocols.trial import Score, Task, Trial
 from spatia.errors import NotApplicableError
-from spatia.tasks.predictors import Standardiser
+from spatia.readout.predictors import Standardiser
 
 REGIONS = 4  # of a section: quarters by the median of x, then of y
 INVERSE_PENALTY = 0.1  # fixed: there are too few donors to choose it

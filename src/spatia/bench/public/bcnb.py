@@ -21,7 +21,7 @@ from spatia.bench.public.encoders import PatchEncoder, chosen_encoders
 from spatia.bench.public.protocol import PublicFolder, PublicOptions, PublicProtocol, Recorder
 from spatia.errors import SettingsError
 from spatia.metrics.classification import balanced_accuracy
-from spatia.tasks.predictors import fit_logistic
+from spatia.readout.predictors import fit_logistic
 
 Floats = NDArray[np.floating]
 

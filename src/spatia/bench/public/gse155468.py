@@ -23,9 +23,9 @@ from spatia.bench.readout import INVERSE_PENALTIES
 from spatia.errors import SpatiaError
 from spatia.metrics.classification import macro_f1
 from spatia.metrics.clustering import adjusted_rand, normalised_mutual_information
+from spatia.readout.predictors import fit_logistic
 from spatia.tasks.cells import read_cells
 from spatia.tasks.leiden import leiden, neighbour_graph
-from spatia.tasks.predictors import fit_logistic
 
 DOWNLOAD = (
     "GEO accession GSE155468 (Li et al. 2020; 8 aneurysms, 3 controls, 48,082 cells): the tables GSM47049xx_<sample>.txt.gz, and "

@@ -20,8 +20,8 @@ from spatia.bench.public.encoders import PatchEncoder, chosen_encoders
 from spatia.bench.public.hest_predictors import PREDICTORS, Predict, Training
 from spatia.bench.public.protocol import PublicFolder, PublicOptions, PublicProtocol, Recorder
 from spatia.metrics.regression import pearson_per_gene
+from spatia.readout.predictors import Standardiser
 from spatia.tasks.cells import read_cells
-from spatia.tasks.predictors import Standardiser
 
 Floats = NDArray[np.floating]
 Rows = NDArray[np.int64]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatia.extras import require
-from spatia.tasks.predictors import fit_ridge
+from spatia.readout.predictors import fit_ridge
 
 Floats = NDArray[np.floating]
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from spatia.errors import SettingsError
-from spatia.tasks.folds import inner_folds, spatial_blocks
-from spatia.tasks.predictors import Standardiser, fit_logistic, fit_ridge
+from spatia.readout.folds import inner_folds, spatial_blocks
+from spatia.readout.predictors import Standardiser, fit_logistic, fit_ridge
 
 
 def linear(n: int, width: int, targets: int, noise: float, seed: int = 0):

@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from spatia.errors import SettingsError
-from spatia.tasks.folds import inner_folds
+from spatia.readout.folds import inner_folds
 
 Floats = NDArray[np.float64]
 
@@ -141,7 +141,7 @@ def fit_ridge(
     targets
         (cells, targets), finite; one target may be (cells,).
     positions_um, sections
-        Given: inner folds are spatial blocks (:func:`spatia.tasks.folds.inner_folds`).
+        Given: inner folds are spatial blocks (:func:`spatia.readout.folds.inner_folds`).
     penalties
         Values of α to choose from.
 
