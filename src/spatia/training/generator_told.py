@@ -1,4 +1,4 @@
-"""Which surroundings a generator of cells is told of, where its user does not say: those that tell what cells of other places measure."""
+"""Which surroundings a generator of cells is told of, where its user does not say: not those that mislead about cells of other places."""
 
 from collections.abc import Mapping
 from itertools import islice
@@ -15,12 +15,12 @@ from spatia.readout.predictors import fit_ridge
 from spatia.training.generator_data import MEASURED_ROWS, CorpusData, with_images
 
 SURROUNDINGS: Final = ("tissue", "niche")  # in the order in which they are left out
-LEAST_GAIN: Final = 0.005  # of the share of variance
+LEAST_LOSS: Final = 0.005  # of the share of variance: what misleads less than this stays
 LEAST_CELLS: Final = 50
 
 
-def conditions_that_tell(data: CorpusData) -> tuple[tuple[str, ...], dict[str, float]]:
-    r"""Leave out surroundings from which measured morphology of held-out blocks is told no better than without them.
+def conditions_that_hold(data: CorpusData) -> tuple[tuple[str, ...], dict[str, float]]:
+    """Leave out surroundings with which measured morphology of held-out blocks is told worse than without them.
 
     On a slide of two windows an embedding of the tissue says where a cell lies, and with it how bright that place is stained; of another
     place it says something wrong, and a generator believes it. What shows that beforehand is a ridge regression of the measured features
@@ -33,7 +33,7 @@ def conditions_that_tell(data: CorpusData) -> tuple[tuple[str, ...], dict[str, f
 
     Notes
     -----
-    The tissue is tried first, then the niche; each stays only if it raises the share by 0.005.
+    The tissue is tried first, then the niche; each is left out if the share is higher by 0.005 without it.
     """
     told = tuple(name for name in data.settings.generator.told)
     features, conditions, place = _training_cells(data)
@@ -53,7 +53,7 @@ def conditions_that_tell(data: CorpusData) -> tuple[tuple[str, ...], dict[str, f
         if name not in told or not fewer:
             continue
         without = share(fewer)
-        if best - without < LEAST_GAIN:
+        if without - best >= LEAST_LOSS:
             logger.info(
                 "condition %s is left out: with it %.3f of the variance of measured features of held-out training cells is told, without "
                 "it %.3f; conditions=[…] tells it all the same",

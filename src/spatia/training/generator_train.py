@@ -32,7 +32,7 @@ from spatia.training.generator_pairs import PairData, transition_facts
 from spatia.training.generator_settings import GeneratorSettings
 from spatia.training.generator_stages import make_generator_stages
 from spatia.training.generator_start import start_from as begin
-from spatia.training.generator_told import conditions_that_tell
+from spatia.training.generator_told import conditions_that_hold
 from spatia.training.loop import DrawCurves
 from spatia.training.run_folder import RunFolder
 from spatia.training.stage import Stage
@@ -124,7 +124,7 @@ def train_generator(
                 mean_weight = data.mean_weight
             told = settings
             if isinstance(data, CorpusData) and settings.chooses_surroundings:
-                names_told, shares = conditions_that_tell(data)
+                names_told, shares = conditions_that_hold(data)
                 told = settings.model_copy(update={"conditions": names_told})
                 folder.write(conditions_compared=shares)
             show = None if draw_samples is None else _shower(folder, draw_samples)

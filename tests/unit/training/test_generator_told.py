@@ -1,4 +1,4 @@
-"""Surroundings are told where they tell what cells of other places measure, and left out where they only say where a cell lies."""
+"""Surroundings that only say where a cell lies mislead about cells of other places, and are left out."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from spatia.readout.folds import inner_folds
 from spatia.training import generator_told
 from spatia.training.generator_settings import GeneratorSettings
-from spatia.training.generator_told import conditions_that_tell
+from spatia.training.generator_told import conditions_that_hold
 
 SETTINGS = GeneratorSettings()
 N = 600
@@ -18,13 +19,12 @@ def _told(monkeypatch: pytest.MonkeyPatch, tissue: str, n: int = N) -> tuple[tup
     rng = np.random.default_rng(0)
     place = rng.uniform(0, 600, (n, 2))
     genes, niche, around = (rng.normal(size=(n, 4)) for _ in range(3))
-    # a smooth code of the place, from which the stain of a patch can be learnt and nothing of the next patch
-    waves = np.hstack([np.sin(place / scale + shift) for scale in (60, 90, 150) for shift in (0, 1.5)])
     features = genes @ rng.normal(size=(4, 3)) + niche @ rng.normal(size=(4, 3))
+    place_of_fold = inner_folds(n, positions_um=place, sections=np.zeros(n))
     if tissue == "tells":
         features = features + around @ rng.normal(size=(4, 3))
-    else:
-        around = waves
+    else:  # what it says of one place is wrong of another
+        features = features + 3 * np.einsum("nk,nkf->nf", around, rng.normal(size=(5, 4, 3))[place_of_fold])
     features = features + rng.normal(size=features.shape)
     cells = (
         features,
@@ -33,7 +33,7 @@ def _told(monkeypatch: pytest.MonkeyPatch, tissue: str, n: int = N) -> tuple[tup
     )
     monkeypatch.setattr(generator_told, "_training_cells", lambda data: cells)
     data: Any = SimpleNamespace(settings=SETTINGS)
-    return conditions_that_tell(data)
+    return conditions_that_hold(data)
 
 
 def test_what_only_says_where_a_cell_lies_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +57,12 @@ def test_of_a_handful_of_cells_nothing_is_compared(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     ("values", "chooses"),
-    [({}, True), ({"conditions": ("genes",)}, False), ({"level": "niche", "weights": {"morphology": 0}}, False), ({"task": "transition"}, False)],
+    [
+        ({}, True),
+        ({"conditions": ("genes",)}, False),
+        ({"level": "niche", "weights": {"morphology": 0}}, False),
+        ({"task": "transition"}, False),
+    ],
 )
 def test_only_drawings_of_cells_whose_user_names_no_conditions_choose(values: dict[str, Any], chooses: bool) -> None:
     assert GeneratorSettings(**values).chooses_surroundings is chooses
