@@ -21,12 +21,12 @@ from spatia.corpus.corpus import Corpus
 from spatia.corpus.intensity import IntensityMap
 from spatia.inference.generator import Generator
 from spatia.log import configure
+from spatia.readout.predictors import fit_ridge
 from spatia.screening.cells import ChosenCells, choose_cells
 from spatia.screening.readings import Readings, make_readings
 from spatia.screening.settings import ScreenSettings
 from spatia.simulate.gene_counterfactual import gene_counterfactual
 from spatia.simulate.genes import DRIVER_GENES
-from spatia.readout.predictors import fit_ridge
 
 Floats = NDArray[np.float64]
 LEAST_CHANGE = (
