@@ -31,7 +31,7 @@ def embed(
 
     import anndata
 
-    from spatia.inference.embed import ALONE, OBSM
+    from spatia.inference.embed import GENES_ALONE, OBSM
     from spatia.inference.embed import embed as run
 
     genes = read_ids(hide_genes, "--hide-genes")
@@ -53,7 +53,7 @@ def embed(
 
         write_into_spatialdata(out, spatialdata)
     table = anndata.read_h5ad(out, backed="r") if out.suffix == ".h5ad" else anndata.read_zarr(out)
-    shapes = {name: table.obsm[name].shape[1] for name in (*OBSM.values(), *ALONE.values()) if name in table.obsm}
+    shapes = {name: table.obsm[name].shape[1] for name in (*OBSM.values(), GENES_ALONE) if name in table.obsm}
     unlike = float((table.obs["spatia_ood"] > 1).mean())
     if json_:
         result = {"out": str(path), "n_cells": table.n_obs, "widths": shapes, "unlike_training": unlike}

@@ -25,7 +25,7 @@ from spatia.nn.distributed import world
 BLOCK_CELLS: Final = 4096
 ENCODED_AT_ONCE: Final = 256
 OUTPUTS: Final = ("cell", "niche", "tissue", "fused")
-APART: Final = ("genes", "image")  # the cell from one modality alone, where both are seen
+GENES: Final = "genes"  # the cell from its genes alone, where its image is seen too
 
 
 @dataclass(frozen=True)
@@ -100,18 +100,18 @@ class Request:
         Which modalities to see.
     visible_genes
         (genes,) which genes of the model may be seen; None: all.
-    apart
-        Whether each cell is embedded from each modality alone, too.
+    genes_alone
+        Whether each cell is embedded from its genes alone, too.
     """
 
     use: tuple[str, ...]
     visible_genes: Tensor | None
-    apart: bool = False
+    genes_alone: bool = False
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the embeddings of each cell."""
-        return OUTPUTS + APART if self.apart else OUTPUTS
+        return (*OUTPUTS, GENES) if self.genes_alone else OUTPUTS
 
 
 class SectionEmbedder:
@@ -150,8 +150,8 @@ class SectionEmbedder:
         width = model.config.cell_width
         starts = range(0, self.n_cells, BLOCK_CELLS)
         spans = [Span(start, min(start + BLOCK_CELLS, self.n_cells)) for start in starts]
-        # the cell (and it from each modality alone), and the out-of-distribution score
-        self.cells = BlockFiles(folder, "cells", spans, width * (1 + len(request.outputs) - len(OUTPUTS)) + 1)
+        # the cell (and it from its genes alone), and the out-of-distribution score
+        self.cells = BlockFiles(folder, "cells", spans, (2 if request.genes_alone else 1) * width + 1)
         self._windows = _window_groups(source)
         windows = [Span(int(group.first_cell), int(group.last_cell)) for group in self._windows]
         self.context = BlockFiles(folder, "context", windows, model.config.niche_width + model.config.tissue_width)
@@ -188,32 +188,28 @@ class SectionEmbedder:
     def read(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
         """Return the finished embeddings of some cells: each of the request's outputs, and ``"ood"`` (rows,).
 
-        Of a cell that lacks a modality, what that modality alone would say is NaN.
+        Of a cell without counts, what its genes alone would say is NaN.
         """
         width, split = self.model.config.cell_width, self.model.config.niche_width
         cells, context = self.cells.read(rows), self.context.read(rows)
         cell, niche, tissue = cells[:, :width], context[:, :split], context[:, split:]
         device = self.model.device
         fused = self.model.fuse(*(torch.from_numpy(part).to(device) for part in (cell, niche, tissue)))
-        apart = {
-            name: cells[:, width * (1 + k) : width * (2 + k)]
-            for k, name in enumerate(self._request.outputs[len(OUTPUTS) :])
-        }
-        return {"cell": cell, "niche": niche, "tissue": tissue, "fused": _host(fused), **apart, "ood": cells[:, -1]}
+        alone = {GENES: cells[:, width : 2 * width]} if self._request.genes_alone else {}
+        return {"cell": cell, "niche": niche, "tissue": tissue, "fused": _host(fused), **alone, "ood": cells[:, -1]}
 
     def _encode(self, batch: CellBatch) -> NDArray[np.float32]:
         request, batch = self._request, batch.to(self.model.device)
-        apart: list[Tensor] = []
-        if request.apart:
-            encodings = self.model.encode_cells_apart(batch, visible_genes=request.visible_genes)
-            encoding, genes, image = encodings["both"], encodings["genes"], encodings["image"]
-            apart = [_where_used(genes.cell, genes.genes_used), _where_used(image.cell, image.image_used)]
+        alone: list[Tensor] = []
+        if request.genes_alone:
+            encoding, genes = self.model.encode_cells_and_genes(batch, visible_genes=request.visible_genes)
+            alone = [torch.where(genes.genes_used[:, None], genes.cell, torch.nan)]
         else:
             encoding = self.model.encode_cells(batch, use=request.use, visible_genes=request.visible_genes)
         score = self.model.reference.score(request.use, encoding.cell)
         seen = encoding.image_used | encoding.genes_used
         score = torch.where(seen, score, torch.nan)  # of a cell of which nothing is seen there is nothing to say
-        return _host(torch.cat([encoding.cell, *apart, score[:, None]], dim=1))
+        return _host(torch.cat([encoding.cell, *alone, score[:, None]], dim=1))
 
     def _surroundings(self, batch: TissueBatch) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         rows = batch.cells.row.numpy()
@@ -256,10 +252,6 @@ def _window_groups(source: Any) -> list[_WindowGroup]:
             groups.append(_WindowGroup(first, window + 1, int(start[first]), int(stop[window])))
             first = window + 1
     return groups
-
-
-def _where_used(cell: Tensor, used: Tensor) -> Tensor:
-    return torch.where(used[:, None], cell, torch.nan)
 
 
 def _host(tensor: Tensor) -> NDArray[np.float32]:

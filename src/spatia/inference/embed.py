@@ -16,7 +16,7 @@ from spatia.corpus.corpus import Corpus, Section
 from spatia.corpus.settings import StorageSettings
 from spatia.corpus.store import CsrWriter, create_rows, create_store, finish_store, subgroup, write_element, write_uns
 from spatia.errors import SettingsError
-from spatia.inference.blocks import BLOCK_CELLS
+from spatia.inference.blocks import BLOCK_CELLS, GENES
 from spatia.inference.session import Session, embedded
 from spatia.io.memory import give_back, settled_heap
 from spatia.models.spatia import MODALITIES, Spatia
@@ -24,11 +24,8 @@ from spatia.nn.distributed import world
 from spatia.version import __version__
 
 OBSM: Final = {"fused": "X_spatia", "cell": "X_spatia_cell", "niche": "X_spatia_niche", "tissue": "X_spatia_tissue"}
-ALONE: Final = {
-    "genes": "X_spatia_genes",
-    "image": "X_spatia_image",
-}  # the cell from one modality alone, where both are seen
-_KEYS: Final = {**OBSM, **ALONE}
+GENES_ALONE: Final = "X_spatia_genes"  # the cell from its genes alone, where its image is seen too
+_KEYS: Final = {**OBSM, GENES: GENES_ALONE}
 
 
 def embed(
@@ -67,7 +64,7 @@ def embed(
     Cells of the sections, in the order that is asked for (of the corpus, where none is). ``X`` raw counts over the union of the panels (a gene that a section does
     not measure has no entries there: ``uns["spatia"]["measured"]`` says which), ``obs`` as in the corpus and ``spatia_ood`` (above 1:
     unlike 99 % of the training cells), by cell id (``sample:cell_id`` where ids repeat between sections, and ``obs["cell_id"]`` then), ``obsm`` ``spatial`` (µm), ``X_spatia`` and ``X_spatia_cell``, ``_niche``, ``_tissue``,
-    and where both modalities are seen ``X_spatia_genes`` and ``X_spatia_image``: the cell alone from one of them, NaN of a cell that lacks it
+    and where images are seen too ``X_spatia_genes``: the cell from its genes alone, NaN of a cell without counts
     (float32), ``uns["spatia"]``. Or the path, where ``out`` is given.
 
     Raises
@@ -92,7 +89,7 @@ def embed(
         device=device,
         min_coverage=min_coverage,
         scratch=scratch,
-        apart=True,
+        genes_alone=True,
     ) as session:
         if path is None:
             return _in_memory(session)
@@ -146,7 +143,7 @@ def _write_zarr(session: Session, path: Path) -> None:
         "cell": config.cell_width,
         "niche": config.niche_width,
         "tissue": config.tissue_width,
-        **dict.fromkeys(ALONE, config.cell_width),
+        GENES: config.cell_width,
     }
     arrays = {
         name: create_rows(obsm, _KEYS[name], (n_cells, widths[name]), np.float32, storage) for name in session.outputs

@@ -73,7 +73,7 @@ def embedded(
     device: str = "auto",
     min_coverage: float = 0.5,
     scratch: Path | None = None,
-    apart: bool = False,
+    genes_alone: bool = False,
 ) -> Iterator[Session]:
     """Embed a corpus into block files, and hand over what reads them.
 
@@ -94,8 +94,8 @@ def embedded(
     scratch
         Folder for block files: kept on an error or Ctrl-C and continued by the next call with the same request, removed in
         the end. None: a temporary one. Ranks must share it.
-    apart
-        Whether each cell is embedded from each modality alone, too; only where both are seen and a section has an image.
+    genes_alone
+        Whether each cell is embedded from its genes alone, too; only where both modalities are seen and a section has an image.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def embedded(
     coverage = check_coverage(opened, [opened.section(name) for name in names], network, used, min_coverage)
     has_image = bool(network.vocabulary.channels) and any(opened.section(name).entry.channels for name in names)
     request = Request(
-        used, hidden_genes_mask(network, hide_genes), apart and has_image and set(used) == set(MODALITIES)
+        used, hidden_genes_mask(network, hide_genes), genes_alone and has_image and set(used) == set(MODALITIES)
     )
     with _scratch(scratch, _request_id(opened, digest, request, hide_genes)) as folder:
         with settled_heap():

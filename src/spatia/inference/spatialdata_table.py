@@ -13,7 +13,7 @@ from spatia import keys
 from spatia.corpus.store import quiet_about_sharding
 from spatia.errors import SlideError
 from spatia.extras import require
-from spatia.inference.embed import ALONE, OBSM
+from spatia.inference.embed import GENES_ALONE, OBSM
 
 SPARE: Final = "with_spatia"
 
@@ -56,7 +56,7 @@ def write_into_spatialdata(cells: str | Path, store: str | Path, *, table: str |
             f"{ids[0][0]!r} and {known[0]!r}. Give the store that the corpus was built from."
         )
     there = rows >= 0
-    for key in (*OBSM.values(), *(key for key in ALONE.values() if key in embedded.obsm)):
+    for key in (key for key in (*OBSM.values(), GENES_ALONE) if key in embedded.obsm):
         values = np.full((target.n_obs, embedded.obsm[key].shape[1]), np.nan, np.float32)
         values[there] = np.asarray(embedded.obsm[key])[rows[there]]
         target.obsm[key] = values

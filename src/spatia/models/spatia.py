@@ -171,24 +171,19 @@ class Spatia(nn.Module):
             genes = GeneInput(counts=batch.counts, visible=visible)
         return image, genes
 
-    def encode_cells_apart(
+    def encode_cells_and_genes(
         self,
         batch: CellBatch,
         *,
         visible_genes: Bool[Tensor, "genes"] | None = None,
-    ) -> dict[str, CellEncoding]:
-        """Encode cells from all that is known of them (``"both"``), and from each modality alone; its tokens are made once."""
+    ) -> tuple[CellEncoding, CellEncoding]:
+        """Encode cells from all that is known of them, and from their genes alone; the tokens of genes are made once."""
         image, genes = self._inputs(batch, MODALITIES, visible_genes)
-        tokens = (
-            self._no_image(len(batch)) if image is None else self.image_encoder(image),
-            self._no_genes(len(batch)) if genes is None else self.gene_encoder(genes),
-        )
-        hidden = torch.zeros(len(batch), dtype=torch.bool, device=self.device)
-        return {
-            "both": self.cell_fusion(*tokens),
-            "image": self.cell_fusion(*tokens, genes_shown=hidden),
-            "genes": self.cell_fusion(*tokens, image_shown=hidden),
-        }
+        rows = len(batch)
+        no_image = self._no_image(rows)
+        gene_tokens = self._no_genes(rows) if genes is None else self.gene_encoder(genes)
+        image_tokens = no_image if image is None else self.image_encoder(image)
+        return self.cell_fusion(image_tokens, gene_tokens), self.cell_fusion(no_image, gene_tokens)
 
     def encode(
         self,

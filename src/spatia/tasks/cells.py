@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from spatia import keys
 from spatia.errors import SettingsError
-from spatia.inference.embed import ALONE, OBSM
+from spatia.inference.embed import GENES_ALONE, OBSM
 
 Floats = NDArray[np.float64]
 SAMPLE: Final = "sample"
 UNS: Final = "spatia"
-EMBEDDINGS: Final = (*OBSM.values(), *ALONE.values())
+EMBEDDINGS: Final = (*OBSM.values(), GENES_ALONE)
 
 
 def read_cells(path: str | Path, *, written_by: str = "spatia embed") -> ad.AnnData:
@@ -88,7 +88,7 @@ def embedding_of(table: ad.AnnData, key: str) -> NDArray[np.floating]:
 
 
 def embeddings_of(table: ad.AnnData) -> dict[str, NDArray[np.floating]]:
-    """Return the embeddings of `spatia embed` by key, those that every cell has: what one modality alone says is NaN where it lacks."""
+    """Return the embeddings of `spatia embed` by key, those that every cell has: what genes alone say is NaN where there are no counts."""
     found = {key: np.asarray(table.obsm[key]) for key in EMBEDDINGS if key in table.obsm}
     return {key: values for key, values in found.items() if np.isfinite(values).all()}
 
