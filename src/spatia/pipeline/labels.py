@@ -1,5 +1,6 @@
 """The step that labels all cells from labels of some."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,16 +69,8 @@ def read_labels(cells: EmbeddedCells, job: Job) -> pd.Series:
                 f"--labels-key {key!r}: no such column. The cells have: {', '.join(map(str, cells.obs))}."
             )
         return cells.obs[key].astype(object)
-    try:
-        given = pd.read_csv(table, dtype=str)
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{table}: cannot be read as CSV ({error}). Expected columns cell_id and label.") from error
-    if missing := {keys.CELL_ID, "label"} - set(given):
-        raise SettingsError(f"{table}: no column {', '.join(sorted(missing))}; found {', '.join(map(str, given))}.")
-    by = [keys.CELL_ID, "sample"] if "sample" in given else [keys.CELL_ID]
-    if given.duplicated(by).any():
-        twice = given.loc[given.duplicated(by), keys.CELL_ID].iloc[0]
-        raise SettingsError(f"{table}: cell_id {twice!r} stands twice. Name the section in a column 'sample'.")
+    given = read_annotations(table)
+    by = _named_by(given)
     own = pd.DataFrame({keys.CELL_ID: cell_ids(job.corpus), "sample": cells.sample})
     labels = own.merge(given, on=by, how="left")["label"].astype(object)
     if labels.isna().all():
@@ -86,6 +79,32 @@ def read_labels(cells: EmbeddedCells, job: Job) -> pd.Series:
             f"(first: {own[keys.CELL_ID].iloc[0]!r})."
         )
     return labels
+
+
+def read_annotations(table: Path) -> pd.DataFrame:
+    """Read a table of labels, ``cell_id``, ``label`` and maybe ``sample``, as text.
+
+    Raises
+    ------
+    SettingsError
+        If it cannot be read, lacks a column, or has a cell twice.
+    """
+    try:
+        given = pd.read_csv(table, dtype=str)
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{table}: cannot be read as CSV ({error}). Expected columns cell_id and label.") from error
+    if missing := {keys.CELL_ID, "label"} - set(given):
+        raise SettingsError(f"{table}: no column {', '.join(sorted(missing))}; found {', '.join(map(str, given))}.")
+    twice = given[given.duplicated(_named_by(given))]
+    if len(twice):
+        raise SettingsError(
+            f"{table}: cell_id {twice[keys.CELL_ID].iloc[0]!r} stands twice. Name the section in a column 'sample'."
+        )
+    return given
+
+
+def _named_by(given: pd.DataFrame) -> list[str]:
+    return [keys.CELL_ID, "sample"] if "sample" in given else [keys.CELL_ID]
 
 
 def _nobody_sure(found: Annotation) -> str:

@@ -99,9 +99,11 @@ def run(
     SlideError
         If every slide is refused. The report is written before, with the reasons.
     SettingsError
-        If the folder is something else than a run, or another run is writing it.
+        If the folder is something else than a run, another run is writing it, or the table of labels is not as expected.
     """
     settings = settings or RunSettings()
+    if settings.annotations is not None:
+        labels.read_annotations(settings.annotations)  # what is wrong with it is said now, and not after the training
     require_run_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     with only_run_in(out):
