@@ -186,10 +186,7 @@ class SectionEmbedder:
 
     @torch.inference_mode()
     def read(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
-        """Return the finished embeddings of some cells: each of the request's outputs, and ``"ood"`` (rows,).
-
-        Of a cell without counts, what its genes alone would say is NaN.
-        """
+        """Return the finished embeddings of some cells: each of the request's outputs, and ``"ood"`` (rows,)."""
         width, split = self.model.config.cell_width, self.model.config.niche_width
         cells, context = self.cells.read(rows), self.context.read(rows)
         cell, niche, tissue = cells[:, :width], context[:, :split], context[:, split:]
@@ -203,7 +200,7 @@ class SectionEmbedder:
         alone: list[Tensor] = []
         if request.genes_alone:
             encoding, genes = self.model.encode_cells_and_genes(batch, visible_genes=request.visible_genes)
-            alone = [torch.where(genes.genes_used[:, None], genes.cell, torch.nan)]
+            alone = [genes.cell]
         else:
             encoding = self.model.encode_cells(batch, use=request.use, visible_genes=request.visible_genes)
         score = self.model.reference.score(request.use, encoding.cell)

@@ -88,7 +88,7 @@ def embedding_of(table: ad.AnnData, key: str) -> NDArray[np.floating]:
 
 
 def embeddings_of(table: ad.AnnData) -> dict[str, NDArray[np.floating]]:
-    """Return the embeddings of `spatia embed` by key, those that every cell has: what genes alone say is NaN where there are no counts."""
+    """Return the embeddings of `spatia embed` by key, those that are finite."""
     found = {key: np.asarray(table.obsm[key]) for key in EMBEDDINGS if key in table.obsm}
     return {key: values for key, values in found.items() if np.isfinite(values).all()}
 
