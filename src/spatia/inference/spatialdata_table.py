@@ -56,7 +56,8 @@ def write_into_spatialdata(cells: str | Path, store: str | Path, *, table: str |
             f"{ids[0][0]!r} and {known[0]!r}. Give the store that the corpus was built from."
         )
     there = rows >= 0
-    for key in (key for key in (*OBSM.values(), GENES_ALONE) if key in embedded.obsm):
+    keys_there = [*OBSM.values(), *([GENES_ALONE] if GENES_ALONE in embedded.obsm else [])]
+    for key in keys_there:
         values = np.full((target.n_obs, embedded.obsm[key].shape[1]), np.nan, np.float32)
         values[there] = np.asarray(embedded.obsm[key])[rows[there]]
         target.obsm[key] = values

@@ -177,7 +177,13 @@ class Spatia(nn.Module):
         *,
         visible_genes: Bool[Tensor, "genes"] | None = None,
     ) -> tuple[CellEncoding, CellEncoding]:
-        """Encode cells from all that is known of them, and from their genes alone; the tokens of genes are made once."""
+        """Encode cells from all that is known of them, and from their genes alone; the tokens of genes are made once.
+
+        Raises
+        ------
+        ModelError
+            As :meth:`encode_cells`.
+        """
         image, genes = self._inputs(batch, MODALITIES, visible_genes)
         rows = len(batch)
         no_image = self._no_image(rows)
