@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from spatia.inference.generate import generate as generate_cells
     from spatia.inference.generator import Generator
     from spatia.inference.model import Model
+    from spatia.inference.real_cells import real_cells
     from spatia.io.check import check_slide
     from spatia.io.read import read_slide
     from spatia.io.source import Source
@@ -57,6 +58,7 @@ _DEFINED_IN = {
     "niche_loader": ("spatia.data.loader", "niche_loader"),
     "pair": ("spatia.pairing.pair", "pair"),
     "predict_expression": ("spatia.tasks.predict_expression", "predict_from_image"),
+    "real_cells": ("spatia.inference.real_cells", "real_cells"),
     "read_pairs": ("spatia.pairing.pairs", "read_pairs"),
     "read_slide": ("spatia.io.read", "read_slide"),
     "retrieve": ("spatia.tasks.retrieve", "retrieve"),
@@ -91,6 +93,7 @@ __all__ = [
     "predict_expression",
     "read_pairs",
     "read_slide",
+    "real_cells",
     "retrieve",
     "run",
     "screen",

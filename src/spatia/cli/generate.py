@@ -39,6 +39,12 @@ def generate(
     shuffle: Annotated[
         bool, typer.Option("--shuffle", help="Tell each cell what is known of another: how much does it matter?")
     ] = False,
+    real: Annotated[
+        Path | None, typer.Option(help="Corpus of real cells to begin at (of part train of --split), not at noise.")
+    ] = None,
+    keep: Annotated[
+        float, typer.Option(help="With --real: share of the way to the real cell that is kept; 1: as it is.")
+    ] = 0.2,
     seed: Annotated[int, typer.Option(help="Equal seeds draw equal images.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -69,7 +75,7 @@ def generate(
     table_of_labels = None if labels is None else read_label_table(labels, "--labels")
     path = run(
         opened, maker, out, draws=draws, seed=seed, sections=section, split=split, part=part, limit=limit,
-        transition=transition, pairs=pairs, cells=ids, labels=table_of_labels, shuffle=shuffle, device=device, solver=steps, guidance=guidance, drop=tuple(drop or ()),
+        transition=transition, pairs=pairs, cells=ids, labels=table_of_labels, shuffle=shuffle, real=real, keep=keep, device=device, solver=steps, guidance=guidance, drop=tuple(drop or ()),
         precision=precision,
     )  # fmt: skip
     import anndata

@@ -20,7 +20,7 @@ from pydantic.dataclasses import dataclass
 from spatia.corpus.table import Table
 from spatia.errors import CorpusError
 from spatia.io.synthetic import is_synthetic, refusal
-from spatia.keys import LEVELS, MORPHOLOGY, STORES
+from spatia.keys import LEVELS, MORPHOLOGY, SPATIAL, STORES
 
 FORMAT: Final = "spatia-corpus"
 FORMAT_VERSION: Final = 1
@@ -152,6 +152,11 @@ class Section:
     def n_rows(self, level: str) -> int:
         """Return the number of cells, niches or tissue windows."""
         return {"cell": self.entry.n_cells, "niche": self.entry.n_niches, "tissue": self.entry.n_tissues}[level]
+
+    def positions_um(self) -> NDArray[np.float64]:
+        """Return the centres of the cells in µm, (cells, 2)."""
+        stored = self.cells.read(f"obsm/{SPATIAL}", 0, self.entry.n_cells)
+        return np.asarray(stored, np.float64)[:, :2]
 
     @cached_property
     def details(self) -> dict[str, Any]:

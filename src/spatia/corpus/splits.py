@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.spatial import cKDTree
 
-from spatia import keys
 from spatia.corpus.corpus import Corpus, Split
 from spatia.corpus.files import write_json
 from spatia.corpus.order import grid_windows
@@ -160,7 +159,7 @@ def prove(corpus: Corpus, split: Split) -> Proof:
                     donors[part].add(section.entry.donor or f"(donor of {sample})")
                     sections[part].add(sample)
         if len(set(codes[codes >= 0].tolist()) - {_CODE[MARGIN]}) > 1:
-            position = section.cells.read(f"obsm/{keys.SPATIAL}", 0, section.entry.n_cells)
+            position = section.positions_um()
             least = min(least, _least_distance(position, codes))
     proof = Proof(n_cells, _listed(donors), _listed(sections), float(least))
     _check(split, proof)
@@ -189,7 +188,7 @@ def _by_block(corpus: Corpus, rng: np.random.Generator, settings: SplitSettings)
     """Cut each section's blocks, taken along the Hilbert curve from a random start, into one run a part."""
     part_of = {}
     for sample, section in corpus.sections.items():
-        position = section.cells.read(f"obsm/{keys.SPATIAL}", 0, section.entry.n_cells)
+        position = section.positions_um()
         corner = position.min(axis=0)
         blocks = grid_windows(position, settings.block_um, (float(corner[0]), float(corner[1])))
         size = np.bincount(blocks.of_cell)

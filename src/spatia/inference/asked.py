@@ -40,6 +40,22 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class RealStart:
+    """Real cells that a drawing begins at, in the place of noise.
+
+    Attributes
+    ----------
+    images
+        Intensities 0…255, one for each draw.
+    conditions
+        What is known of them, by name, (rows, draws, width).
+    """
+
+    images: UInt8[Tensor, "rows draws channels y x"]
+    conditions: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
 class Asked:
     """Cells to draw.
 
@@ -52,11 +68,13 @@ class Asked:
     source
         Images of the source cells, 0…255; None where paths begin at noise.
     before
-        The same conditions of the source cells as they are, for a generator that edits them; None for others.
+        The same conditions of the source cells as they are, where what differs is drawn; None where paths begin at noise or at another cell.
     place
         Where the nuclei of the source cells lie.
     spread
         How the change asked for differs from draw to draw; None where nothing is known of it.
+    real
+        Real cells to begin at, one for each draw; :meth:`for_draw` makes them source and before.
     """
 
     key: Int64[Tensor, "rows"]
@@ -66,6 +84,7 @@ class Asked:
     before: Mapping[str, Tensor] | None = None
     place: Place | None = None
     spread: Spread | None = None
+    real: RealStart | None = None
 
     def __len__(self) -> int:
         return len(self.key)
@@ -84,9 +103,12 @@ class Asked:
             None if self.spread is None else self.spread.part(start, stop, device),
         )
 
-    def for_draw(self, draw: int) -> "Asked":
-        """Return what one of several draws is asked for."""
-        if self.spread is None:
+    def for_draw(self, draw: int, draws: int) -> "Asked":
+        """Return what one of some draws is asked for."""
+        if self.real is not None:
+            before = {name: values[:, draw] for name, values in self.real.conditions.items()}
+            return replace(self, source=self.real.images[:, draw], before=before, real=None)
+        if self.spread is None or draws == 1:
             return self
         more = self.spread.of_draw(draw)
         told = {name: value + more if name in CHANGES else value for name, value in self.conditions.items()}

@@ -1,6 +1,6 @@
 """What a generator is told of wanted rows: their sections are embedded, and nothing else of the corpus."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,8 @@ from spatia.inference.conditions import (
     everywhere,
     transition_conditions,
 )
-from spatia.inference.generator import Generator
+from spatia.inference.generator import Drawing, Generator
+from spatia.inference.real_cells import RealCells
 from spatia.inference.wanted import Wanted, choose_rows, with_transition
 from spatia.log import logger
 from spatia.models.levels import check_levels
@@ -34,7 +35,14 @@ from spatia.nn.hashing import row_keys
 
 @contextmanager
 def asking(
-    corpus: Corpus, maker: Generator, wanted: Wanted, *, device: str = "auto", labels: pd.DataFrame | None = None
+    corpus: Corpus,
+    maker: Generator,
+    wanted: Wanted,
+    *,
+    device: str = "auto",
+    labels: pd.DataFrame | None = None,
+    real: RealCells | None = None,
+    how: Drawing | None = None,
 ) -> Iterator["Asker"]:
     """Yield what gives the conditions of the wanted rows; their surroundings are embedded for it, and not the whole corpus.
 
@@ -42,12 +50,14 @@ def asking(
     ----------
     labels
         Type or state of the cells, for a generator that is told it.
+    real, how
+        Real cells that drawings begin at, None: at noise; how many draws, and what is withheld, says ``how``.
     """
     names = wanted.sections
     rows = {name: wanted.row[wanted.sample == name] for name in names} if maker.config.level == "cell" else None
     told = _labels_of(corpus, maker, labels)
     with cell_conditions(corpus, maker.model, sections=names, rows=rows, device=device, labels=told) as conditions:
-        yield Asker(corpus, maker, conditions, names)
+        yield Asker(corpus, maker, conditions, names, real, how)
 
 
 def _labels_of(corpus: Corpus, maker: Generator, labels: pd.DataFrame | None) -> CellLabels | None:
@@ -80,13 +90,24 @@ class Asker:
 
     Attributes
     ----------
-    labels_digest
-        Of the labels that are told, empty where there are none: a killed run goes on with the same ones only.
+    digest
+        Of the labels that are told, and of the real cells that are begun at: a killed run goes on with the same ones only.
+    real
+        Real cells that drawings begin at; None: they begin at noise, or at cells of their own.
     """
 
-    def __init__(self, corpus: Corpus, maker: Generator, conditions: CellConditions, names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        maker: Generator,
+        conditions: CellConditions,
+        names: Sequence[str],
+        real: RealCells | None = None,
+        how: Drawing | None = None,
+    ) -> None:
         self._maker, self._conditions, self._names = maker, conditions, list(names)
-        self.labels_digest = conditions.labels_digest
+        self.real, self._how, self._corpus_id = real, how or Drawing(), corpus.corpus_id
+        self.digest = conditions.labels_digest + ("" if real is None else real.digest)
         self._number = {sample: number for number, sample in enumerate(corpus.sections)}
         self._niches = self._sources = None
         if maker.config.level == "niche":
@@ -108,7 +129,19 @@ class Asker:
         if self._niches is not None:
             return Asked(self._keys(wanted), *self._of_niches(told, self._niches))
         conditions, known = self._conditions.of_rows(self._sections_of(told), torch.from_numpy(told.row))
-        return Asked(self._keys(wanted), conditions, known)
+        start = None if self.real is None else self.real.start(self._alike(self.real, conditions, wanted))
+        return Asked(self._keys(wanted), conditions, known, real=start)
+
+    def begun_at(self, wanted: Wanted, told: Wanted) -> dict[str, NDArray[np.object_]]:
+        """Return sample and id of the real cell that each draw of each row begins at; nothing where there are none."""
+        if self.real is None:
+            return {}
+        conditions = self._conditions.read(self._sections_of(told), torch.from_numpy(told.row))
+        return self.real.named(self._alike(self.real, conditions, wanted))
+
+    def _alike(self, real: RealCells, conditions: Mapping[str, Tensor], wanted: Wanted) -> NDArray[np.int64]:
+        left = {name: values for name, values in conditions.items() if name not in self._how.drop}
+        return real.alike(left, self._how.draws, real.places(wanted, self._corpus_id))
 
     def _sections_of(self, wanted: Wanted) -> Tensor:
         """Return the section of each row, counted as they were embedded."""

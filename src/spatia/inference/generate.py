@@ -11,6 +11,7 @@ from spatia.errors import SettingsError
 from spatia.inference.asking import asking
 from spatia.inference.generated_store import write_images
 from spatia.inference.generator import Drawing, Generator
+from spatia.inference.real_cells import RealCells, real_cells
 from spatia.inference.wanted import Wanted, choose_rows, rows_of_pairs, that_have_images, with_transition
 from spatia.io.synthetic import is_synthetic
 from spatia.log import logger
@@ -34,6 +35,7 @@ def generate(
     cells: Sequence[str] | None = None,
     labels: pd.DataFrame | None = None,
     shuffle: bool = False,
+    real: RealCells | Corpus | str | Path | None = None,
     device: str = "auto",
     **drawing: Any,
 ) -> Path:
@@ -64,6 +66,9 @@ def generate(
         Type or state of the cells (``cell_id``, ``label``, and ``sample`` where ids repeat), for a generator that is told it.
     shuffle
         Tell every cell what is known of another one (of the same transition): how much do the images depend on it?
+    real
+        Corpus whose cells drawings begin at, in the place of noise: those of part ``train`` of ``split``, or all where no split is named (a cell
+        never begins at itself). Or what :func:`spatia.real_cells` chose.
     device
         ``"auto"``: a GPU where there is one.
 
@@ -112,7 +117,15 @@ def generate(
         wanted = with_transition(wanted, maker, transition)
     wanted = wanted.at_most(limit)
     told = wanted.shuffled(seed) if shuffle else None
-    with asking(opened, maker, wanted, device=device, labels=labels) as asker:
+    if real is not None and not isinstance(real, RealCells):
+        real = real_cells(real if isinstance(real, Corpus) else str(real), maker, split=split, seed=seed, device=device)
+    if real is not None:
+        logger.info(
+            "drawings begin at %d real cells; what is told explains %.2f of the variance of their pictures, held out",
+            len(real),
+            real.held_out,
+        )
+    with asking(opened, maker, wanted, device=device, labels=labels, real=real, how=how) as asker:
         return write_images(path, maker, wanted, how, asker, opened, told=told, shuffled=shuffle)
 
 

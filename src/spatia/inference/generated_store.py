@@ -58,7 +58,7 @@ def write_images(
     storage = StorageSettings(chunk_rows=64, shard_rows=shard) if cells_a_block * how.draws == shard else None
     storage = storage or StorageSettings(chunk_rows=cells_a_block * how.draws, shard_rows=cells_a_block * how.draws)
     told = wanted if told is None else told
-    request = _request(maker, wanted, told, how, corpus, asker.labels_digest)
+    request = _request(maker, wanted, told, how, corpus, asker.digest)
     aside = path.with_name(f".{path.name}.part")
     done = _begin(aside, request)
     if done is None:
@@ -84,7 +84,10 @@ def write_images(
             record = {"request": request, "done": stop * how.draws, "evaluations": evaluations}
             write_json(aside / PROGRESS_FILE, record)
             advance((stop - start) * how.draws)
-    write_element(root, "obs", _obs(wanted, how.draws))
+    begun_at = asker.begun_at(wanted, told)
+    if asker.real is not None:
+        facts |= {"real_corpus": asker.real.corpus_id, "real_cells": len(asker.real), "keep": how.keep}
+    write_element(root, "obs", _obs(wanted, how.draws).assign(**begun_at))
     write_element(root, "var", pd.DataFrame(index=pd.Index([], dtype=object, name="gene_id")))
     write_uns(root, {"spatia": _facts(maker, how, evaluations, corpus) | facts})
     (aside / PROGRESS_FILE).unlink()
@@ -114,10 +117,10 @@ def _merging(maker: Generator) -> list[float]:
     return [float(block.merge) for block in network.blocks] if hasattr(network, "blocks") else []  # type: ignore[union-attr]
 
 
-def _request(maker: Generator, wanted: Wanted, told: Wanted, how: Drawing, corpus: Corpus, labels: str) -> str:
+def _request(maker: Generator, wanted: Wanted, told: Wanted, how: Drawing, corpus: Corpus, given: str) -> str:
     digest = hashlib.sha256()
     solver = None if how.solver is None else how.solver.model_dump()
-    content = [maker.generator_id, corpus.corpus_id, asdict(how) | {"solver": solver}, _merging(maker), labels]
+    content = [maker.generator_id, corpus.corpus_id, asdict(how) | {"solver": solver}, _merging(maker), given]
     digest.update(json.dumps(content, sort_keys=True, default=str).encode())
     for values in (wanted.section, wanted.row, told.section, told.row):
         digest.update(np.ascontiguousarray(values).tobytes())
@@ -132,20 +135,25 @@ def _estimate(maker: Generator, asker: Asker, wanted: Wanted, how: Drawing, n_le
     asked = asker(wanted.take(slice(0, some)))
     single = maker.config.solver.model_copy(update={"kind": "euler", "evaluations": 1})
     euler = None if maker.network.path.in_one_step else single
-    one = Drawing(1, how.seed, euler, how.guidance, precision=how.precision)
-    maker.draw(asked, one)  # allocates and chooses kernels
+    one = Drawing(1, how.seed, euler, how.guidance, precision=how.precision, keep=how.keep)
+    timed = maker.draw(asked, one)  # allocates and chooses kernels
+    if not timed.evaluations:
+        logger.info("%d images of real cells as they are: no network is asked", n_left)
+        return
     began = time.perf_counter()
     maker.draw(asked, one)
-    solver = how.solver or maker.config.solver
     seconds = (time.perf_counter() - began) / some * n_left
+    solver, n_evaluations = maker.solver_of(how), maker.solver_of(how).evaluations
+    if asker.real is not None:
+        n_evaluations = 2 * maker.solver_of(how, how.keep).evaluations
     if maker.network.path.in_one_step:  # what was timed is all that an image takes
         logger.info("%d images in one step each: about %s", n_left, duration(seconds))
         return
-    seconds *= solver.evaluations
+    seconds *= n_evaluations / timed.evaluations
     logger.info(
         "%d images of at most %d evaluations each (%s): about %s",
         n_left,
-        solver.evaluations,
+        n_evaluations,
         solver.kind,
         duration(seconds),
     )

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anndata as ad
 import numpy as np
@@ -29,6 +29,9 @@ from spatia.inference.asked import Asked
 from spatia.inference.session import choose_device
 from spatia.models.checkpoint import load_model, model_id
 from spatia.models.spatia import Spatia
+
+if TYPE_CHECKING:
+    from spatia.inference.real_cells import RealCells
 
 AT_ONCE: Final = 64  # images of 64 px in the network at the same time
 AT_ONCE_ON_A_GPU: Final = 1024  # fewer leave it waiting for the next kernel
@@ -74,6 +77,9 @@ class Drawing:
         Conditions to withhold.
     precision
         In which the network computes; the path itself is walked in 32 bits.
+    keep
+        Of drawings that begin at real cells: what share of the way from noise to the real cell they begin at. 1: the real cell as it is;
+        near 0 all that the conditions decide is drawn anew.
     """
 
     draws: int = 1
@@ -82,8 +88,13 @@ class Drawing:
     guidance: float | None = None
     drop: tuple[str, ...] = ()
     precision: Precision = "32-true"
+    keep: float = 0.2
 
     def __post_init__(self) -> None:
+        if not 0 < self.keep <= 1:
+            raise SettingsError(
+                f"keep is {self.keep:g}; expected a share above 0, and at most 1 (the real cell as it is)."
+            )
         if self.draws < 1:
             raise SettingsError(f"draws is {self.draws}; expected at least 1 image of each cell.")
         if self.guidance is not None and self.guidance < 0:
@@ -247,7 +258,13 @@ class Generator:
         self.network.network.set_merging(ratio)
 
     def generate(
-        self, expression: ad.AnnData | pd.DataFrame, *, draws: int = 1, seed: int = 0, **options: Any
+        self,
+        expression: ad.AnnData | pd.DataFrame,
+        *,
+        draws: int = 1,
+        seed: int = 0,
+        real: "RealCells | None" = None,
+        **options: Any,
     ) -> GeneratedImages:
         """Draw the cells that belong to expression profiles.
 
@@ -260,6 +277,8 @@ class Generator:
             Images of each profile, which show how much the profile leaves open.
         seed
             Equal seeds draw equal images.
+        real
+            Real cells to begin at (:func:`spatia.real_cells`), each draw at another one; None: drawings begin at noise.
         options
             Further fields of :class:`Drawing`.
 
@@ -280,7 +299,10 @@ class Generator:
             genes = self.model.encode_cells(batch.to(self.model.device), use=("genes",)).cell.cpu()
         conditions = {"genes": genes} if "genes" in self.config.told else {}
         known = {name: torch.ones(len(genes), dtype=torch.bool) for name in conditions}
-        return self.draw(Asked(torch.arange(len(genes)), conditions, known), Drawing(draws, seed, **options))
+        how = Drawing(draws, seed, **options)
+        left = {name: values for name, values in conditions.items() if name not in how.drop}
+        start = None if real is None else real.start(real.alike(left, draws))
+        return self.draw(Asked(torch.arange(len(genes)), conditions, known, real=start), how)
 
     def draw(self, asked: Asked, how: Drawing | None = None) -> GeneratedImages:
         """Draw images of cells of which conditions are known; what is not given is absent."""
@@ -288,9 +310,8 @@ class Generator:
         if how.draws < 1:
             raise SettingsError(f"draws={how.draws}: expected at least 1.")
         self._check_solver(how)
-        asked = self._without(asked, how.drop)
         self.check_draws(how.draws)
-        each = [asked.for_draw(draw) if how.draws > 1 else asked for draw in range(how.draws)]
+        each = [self._without(asked.for_draw(draw, how.draws), how.drop) for draw in range(how.draws)]
         parts = [self._draw(one, how, draw) for draw, one in enumerate(each)]
         return GeneratedImages(
             np.stack([images for images, _ in parts], axis=1),
@@ -332,7 +353,8 @@ class Generator:
             part = asked.part(start, start + at_once, self.network.device)
             x_0 = begin_at(self.network, part.key, part.source, how.seed, draw)
             solution = self._walked(x_0, part, how)
-            images.append(self.pixels(solution.x, part.key, how.seed, draw))
+            keeps_grain = part.before is not None  # of the cell that it begins at
+            images.append(self.pixels(solution.x, None if keeps_grain else part.key, how.seed, draw))
             most = max(most, int(solution.evaluations.max()))
         return np.concatenate(images), most
 
@@ -355,6 +377,8 @@ class Generator:
 
         An edit moves the source; then only what it changes is added to that, so that nothing else is redrawn.
         """
+        if part.before is not None and self.config.coupled == "noise":
+            return self._redrawn(x_0, part, how)
         options: dict[str, Any] = {"solver": how.solver, "guidance": how.guidance, "precision": how.precision}
         if part.before is not None and part.place is not None and AIM in part.before:
             after, before = (of_measurements(one[AIM], self.space.features) for one in (part.conditions, part.before))
@@ -364,6 +388,36 @@ class Generator:
             return found
         same = self.network.sample(x_0, part.before, part.known, **options)
         return Solution(x_0 + found.x - same.x, found.evaluations + same.evaluations)
+
+    def _redrawn(self, noise: Tensor, part: Asked, how: Drawing) -> Solution:
+        """Return real cells, with what differs between the drawings of what is asked for and of what they themselves express.
+
+        Both drawings begin at the same point between the same noise and the real cell, a share `Drawing.keep` of the way.
+        """
+        assert part.source is not None
+        assert part.before is not None
+        real = self.network.scale(part.source)
+        if how.keep == 1:
+            return Solution(real, torch.zeros(len(real), dtype=torch.int64))
+        begin = max(how.keep, self.network.path.start)
+        point = self.network.path.point(noise, real, noise.new_full((len(noise),), begin))
+        options: dict[str, Any] = {
+            "guidance": how.guidance,
+            "precision": how.precision,
+            "solver": self.solver_of(how, begin),
+        }
+        asked, own = (
+            self.network.sample(point, told, part.known, start=begin, **options)
+            for told in (part.conditions, part.before)
+        )
+        return Solution(real + asked.x - own.x, asked.evaluations + own.evaluations)
+
+    def solver_of(self, how: Drawing, begin: float = 0.0) -> SolverSettings:
+        """Return the solver, with as many evaluations as its steps over the whole path would have from there on."""
+        solver = how.solver or self.config.solver
+        if not begin:
+            return solver
+        return replace_evaluations(solver, max(2, round(solver.evaluations * (1 - begin ** (1 / solver.early)))))
 
     def check_draws(self, draws: int) -> None:
         """Refuse more draws than can differ."""

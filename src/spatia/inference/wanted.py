@@ -82,10 +82,7 @@ class Wanted:
 
 def that_have_images(corpus: Corpus, wanted: Wanted) -> Wanted:
     """Return the rows whose cells have an image; how many have none is said."""
-    there = np.zeros(len(wanted), bool)
-    for name in wanted.sections:
-        at = np.flatnonzero(wanted.sample == name)
-        there[at] = corpus.section(name).cells.obs()["has_image"].to_numpy(bool)[wanted.row[at]]
+    there = has_image(corpus, wanted)
     if not there.any():
         raise SettingsError(
             f"{corpus.path}: none of the {len(wanted):,} source cells has an image, so there is nothing to begin at."
@@ -93,6 +90,15 @@ def that_have_images(corpus: Corpus, wanted: Wanted) -> Wanted:
     if missing := int((~there).sum()):
         logger.warning("%d of %d source cells have no image to begin at; they are left out", missing, len(wanted))
     return wanted.take(np.flatnonzero(there))
+
+
+def has_image(corpus: Corpus, wanted: Wanted) -> NDArray[np.bool_]:
+    """Say which rows' cells have an image."""
+    there = np.zeros(len(wanted), bool)
+    for name in wanted.sections:
+        at = np.flatnonzero(wanted.sample == name)
+        there[at] = corpus.section(name).cells.obs()["has_image"].to_numpy(bool)[wanted.row[at]]
+    return there
 
 
 def with_transition(wanted: Wanted, maker: Generator, transition: str | None) -> Wanted:

@@ -108,7 +108,7 @@ def read_cells(
         part[~np.isin(part, PARTS)] = UNUSED
         obs[SAMPLE], obs[ROW], obs[PART] = sample, np.arange(n), part
         parts.append(obs)
-        positions.append(section.cells.read(f"obsm/{keys.SPATIAL}", 0, n).astype(np.float64)[:, :2])
+        positions.append(section.positions_um())
     own = pd.concat(parts)
     vectors = None
     if table is not None:

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spatia import keys
 from spatia.corpus.corpus import Corpus
 from spatia.log import logger
 from spatia.readout.predictors import fit_ridge
+from spatia.readout.targets import standard_features
 from spatia.training.generator_data import MEASURED_ROWS, CorpusData, with_images
 
 SURROUNDINGS: Final = ("tissue", "niche")  # in the order in which they are left out
@@ -78,11 +78,7 @@ def _training_cells(
     conditions = {
         name: torch.cat([batch.conditions[name] for batch in found]).numpy() for name in settings.generator.told
     }
-    columns = measured.any(axis=0)
-    rows = measured[:, columns].all(axis=1)
-    kept = values[np.ix_(rows, columns)]
-    sd = kept.std(axis=0) if len(kept) else np.zeros(kept.shape[1])
-    features = np.clip((kept - kept.mean(axis=0))[:, sd > 0] / sd[sd > 0], -5, 5) if len(kept) else kept
+    features, rows = standard_features(values, measured)
     position = _positions(data.corpus, section[rows], row[rows])
     place = {"positions_um": position, "sections": section[rows]}
     return features, {name: one[rows] for name, one in conditions.items()}, place
@@ -93,6 +89,5 @@ def _positions(corpus: Corpus, section: NDArray[np.int64], row: NDArray[np.int64
     out = np.zeros((len(row), 2))
     for number, sample in enumerate(with_images(corpus)):
         at = section == number
-        cells = corpus.section(sample)
-        out[at] = np.asarray(cells.cells.read(f"obsm/{keys.SPATIAL}", 0, cells.entry.n_cells), np.float64)[row[at], :2]
+        out[at] = corpus.section(sample).positions_um()[row[at]]
     return out

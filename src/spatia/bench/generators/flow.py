@@ -21,6 +21,7 @@ from spatia.errors import SettingsError
 from spatia.generation.checkpoint import GENERATOR_FILE
 from spatia.inference.asking import asking
 from spatia.inference.generator import Drawing, Generator
+from spatia.inference.real_cells import RealCells, real_cells_of
 from spatia.inference.wanted import Wanted
 from spatia.models.checkpoint import model_id
 from spatia.pairing.pair import pair
@@ -50,6 +51,8 @@ class Flow:
         A transition starts from a generator of images from expression, of the same budget, which saw every training cell.
     wrong_partners
         Learns from pairs whose sources have swapped their partners.
+    keep
+        Drawings begin at real training cells, of which so much is kept (`Drawing.keep`); None: at noise.
     """
 
     lines: tuple[str, ...] = ()
@@ -57,6 +60,7 @@ class Flow:
     shuffle: bool = False
     from_expression: bool = False
     wrong_partners: bool = False
+    keep: float | None = None
 
     def __call__(self, problem: GenerationProblem) -> Images:
         """Train where it was not trained yet, and draw the wanted cells."""
@@ -138,17 +142,23 @@ def drawn(problem: GenerationProblem, maker: Generator, flow: Flow) -> Images:
     if flow.labels:
         labels = labels_of(problem, problem.wanted)
         labels = labels[labels["label"].isin(maker.facts["labels"])]
-    return draw_wanted(problem.cells.corpus, maker, wanted, problem.seed, told=told, labels=labels)
+    corpus, real, how = problem.cells.corpus, None, Drawing(seed=problem.seed)
+    if flow.keep is not None:
+        pool = wanted_of(replace(problem, wanted=problem.train, transition=None))
+        how = replace(how, keep=flow.keep)
+        real = real_cells_of(corpus, maker, pool, seed=problem.seed, device=str(maker.network.device))
+    return draw_wanted(corpus, maker, wanted, how, told=told, labels=labels, real=real)
 
 
 def draw_wanted(
     corpus: Corpus,
     maker: Generator,
     wanted: Wanted,
-    seed: int,
+    how: Drawing,
     *,
     told: Wanted | None = None,
     labels: pd.DataFrame | None = None,
+    real: RealCells | None = None,
 ) -> Images:
     """Return one image of each wanted row, in their order, with the channels of the corpus.
 
@@ -156,9 +166,12 @@ def draw_wanted(
     ----------
     told
         Rows whose conditions are told in the place of their own.
+    real
+        Real cells to begin at.
     """
-    told, how, parts = wanted if told is None else told, Drawing(seed=seed), []
-    with asking(corpus, maker, wanted, device=str(maker.network.device), labels=labels) as asker:
+    told, parts = wanted if told is None else told, []
+    device = str(maker.network.device)
+    with asking(corpus, maker, wanted, device=device, labels=labels, real=real, how=how) as asker:
         for start in range(0, len(wanted), AT_ONCE):
             block = slice(start, start + AT_ONCE)
             parts.append(maker.draw(asker(wanted.take(block), told.take(block)), how).images[:, 0])

@@ -22,6 +22,7 @@ from spatia.corpus.corpus import Corpus
 from spatia.data.loader import RowReader
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import SettingsError
+from spatia.inference.generator import Drawing
 from spatia.inference.generator import Generator as Maker
 from spatia.inference.wanted import Wanted
 from spatia.tasks.generated_cells import CellIndex
@@ -158,9 +159,8 @@ def draw_ours(problem: NicheProblem, *, shuffle: bool = False) -> Images:
     )
     maker = Maker.load(folder, device="auto")
     wanted = wanted_niches(problem)
-    return draw_wanted(
-        problem.corpus, maker, wanted, problem.seed, told=wanted.shuffled(problem.seed) if shuffle else None
-    )
+    told = wanted.shuffled(problem.seed) if shuffle else None
+    return draw_wanted(problem.corpus, maker, wanted, Drawing(seed=problem.seed), told=told)
 
 
 def draw_shuffled(problem: NicheProblem) -> Images:

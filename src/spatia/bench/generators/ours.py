@@ -1,7 +1,8 @@
 """Our generator with its defaults, the same told what is known of another cell, and other ways to a transition."""
 
 from spatia.bench.generators.flow import Flow
-from spatia.bench.generators.generator import TRANSITION, Generator
+from spatia.bench.generators.generator import EXPRESSION, TRANSITION, Generator
+from spatia.inference.generator import Drawing
 
 _TRANSITIONS = frozenset((TRANSITION,))
 
@@ -11,6 +12,28 @@ OURS_SHUFFLED = Generator(
     "ours, conditions shuffled",
     Flow(shuffle=True),
     "the same, each cell told what is known of another one",
+    learns=True,
+)
+# The cell that ours takes for the most alike, as it is: what the next gains over it is gained by drawing.
+OURS_CHOSEN = Generator(
+    "real cell that ours chooses",
+    Flow(keep=1.0),
+    "the training cell of whose picture expression and surroundings say the most alike, as it is",
+    tasks=frozenset((EXPRESSION,)),
+    learns=True,
+)
+OURS_FROM_REAL = Generator(
+    "ours, from a real cell",
+    Flow(keep=Drawing().keep),
+    "the same cell, with what differs between the drawings of both redrawn",
+    tasks=frozenset((EXPRESSION,)),
+    learns=True,
+)
+OURS_FROM_REAL_SHUFFLED = Generator(
+    "ours, from a real cell, conditions shuffled",
+    Flow(keep=Drawing().keep, shuffle=True),
+    "the same, each cell told what is known of another one",
+    tasks=frozenset((EXPRESSION,)),
     learns=True,
 )
 OURS_FLOW = Generator(
