@@ -200,6 +200,9 @@ def test_the_command_says_where_a_drawing_began(tiny: Path, maker: Generator, tm
     refused = CliRunner().invoke(app, [*command, "--real", str(tiny), "--keep", "0"])
     assert refused.exit_code != 0
     assert "keep is 0; expected a share above 0" in refused.output
+    alone = CliRunner().invoke(app, [*command, "--keep", "0.5"])
+    assert alone.exit_code != 0
+    assert "keep=0.5 without real: there is no real cell of which to keep" in alone.output
 
 
 def test_what_cannot_begin_at_real_cells_is_refused(

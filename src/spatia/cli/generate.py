@@ -43,8 +43,8 @@ def generate(
         Path | None, typer.Option(help="Corpus of real cells to begin at (of part train of --split), not at noise.")
     ] = None,
     keep: Annotated[
-        float, typer.Option(help="With --real: share of the way to the real cell that is kept; 1: as it is.")
-    ] = 0.2,
+        float | None, typer.Option(help="With --real: share of the way to it that is kept, 0.2; 1: as it is.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Equal seeds draw equal images.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -73,9 +73,10 @@ def generate(
     steps = make_settings(SolverSettings, {**maker.config.solver.model_dump(), **changed}, where="spatia generate")
     ids = None if cells is None else read_ids(cells, "--cells")
     table_of_labels = None if labels is None else read_label_table(labels, "--labels")
+    kept = {} if keep is None else {"keep": keep}
     path = run(
         opened, maker, out, draws=draws, seed=seed, sections=section, split=split, part=part, limit=limit,
-        transition=transition, pairs=pairs, cells=ids, labels=table_of_labels, shuffle=shuffle, real=real, keep=keep, device=device, solver=steps, guidance=guidance, drop=tuple(drop or ()),
+        transition=transition, pairs=pairs, cells=ids, labels=table_of_labels, shuffle=shuffle, real=real, **kept, device=device, solver=steps, guidance=guidance, drop=tuple(drop or ()),
         precision=precision,
     )  # fmt: skip
     import anndata

@@ -89,6 +89,10 @@ def generate(
         raise SettingsError(f"{path}: is there already, and holds no drawn images. Choose another name, or remove it.")
     if path.exists():
         logger.warning("%s: drawn images are there already; they are replaced when the new ones are done", path)
+    if real is None and "keep" in drawing:
+        raise SettingsError(
+            f"keep={drawing['keep']:g} without real: there is no real cell of which to keep a share. Name a corpus of them."
+        )
     if split is not None and part is None:
         part = "test"
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
