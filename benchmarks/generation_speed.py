@@ -32,7 +32,8 @@ from spatia.generation.generator import CellGenerator, ImageSpace
 from spatia.generation.settings import LEAST_ADAPTIVE, GeneratorConfig, NetworkSettings, Precision, SolverSettings
 from spatia.inference.asked import Asked
 from spatia.inference.asking import asking
-from spatia.inference.generator import Drawing, Generator
+from spatia.inference.drawing import Drawing
+from spatia.inference.generator import Generator
 from spatia.inference.wanted import choose_rows
 from spatia.io.memory import peak_memory_bytes
 from spatia.metrics.frechet import frechet_distance

@@ -29,7 +29,7 @@ from spatia.errors import CorpusError, ModelError, SettingsError, SlideError, Tr
 from spatia.generation.samples import Samples
 from spatia.inference import generated_store
 from spatia.inference.conditions import cell_conditions
-from spatia.inference.generator import Drawing
+from spatia.inference.drawing import Drawing
 from spatia.inference.wanted import choose_rows
 from spatia.io.read import read_slide
 from spatia.io.source import Source

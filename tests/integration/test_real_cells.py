@@ -142,7 +142,7 @@ def test_what_expresses_the_same_is_not_redrawn(tiny: Path, maker: Generator, re
     begun = real.start(chosen)
     assert (drawn != begun.images.numpy()).any()
     from spatia.inference.asked import Asked
-    from spatia.inference.generator import Drawing
+    from spatia.inference.drawing import Drawing
 
     own = {name: values[:, 0] for name, values in begun.conditions.items()}
     asked = Asked(torch.arange(2), own, {name: torch.ones(2, dtype=torch.bool) for name in own}, real=begun)

@@ -25,7 +25,8 @@ from spatia.inference.conditions import (
     everywhere,
     transition_conditions,
 )
-from spatia.inference.generator import Drawing, Generator
+from spatia.inference.drawing import Drawing
+from spatia.inference.generator import Generator
 from spatia.inference.real_cells import RealCells
 from spatia.inference.wanted import Wanted, choose_rows, with_transition
 from spatia.log import logger

@@ -9,8 +9,9 @@ import pandas as pd
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError
 from spatia.inference.asking import asking
+from spatia.inference.drawing import Drawing
 from spatia.inference.generated_store import write_images
-from spatia.inference.generator import Drawing, Generator
+from spatia.inference.generator import Generator
 from spatia.inference.real_cells import RealCells, real_cells
 from spatia.inference.wanted import Wanted, choose_rows, rows_of_pairs, that_have_images, with_transition
 from spatia.io.synthetic import is_synthetic
@@ -48,7 +49,7 @@ def generate(
     out
         ``….zarr`` to write.
     draws, seed, drawing
-        Fields of :class:`spatia.inference.generator.Drawing`.
+        Fields of :class:`spatia.inference.drawing.Drawing`.
     sections
         Names of sections; all by default.
     split, part
@@ -122,7 +123,7 @@ def generate(
     wanted = wanted.at_most(limit)
     told = wanted.shuffled(seed) if shuffle else None
     if real is not None and not isinstance(real, RealCells):
-        real = real_cells(real if isinstance(real, Corpus) else str(real), maker, split=split, seed=seed, device=device)
+        real = real_cells(real, maker, split=split, seed=seed, device=device)
     if real is not None:
         logger.info(
             "drawings begin at %d real cells; what is told explains %.2f of the variance of their pictures, held out",

@@ -19,7 +19,8 @@ from spatia.corpus.files import write_json
 from spatia.corpus.settings import StorageSettings
 from spatia.corpus.store import array_in, create_rows, create_store, finish_store, subgroup, write_element, write_uns
 from spatia.inference.asking import Asker
-from spatia.inference.generator import Drawing, Generator
+from spatia.inference.drawing import Drawing
+from spatia.inference.generator import Generator
 from spatia.inference.wanted import Wanted
 from spatia.log import duration, logger, progress
 from spatia.version import __version__

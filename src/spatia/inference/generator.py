@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,10 +22,11 @@ from spatia.generation.checkpoint import MODEL_FOLDER, load_generator
 from spatia.generation.generator import CellGenerator, ImageSpace
 from spatia.generation.nuclei import of_measurements
 from spatia.generation.samples import begin_at
-from spatia.generation.settings import AIM, LEAST_ADAPTIVE, GeneratorConfig, Precision, SolverSettings
+from spatia.generation.settings import AIM, LEAST_ADAPTIVE, GeneratorConfig, SolverSettings
 from spatia.generation.solvers import Solution
 from spatia.generation.transformer import DiffusionTransformer
 from spatia.inference.asked import Asked
+from spatia.inference.drawing import Drawing, GeneratedImages
 from spatia.inference.session import choose_device
 from spatia.models.checkpoint import load_model, model_id
 from spatia.models.spatia import Spatia
@@ -35,70 +36,6 @@ if TYPE_CHECKING:
 
 AT_ONCE: Final = 64  # images of 64 px in the network at the same time
 AT_ONCE_ON_A_GPU: Final = 1024  # fewer leave it waiting for the next kernel
-
-
-@dataclass(frozen=True)
-class GeneratedImages:
-    """Images of some cells.
-
-    Attributes
-    ----------
-    images
-        (cells, draws, channels, y, x) uint8, intensities as in the training corpus.
-    channels, um_per_px
-        What they are.
-    evaluations
-        Of the network for each image, the most of any; with guidance each is two passes.
-    synthetic
-        Always True: they are drawn, not measured.
-    """
-
-    images: NDArray[np.uint8]
-    channels: tuple[str, ...]
-    um_per_px: float
-    evaluations: int
-    synthetic: bool = True
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """How images are made: what of the generator's settings is overruled.
-
-    Attributes
-    ----------
-    draws
-        Images of each cell. Where paths begin at noise each has noise of its own. A transition that begins at the cell asks with one draw for the
-        mean change of the training pairs, with several for that of as many resamples of the training cells, the same for all cells.
-    seed
-        Equal seeds draw equal images, in any batch.
-    solver, guidance
-        Those of the generator where None.
-    drop
-        Conditions to withhold.
-    precision
-        In which the network computes; the path itself is walked in 32 bits.
-    keep
-        Of drawings that begin at real cells: what share of the way from noise to the real cell they begin at. 1: the real cell as it is;
-        near 0 all that the conditions decide is drawn anew.
-    """
-
-    draws: int = 1
-    seed: int = 0
-    solver: SolverSettings | None = None
-    guidance: float | None = None
-    drop: tuple[str, ...] = ()
-    precision: Precision = "32-true"
-    keep: float = 0.2
-
-    def __post_init__(self) -> None:
-        if not 0 < self.keep <= 1:
-            raise SettingsError(
-                f"keep is {self.keep:g}; expected a share above 0, and at most 1 (the real cell as it is)."
-            )
-        if self.draws < 1:
-            raise SettingsError(f"draws is {self.draws}; expected at least 1 image of each cell.")
-        if self.guidance is not None and self.guidance < 0:
-            raise SettingsError(f"guidance is {self.guidance:g}; expected 0 (nothing is told), 1, or more.")
 
 
 class Generator:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -95,6 +96,11 @@ class RealCells:
             What is known of the cells; what is not there is not compared.
         own
             Place of each cell itself among the real ones, -1: it is none of them. It is passed over.
+
+        Raises
+        ------
+        SettingsError
+            If nothing that cells are compared by is known, or there are not more real cells than draws.
         """
         names = tuple(name for name in self.names if name in conditions)
         if not names:
@@ -153,7 +159,7 @@ class RealCells:
 
 
 def real_cells(
-    corpus: Corpus | str,
+    corpus: Corpus | str | Path,
     maker: Generator,
     *,
     split: str | None = None,
@@ -179,6 +185,8 @@ def real_cells(
     ------
     SettingsError
         If the generator draws niches or transitions or is told labels, or there are too few cells with an image in all of its channels.
+    ModelError
+        If the corpus has other levels than the model, or a panel that it hardly knows.
     """
     check_start(maker)
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
@@ -206,7 +214,13 @@ def check_start(maker: Generator) -> None:
 def real_cells_of(
     corpus: Corpus, maker: Generator, pool: Wanted, *, most: int = MOST, seed: int = 0, device: str = "auto"
 ) -> RealCells:
-    """Return the cells of a pool that have an image, with what is known of them."""
+    """Return the cells of a pool that have an image, with what is known of them.
+
+    Raises
+    ------
+    SettingsError, ModelError
+        As :func:`real_cells`; if the corpus has other levels than the model.
+    """
     check_start(maker)
     check_levels(corpus.levels, maker.model.config, corpus=corpus.path)
     pool = pool.take(np.flatnonzero(has_image(corpus, pool))).counted_in(list(corpus.sections))

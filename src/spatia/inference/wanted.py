@@ -93,7 +93,7 @@ def that_have_images(corpus: Corpus, wanted: Wanted) -> Wanted:
 
 
 def has_image(corpus: Corpus, wanted: Wanted) -> NDArray[np.bool_]:
-    """Say which rows' cells have an image."""
+    """Say which rows' cells have an image, (rows,)."""
     there = np.zeros(len(wanted), bool)
     for name in wanted.sections:
         at = np.flatnonzero(wanted.sample == name)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from spatia.generation.samples import begin_at
 from spatia.inference.asked import Asked
-from spatia.inference.generator import AT_ONCE, Drawing, Generator, replace_evaluations
+from spatia.inference.drawing import Drawing
+from spatia.inference.generator import AT_ONCE, Generator, replace_evaluations
 from spatia.screening.counts import embed_counts
 from spatia.screening.perturbation import Counts
 from spatia.screening.surroundings import NicheFollower

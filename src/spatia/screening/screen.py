@@ -19,7 +19,8 @@ from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError
 from spatia.inference.asked import Asked
 from spatia.inference.conditions import SEEN, CellConditions, everywhere
-from spatia.inference.generator import AT_ONCE, Drawing, Generator, replace_evaluations
+from spatia.inference.drawing import Drawing
+from spatia.inference.generator import AT_ONCE, Generator, replace_evaluations
 from spatia.inference.session import Session, embedded
 from spatia.log import duration, logger, progress
 from spatia.models.levels import check_levels

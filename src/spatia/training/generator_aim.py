@@ -15,7 +15,8 @@ from spatia.generation.aiming import Aim, aim
 from spatia.generation.settings import AIM
 from spatia.inference.asked import Asked
 from spatia.inference.asking import asking
-from spatia.inference.generator import Drawing, Generator
+from spatia.inference.drawing import Drawing
+from spatia.inference.generator import Generator
 from spatia.inference.wanted import Wanted, rows_of_pairs
 from spatia.log import logger, progress
 from spatia.pairing.pairs import Pairs

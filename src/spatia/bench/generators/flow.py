@@ -20,7 +20,8 @@ from spatia.corpus.files import sha256
 from spatia.errors import SettingsError
 from spatia.generation.checkpoint import GENERATOR_FILE
 from spatia.inference.asking import asking
-from spatia.inference.generator import Drawing, Generator
+from spatia.inference.drawing import Drawing
+from spatia.inference.generator import Generator
 from spatia.inference.real_cells import RealCells, real_cells_of
 from spatia.inference.wanted import Wanted
 from spatia.models.checkpoint import model_id

@@ -22,7 +22,7 @@ from spatia.corpus.corpus import Corpus
 from spatia.data.loader import RowReader
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import SettingsError
-from spatia.inference.generator import Drawing
+from spatia.inference.drawing import Drawing
 from spatia.inference.generator import Generator as Maker
 from spatia.inference.wanted import Wanted
 from spatia.tasks.generated_cells import CellIndex

@@ -2,7 +2,7 @@
 
 from spatia.bench.generators.flow import Flow
 from spatia.bench.generators.generator import EXPRESSION, TRANSITION, Generator
-from spatia.inference.generator import Drawing
+from spatia.inference.drawing import Drawing
 
 _TRANSITIONS = frozenset((TRANSITION,))
 
