@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import anndata
+import numpy as np
 import pytest
 from PIL import Image
 from tests.integration.small_runs import BUDGET, ENVIRONMENT
@@ -53,7 +54,13 @@ def test_the_report_shows_drawn_cells(first: tuple[Path, subprocess.CompletedPro
     out, _ = first
     html = (out / "run" / "report.html").read_text()
     assert "Synthetic images, of a generator that was trained on 64 images" in html
-    assert anndata.read_zarr(out / "run" / "drawn.zarr").uns["spatia"]["synthetic"]
+    assert "training cells to begin at" in html
+    made = [anndata.read_zarr(out / "run" / name) for name in ("drawn.zarr", "drawn_from_real_cells.zarr")]
+    assert all(store.uns["spatia"]["synthetic"] for store in made)
+    assert made[0].obs_names.equals(made[1].obs_names)
+    assert not np.array_equal(*(store.obsm["single_cell_images"] for store in made))
+    pictures = np.load(out / "run" / "results" / "drawn.npz")
+    assert pictures["from_real"].shape == pictures["began"].shape == pictures["generated"].shape
 
 
 @pytest.mark.parametrize("picture", ["slide.png", "crops.png"])

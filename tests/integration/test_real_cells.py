@@ -166,6 +166,24 @@ def test_no_picture_of_a_wanted_cell_takes_part(tiny: Path, maker: Generator, tm
     assert np.array_equal(before, after)
 
 
+def test_nothing_begins_at_a_picture_that_the_edge_of_the_slide_cuts(
+    tiny: Path, maker: Generator, real: RealCells, tmp_path: Path
+) -> None:
+    edge = tmp_path / "edge"
+    shutil.copytree(tiny, edge)
+    cut = choose_rows(Corpus.open(tiny), maker, ["left"], split="block", part="train").row[::3]
+    array = zarr.open_array(edge / "sections/left/cells.zarr/obs/image_share", mode="r+")
+    share = array[:]
+    share[cut] *= 0.8
+    array[:] = share
+    write_manifest(edge / "sections/left")
+    table = Corpus.open(edge).section("left").cells.obs()
+    whole = real_cells(str(edge), maker, split="block", device="cpu")
+    before, after = (set(one.named(np.arange(len(one))[:, None])["real_cell_id"]) for one in (real, whole))
+    assert after == before - set(table.index[cut].astype(str))
+    assert after < before
+
+
 def test_another_pool_is_another_request(tiny: Path, maker: Generator, real: RealCells, tmp_path: Path) -> None:
     everything = real_cells(str(tiny), maker, device="cpu")
     assert len(everything) > len(real)
@@ -210,7 +228,7 @@ def test_what_cannot_begin_at_real_cells_is_refused(
 ) -> None:
     monkeypatch.setattr(module, "LEAST", 10_000)
     with pytest.raises(
-        SettingsError, match="real cells with an image and its measurements to begin at; expected at least"
+        SettingsError, match="real cells with a whole image and its measurements to begin at; expected at least"
     ):
         real_cells(str(tiny), maker, device="cpu")
     monkeypatch.undo()

@@ -13,6 +13,7 @@ from spatia import keys
 from spatia.corpus.corpus import Corpus
 from spatia.data.loader import RowReader
 from spatia.data.vocabulary import Vocabulary
+from spatia.errors import CorpusError
 from spatia.generation.samples import Samples, nearest_of
 
 
@@ -41,17 +42,39 @@ def beside_real(
     """
     drawn = ad.read_zarr(store)
     chosen = np.unique(np.linspace(0, drawn.n_obs - 1, min(cells, drawn.n_obs)).astype(int))
-    reader = RowReader([corpus], "cell", vocabulary=vocabulary, read=("images",))
-    number = {sample: at for at, sample in enumerate(corpus.sections)}
-    real = []
-    for cell, sample in drawn.obs.iloc[chosen][["cell_id", "sample"]].astype(str).itertuples(index=False):
-        row = corpus.section(sample).cells.obs().index.astype(str).get_indexer(pd.Index([cell]))
-        real.append(reader(number[sample], row).images[0])
+    real = pictures_of(drawn.obs["cell_id"].iloc[chosen], drawn.obs["sample"].iloc[chosen], corpus, vocabulary)
     images = torch.from_numpy(drawn.obsm[keys.CELL_IMAGES][chosen])
+    reader, number = _reader(corpus, vocabulary)
     training = torch.cat(
         [reader(number[sample], rows).images for sample, rows in _training(corpus, split, most_training)]
     )
-    return Samples(vocabulary.channels, None, images, torch.stack(real), nearest_of(images, training))
+    return Samples(vocabulary.channels, None, images, real, nearest_of(images, training))
+
+
+def pictures_of(cell_ids: pd.Series, samples: pd.Series, corpus: Corpus, vocabulary: Vocabulary) -> torch.Tensor:
+    """Return the images of some cells of a corpus, (cells, channels, y, x), intensities 0…255, channels of the vocabulary.
+
+    Raises
+    ------
+    CorpusError
+        If the corpus lacks one of the cells.
+    """
+    reader, number = _reader(corpus, vocabulary)
+    pictures = []
+    for cell, sample in zip(cell_ids.astype(str), samples.astype(str), strict=True):
+        row = corpus.section(sample).cells.obs().index.astype(str).get_indexer(pd.Index([cell]))
+        if row[0] < 0:
+            raise CorpusError(
+                f"{corpus.path}: section {sample!r} has no cell {cell!r}. Give the corpus that was drawn of."
+            )
+        pictures.append(reader(number[sample], row).images[0])
+    return torch.stack(pictures)
+
+
+def _reader(corpus: Corpus, vocabulary: Vocabulary) -> tuple[RowReader, dict[str, int]]:
+    """Return what reads images, and the number that it calls each section by."""
+    reader = RowReader([corpus], "cell", vocabulary=vocabulary, read=("images",))
+    return reader, {sample: at for at, sample in enumerate(corpus.sections)}
 
 
 def _training(corpus: Corpus, split: str, most: int) -> Iterator[tuple[str, NDArray[np.int64]]]:

@@ -168,7 +168,8 @@ def real_cells(
     seed: int = 0,
     device: str = "auto",
 ) -> RealCells:
-    """Return cells of a corpus that drawn ones may begin at: of a part of a split where one is named, else all that have an image.
+    """Return cells of a corpus that drawn ones may begin at: of a part of a split where one is named, else all that have an image which the edge of
+    the slide does not cut.
 
     Parameters
     ----------
@@ -214,7 +215,7 @@ def check_start(maker: Generator) -> None:
 def real_cells_of(
     corpus: Corpus, maker: Generator, pool: Wanted, *, most: int = MOST, seed: int = 0, device: str = "auto"
 ) -> RealCells:
-    """Return the cells of a pool that have an image, with what is known of them.
+    """Return the cells of a pool that have an image which the edge of the slide does not cut, with what is known of them.
 
     Raises
     ------
@@ -223,7 +224,11 @@ def real_cells_of(
     """
     check_start(maker)
     check_levels(corpus.levels, maker.model.config, corpus=corpus.path)
-    pool = pool.take(np.flatnonzero(has_image(corpus, pool))).counted_in(list(corpus.sections))
+    pool = pool.take(np.flatnonzero(has_image(corpus, pool)))
+    whole = np.flatnonzero(has_image(corpus, pool, whole=True))
+    if cut := len(pool) - len(whole):  # a drawing that began there would have the edge, too
+        logger.info("%d of %d cells are cut by the edge of the slide; nothing begins at them", cut, len(pool))
+    pool = pool.take(whole).counted_in(list(corpus.sections))
     if len(pool) > most:
         chosen = np.sort(np.random.default_rng(seed).choice(len(pool), most, replace=False))
         logger.info("%d cells to begin at: %d of them, drawn at random, are looked among", len(pool), most)
@@ -234,7 +239,7 @@ def real_cells_of(
     pool = pool.take(np.flatnonzero(complete))
     if len(pool) < LEAST:
         raise SettingsError(
-            f"{corpus.path}: {len(pool)} real cells with an image and its measurements to begin at; expected at least {LEAST}."
+            f"{corpus.path}: {len(pool)} real cells with a whole image and its measurements to begin at; expected at least {LEAST}."
         )
     names = pool.sections
     rows = {name: pool.row[pool.sample == name] for name in names}

@@ -92,12 +92,16 @@ def that_have_images(corpus: Corpus, wanted: Wanted) -> Wanted:
     return wanted.take(np.flatnonzero(there))
 
 
-def has_image(corpus: Corpus, wanted: Wanted) -> NDArray[np.bool_]:
-    """Say which rows' cells have an image, (rows,)."""
+def has_image(corpus: Corpus, wanted: Wanted, *, whole: bool = False) -> NDArray[np.bool_]:
+    """Say which rows' cells have an image, (rows,); ``whole``: one that the edge of the slide does not cut."""
     there = np.zeros(len(wanted), bool)
     for name in wanted.sections:
         at = np.flatnonzero(wanted.sample == name)
-        there[at] = corpus.section(name).cells.obs()["has_image"].to_numpy(bool)[wanted.row[at]]
+        obs = corpus.section(name).cells.obs()
+        good = obs["has_image"].to_numpy(bool)
+        if whole and "image_share" in obs:
+            good = good & (obs["image_share"].to_numpy(np.float64) >= 1)
+        there[at] = good[wanted.row[at]]
     return there
 
 

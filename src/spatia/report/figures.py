@@ -223,12 +223,24 @@ def drawn_picture(folder: RunFolder) -> Picture | None:
     result = folder.drawn
     if result is None:
         return None
-    rows = {"generated": "drawn from\nits genes", "real": "the real\ncell", "nearest": "nearest\ntraining cell"}
-    alt = f"{result.n_cells} cells drawn from their genes, under each the real cell, and the training cell most like the drawing."
+    rows = {
+        "generated": "drawn from\nits genes",
+        "nearest": "nearest\ntraining cell",
+        "real": "the real\ncell",
+        "from_real": "drawn from a\ntraining cell",
+        "began": "that training\ncell",
+    }
+    alt = f"{result.n_cells} cells drawn from their genes, with the real cell, and the training cells most like the drawing and begun at."
     caption = (
         "Held-out cells, one a column, taken evenly, not chosen. The generator was told the genes and the surroundings, never an image. A "
-        "drawing is one of the cells that fit, so it need not be the real one; it should differ from the nearest training cell, too."
+        "drawing is one of the cells that fit, so it need not be the real one in the middle; drawn from its genes alone it should differ from "
+        "the nearest training cell, too."
     )
+    if result.n_real:
+        caption += (
+            " Below, it began at the training cell whose picture genes and surroundings say is the most alike, and redrew what should differ: it "
+            "looks real because it nearly is."
+        )
     return _rows_of_crops(folder, "drawn", rows, alt, caption, rgb=result.rgb)
 
 

@@ -258,7 +258,7 @@ class ReconstructionResult:
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
 class DrawnResult:
-    """``results/drawn.json``; the images stand in ``drawn.npz`` (uint8, (cells, channels, y, x)): generated, real, nearest.
+    """``results/drawn.json``; the images stand in ``drawn.npz`` (uint8, (cells, channels, y, x)): generated, real, nearest, from_real, began.
 
     Attributes
     ----------
@@ -266,6 +266,8 @@ class DrawnResult:
         What the generator was trained on, counted anew in every epoch, and how long that took.
     evaluations
         Of the network for one image.
+    n_real
+        Training cells that drawings could begin at; 0: ``from_real`` and ``began`` are not there, and ``not_begun`` says why.
     """
 
     n_cells: int
@@ -274,6 +276,8 @@ class DrawnResult:
     n_images: int
     seconds: float
     evaluations: int
+    n_real: int = 0
+    not_begun: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)

@@ -216,9 +216,12 @@ def _write_reconstructions(results: Path, rng: np.random.Generator) -> None:
 
 
 def _write_drawn(results: Path, rng: np.random.Generator) -> None:
-    images = {name: rng.integers(0, 256, (12, 1, 16, 16), dtype=np.uint8) for name in ("generated", "real", "nearest")}
+    names = ("generated", "real", "nearest", "from_real", "began")
+    images = {name: rng.integers(0, 256, (12, 1, 16, 16), dtype=np.uint8) for name in names}
     np.savez(results / "drawn.npz", **images)
-    facts = DrawnResult(n_cells=12, channels=("DAPI",), rgb=False, n_images=12_000, seconds=95.0, evaluations=20)
+    facts = DrawnResult(
+        n_cells=12, channels=("DAPI",), rgb=False, n_images=12_000, seconds=95.0, evaluations=20, n_real=1_300
+    )
     write_result(results / "drawn.json", facts)
 
 

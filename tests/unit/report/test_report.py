@@ -148,6 +148,19 @@ def test_a_section_is_absent_exactly_where_its_data_are(changed: Path, gone: lis
     assert absent == {SOURCES[name] for name in gone}
 
 
+def test_drawings_that_could_not_begin_at_real_cells_say_why(changed: Path) -> None:
+    path = changed / "results" / "drawn.json"
+    facts = json.loads(path.read_text()) | {"n_real": 0, "not_begun": "corpus: 3 real cells <to begin at>"}
+    path.write_text(json.dumps(facts))
+    with np.load(changed / "results" / "drawn.npz") as arrays:
+        kept = {name: arrays[name] for name in ("generated", "real", "nearest")}
+    np.savez(changed / "results" / "drawn.npz", **kept)
+    page = write_report(changed).read_text()
+    assert "Nothing was drawn from real cells: corpus: 3 real cells &lt;to begin at&gt;" in page
+    assert "drawn_from_real_cells.zarr" not in page
+    assert "Below, it began at the training cell" not in page
+
+
 def test_a_run_without_cells_has_no_maps(changed: Path) -> None:
     (changed / "cells.h5ad").unlink()
     absent = {section.anchor for section in make_page(RunFolder(changed)).sections if section.absent}
