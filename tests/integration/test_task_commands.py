@@ -101,6 +101,11 @@ def test_cluster_and_domains_write_into_the_table_they_are_given(cells: Path, tm
     own.write_bytes(cells.read_bytes())
     found = result("cluster", own, "--figure", tmp_path / "c.png")
     assert 2 <= found["n_groups"] < 30
+    assert set(found["told"]) == {"X_spatia", "X_spatia_cell", "X_spatia_genes"} & set(ad.read_h5ad(own).obsm)
+    assert found["embedding"] == max(found["told"], key=found["told"].get)
+    named = result("cluster", own, "--embedding", found["embedding"], "-o", tmp_path / "named.h5ad")
+    assert "told" not in named
+    assert (named["sizes"], named["resolution"]) == (found["sizes"], found["resolution"])
     regions = result("domains", own, "--resolution", 0.5, "--figure", tmp_path / "d.png")
     table = ad.read_h5ad(own)
     assert list(table.obs["spatia_cluster"].cat.categories) == [str(i) for i in range(found["n_groups"])]

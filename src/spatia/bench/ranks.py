@@ -77,6 +77,8 @@ FUSED = {  # the view whose fused embedding a task asks: what it lets an embeddi
 }
 # what stands for our model in a task, fixed in advance: the fused embedding; for domains, what `spatia domains` takes
 FIXED = {**FUSED, "domains": ", niche smoothed"}
+# views that may be chosen, where not all may: of what `spatia cluster` chooses from
+CHOSEN_FROM = {"clustering": ("", ", cell", " genes, cell")}
 ON_TRAINING: Final = ", chosen on training cells"
 _VIEW = re.compile(r"( image| genes)?(, .*)?$")
 
@@ -96,13 +98,16 @@ def chosen_on_training(rows: pd.DataFrame, model: str) -> pd.DataFrame:
     """Return the rows of a model of ours that has, for each question and seed, the view that tells held-out training cells best.
 
     So the view is chosen as the penalty of its predictor is. Test cells take no part in it, so this is no bound, as the best of all
-    views is, but what somebody gets who chooses so. Where no predictor is fitted (clusters, domains, retrieval) it is the embedding
-    that is fixed in advance. The method is called ``model`` + `ON_TRAINING`, ``message`` names the view; empty where nothing could
+    views is, but what somebody gets who chooses so. Clusters need no labels: their view is chosen as `spatia cluster` does, by what groups
+    tell of the expression of left-out cells among the grouped ones. Where there is nothing to choose by (domains, retrieval) it is the
+    embedding that is fixed in advance. The method is called ``model`` + `ON_TRAINING`, ``message`` names the view; empty where nothing could
     be chosen at all.
     """
     good = rows[(rows["status"] == "ok") & ~rows["metric"].str.contains(DETAIL, regex=False)]
     own = good[[models_of([name], model) == [model] for name in good["method"].astype(str)]]
     judged = own.dropna(subset="held_out")
+    views = judged["method"].astype(str).str.removeprefix(model)
+    judged = judged[[v in CHOSEN_FROM.get(t, (v,)) for t, v in zip(judged["task"], views, strict=True)]]
     if judged.empty:
         return judged
     question = ["task", "data", "metric", "seed"]

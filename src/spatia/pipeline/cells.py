@@ -18,7 +18,7 @@ from spatia.corpus.corpus import Corpus
 from spatia.pipeline.slide import SPLIT
 from spatia.pipeline.steps import Job
 from spatia.report.contents import CELLS_FILE, UMAP
-from spatia.tasks.cells import EMBEDDINGS
+from spatia.tasks.cells import EMBEDDINGS, UNS
 
 ADDED = (
     keys.CLUSTER,
@@ -62,6 +62,15 @@ class EmbeddedCells:
     def counts(self) -> sp.csr_matrix:
         """(cells, genes) raw counts."""
         return sp.csr_matrix(self._read("X"))
+
+    @cached_property
+    def measured_everywhere(self) -> NDArray[np.bool_]:
+        """(genes,) which every section measures."""
+        facts = self._read("uns").get(UNS, {})
+        if "measured" not in facts:
+            return np.ones(len(self.genes), bool)
+        everywhere: NDArray[np.bool_] = np.asarray(np.asarray(facts["measured"], bool).all(axis=0))
+        return everywhere
 
     @cached_property
     def sample(self) -> NDArray[np.object_]:

@@ -12,34 +12,50 @@ from spatia.pipeline.steps import Job
 from spatia.plotting.grouping import plot_stability
 from spatia.report.contents import write_result
 from spatia.report.schema import GroupsResult, Resolution
-from spatia.tasks.cluster import Clusters, ClusterSettings, cluster
+from spatia.tasks.choose_groups import GROUPED_IN, cluster_by_expression, log_expression
+from spatia.tasks.cluster import Clusters, ClusterSettings
 from spatia.tasks.domains import Domains, domains
 from spatia.tasks.leiden import find_neighbours
 from spatia.tasks.stability import Stability
 
+_EMBEDDINGS = dict(
+    zip(GROUPED_IN, ("the fused embedding", "the embedding of the cell alone", "the cell's genes alone"), strict=True)
+)
 MARKER_CELLS = 30_000  # of larger slides a sample is ranked
 MARKERS_KEPT = 25
 GENES_AT_ONCE = 256
 
 
 def cluster_cells(job: Job) -> str:
-    """Group the cells by the fused embedding, and rank the genes of each cluster."""
+    """Group the cells in the embedding whose groups tell expression best, and rank the genes of each cluster."""
     require("igraph", "analysis")
     cells = embedded_cells(job)
-    found = cluster(cells.embedding(), settings=ClusterSettings(seed=job.settings.seed))
+    own = {key: values for key, values in cells.embeddings().items() if key in GROUPED_IN}
+    expression = log_expression(cells.counts, cells.measured_everywhere)
+    found = cluster_by_expression(own, expression, settings=ClusterSettings(seed=job.settings.seed))
     _draw_stability(job, found, "clusters")
     keep_columns(job, "cluster", {keys.CLUSTER: groups_column(found.group)})
     result = GroupsResult(
         method="Leiden communities of nearest neighbours",
-        embedding="the fused embedding",
+        embedding=_EMBEDDINGS[found.choice.name if found.choice else next(iter(own))],
         n_groups=found.n_groups,
         resolution=found.resolution,
         tried=_tried(found.stability),
-        note=_note(found.stability),
+        note=f"{_told(found)} {_note(found.stability)}".strip(),
     )
     write_result(job.results / "clusters.json", result)
     marker_table(cells, found.group, job.settings.seed).to_parquet(job.results / "markers.parquet")
     return f"{found.n_groups} clusters at resolution {found.resolution:g}"
+
+
+def _told(found: Clusters) -> str:
+    if found.choice is None:
+        return ""
+    share = found.choice.held_out[found.choice.name]
+    return (
+        f"Of {len(found.choice.held_out)} embeddings this one's groups tell most of the expression of cells that are left out: {share:.0%} of "
+        "its variance."
+    )
 
 
 def _tried(stability: Stability | None) -> tuple[Resolution, ...]:

@@ -143,12 +143,13 @@ def expression_of(table: ad.AnnData, genes: Sequence[str], *, depth: float | Non
     known = column >= 0
     raw = counts[:, column[known]].toarray().astype(np.float64)
     values[:, known] = np.log1p(raw * (depth / np.maximum(total, 1))[:, None])
-    measured = _measured(table, column[known])
+    measured = measured_of(table, column[known])
     values[:, known] = np.where(measured, values[:, known], np.nan)
     return values
 
 
-def _measured(table: ad.AnnData, columns: NDArray[np.intp]) -> NDArray[np.bool_]:
+def measured_of(table: ad.AnnData, columns: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Say of each cell which of some genes its section measures, (cells, columns)."""
     facts = table.uns.get(UNS, {})
     if "measured" not in facts:
         return np.ones((table.n_obs, len(columns)), bool)

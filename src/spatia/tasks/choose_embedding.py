@@ -24,7 +24,8 @@ class Choice:
     name
         Of the embedding.
     held_out
-        Of each one that was compared: mean log-likelihood of the label of a held-out cell.
+        Of each one that was compared: how well held-out cells are told; of labels their mean log-likelihood, of groups the share of the
+        variance of expression.
     """
 
     name: str

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from spatia.errors import SettingsError
 from spatia.log import logger
+from spatia.tasks.choose_embedding import Choice
 from spatia.tasks.leiden import leiden, neighbour_graph
 from spatia.tasks.stability import Stability, choose_granularity, renumbered, reproduced_bits
 
@@ -59,12 +60,15 @@ class Clusters:
         That gave them.
     stability
         The curve it was chosen from; None where the resolution was given.
+    choice
+        The embedding it was found in, where it was chosen from several (:mod:`spatia.tasks.choose_groups`).
     """
 
     group: Groups
     n_groups: int
     resolution: float
     stability: Stability | None
+    choice: Choice | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the sizes and the choice as JSON values."""
@@ -73,6 +77,7 @@ class Clusters:
             "sizes": np.bincount(self.group, minlength=self.n_groups).tolist(),
             "resolution": self.resolution,
             "stability": None if self.stability is None else self.stability.to_json(),
+            **({} if self.choice is None else {"embedding": self.choice.name, "told": dict(self.choice.held_out)}),
         }
 
 

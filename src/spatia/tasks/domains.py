@@ -24,7 +24,7 @@ class Domains(Clusters):
         Share of neighbours in the same domain beside that by chance; None where no positions were given.
     """
 
-    coherence: NeighbourShare | None
+    coherence: NeighbourShare | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the sizes, the choice and the coherence as JSON values."""
@@ -61,12 +61,12 @@ def domains(
     """
     if positions_um is None:
         found = cluster(embedding, settings=settings)
-        return Domains(found.group, found.n_groups, found.resolution, found.stability, None)
+        return Domains(found.group, found.n_groups, found.resolution, found.stability)
     if neighbours:
         embedding = mean_with_neighbours(embedding, positions_um, sections=sections, k=neighbours)
     found = cluster(embedding, blocks=tissue_blocks(positions_um, sections), settings=settings)
     coherence = same_group_neighbours(positions_um, found.group, sections=sections)
-    return Domains(found.group, found.n_groups, found.resolution, found.stability, coherence)
+    return Domains(found.group, found.n_groups, found.resolution, found.stability, coherence=coherence)
 
 
 def tissue_blocks(positions_um: NDArray[np.floating], sections: ArrayLike | None = None) -> NDArray[np.int64]:

@@ -6,13 +6,15 @@ from typing import Any
 import anndata as ad
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from spatia import keys
 from spatia.errors import SettingsError
 from spatia.tasks.annotate import AnnotateSettings, Annotation, annotate
-from spatia.tasks.cells import column_of, embedding_of, embeddings_of, place_of, sections_of
+from spatia.tasks.cells import column_of, embedding_of, embeddings_of, measured_of, place_of, sections_of
 from spatia.tasks.choose_embedding import AUTO
+from spatia.tasks.choose_groups import GROUPED_IN, cluster_by_expression, log_expression
 from spatia.tasks.cluster import Clusters, ClusterSettings, cluster
 from spatia.tasks.domains import Domains, domains
 
@@ -70,11 +72,26 @@ def annotate_cells(
     return found
 
 
-def cluster_cells(
-    cells: ad.AnnData, *, embedding: str = "X_spatia", settings: ClusterSettings | None = None
-) -> Clusters:
-    """Group cells without labels; writes ``obs["spatia_cluster"]``, "0" the largest."""
-    found = cluster(embedding_of(cells, embedding), settings=settings)
+def cluster_cells(cells: ad.AnnData, *, embedding: str = AUTO, settings: ClusterSettings | None = None) -> Clusters:
+    """Group cells without labels; writes ``obs["spatia_cluster"]``, "0" the largest.
+
+    Parameters
+    ----------
+    embedding
+        Key of ``obsm``; "auto": of the cell's own embeddings by `spatia embed` the one whose groups tell most of the expression in ``X`` of
+        cells that are left out (:func:`spatia.tasks.choose_groups.cluster_by_expression`).
+
+    Raises
+    ------
+    SettingsError
+        If the embedding is not there (lists what is), or as :func:`spatia.tasks.cluster.cluster`.
+    """
+    own = {key: X for key, X in _candidates(cells, embedding).items() if embedding != AUTO or key in GROUPED_IN}
+    if len(own) == 1:
+        found = cluster(next(iter(own.values())), settings=settings)
+    else:
+        everywhere = np.asarray(measured_of(cells, np.arange(cells.n_vars)).all(axis=0))
+        found = cluster_by_expression(own, log_expression(sp.csr_matrix(cells.X), everywhere), settings=settings)
     cells.obs[keys.CLUSTER] = named(found)
     return found
 

@@ -61,6 +61,10 @@ def test_clustering_finds_the_types_without_labels(trial: Trial) -> None:
     pytest.importorskip("igraph")
     assert value("clustering", PCA, trial) > 0.5
     assert abs(value("clustering", NOISE, trial)) < 0.1
+    told, nothing = ([score.held_out for score in TASKS["clustering"].score(trial, one)] for one in (PCA, NOISE))
+    assert min(told) > 0.05 > max(nothing)
+    assert told[0] == told[1] != told[2] == told[3]  # of the same groups
+    assert all(np.isnan(score.held_out) for score in TASKS["gene-only zero-shot"].score(trial, PCA)[:4])
 
 
 @pytest.mark.filterwarnings("ignore:Changing the sparsity structure")  # scanpy's, of many equal rows

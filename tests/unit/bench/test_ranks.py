@@ -117,6 +117,15 @@ def test_the_view_is_chosen_without_a_look_at_test_cells() -> None:
     assert chosen_on_training(rows.drop(columns="held_out").assign(held_out=np.nan), "spatia").empty
 
 
+def test_clusters_are_chosen_from_what_the_command_chooses_from() -> None:
+    rows = _rows({"spatia": [0.5], "spatia genes, cell": [0.6], "spatia genes, expected counts": [0.7]})
+    for name, told in {"spatia": 0.1, "spatia genes, cell": 0.2, "spatia genes, expected counts": 0.3}.items():
+        rows.loc[rows["method"] == name, "held_out"] = told
+    assert chosen_on_training(rows, "spatia")["message"].tolist() == ["spatia genes, expected counts"]
+    clusters = rows.assign(task="clustering")
+    assert chosen_on_training(clusters, "spatia")["message"].tolist() == ["spatia genes, cell"]
+
+
 def test_the_figure_is_drawn(tmp_path: Path) -> None:
     path = plot_ranks(
         {"spatia": 1.2, "pca": 1.5, "knn": 3.0}, 0.5, tmp_path / "ranks.png", ours=["spatia"], n_questions=9

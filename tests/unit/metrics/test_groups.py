@@ -6,7 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from spatia.metrics.clustering import adjusted_rand, domain_adjusted_rand, normalised_mutual_information
+from spatia.metrics.clustering import (
+    adjusted_rand,
+    domain_adjusted_rand,
+    normalised_mutual_information,
+    told_by_groups,
+)
 from spatia.metrics.retrieval import cross_modal_retrieval
 from spatia.metrics.spatial import same_group_neighbours
 
@@ -21,6 +26,23 @@ def test_clustering_scores_are_within_bounds_and_do_not_read_names(truth, seed) 
     renamed = [f"group {10 - one}" for one in truth]
     assert adjusted_rand(truth, renamed) == 1
     assert adjusted_rand(renamed, found) == pytest.approx(adjusted_rand(truth, found))
+
+
+def test_what_groups_tell_of_left_out_cells() -> None:
+    rng = np.random.default_rng(0)
+    group = rng.integers(0, 3, 600)
+    values = np.array([[0.0, 4.0], [2.0, 0.0], [5.0, 5.0]])[group] + rng.normal(size=(600, 2))
+    told = told_by_groups(values, group)
+    within = sum(((values[group == g] - values[group == g].mean(axis=0)) ** 2).sum() for g in range(3))
+    share = 1 - within / ((values - values.mean(axis=0)) ** 2).sum()
+    assert told == pytest.approx(share, abs=0.01)
+    assert told < share  # of cells that were not there when the means were taken
+    assert told_by_groups(values, [f"name {g}" for g in group]) == told
+    assert told_by_groups(values, np.zeros(600)) == pytest.approx(0, abs=1e-12)
+    by_chance = [told_by_groups(values, rng.integers(0, n, 600)) for n in (3, 60)]
+    assert by_chance[1] < by_chance[0] < 0.02
+    assert told_by_groups(values, np.arange(600)) == pytest.approx(0, abs=1e-12)  # nothing is known of a group of one
+    assert np.isnan(told_by_groups(np.ones((20, 2)), group[:20]))
 
 
 def test_cells_without_a_label_do_not_enter() -> None:

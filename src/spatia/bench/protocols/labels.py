@@ -1,5 +1,7 @@
 """Tasks about labels: annotation, clustering, spatial domains."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
@@ -10,7 +12,12 @@ from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method
 from spatia.bench.protocols.trial import Score, Task, Trial
 from spatia.bench.readout import predict_labels
 from spatia.metrics.classification import expected_calibration_error, macro_f1
-from spatia.metrics.clustering import adjusted_rand, domain_adjusted_rand, normalised_mutual_information
+from spatia.metrics.clustering import (
+    adjusted_rand,
+    domain_adjusted_rand,
+    normalised_mutual_information,
+    told_by_groups,
+)
 from spatia.tasks.cluster import LEAST_DIFFERENT, ClusterSettings
 from spatia.tasks.cluster import cluster as by_stability
 from spatia.tasks.leiden import leiden, neighbour_graph
@@ -78,18 +85,26 @@ def cluster(trial: Trial, method: Method) -> list[Score]:
         own = np.zeros(len(z), np.int64)
     else:
         own = by_stability(z, settings=ClusterSettings(seed=trial.seed)).group
-    return [*_agreement(types, _groups(z, RESOLUTION, trial.seed)), *_agreement(types, own, "stable-")]
+    expression = trial.cells.expression(trial.cells.shared_genes)[test]
+    return [
+        score
+        for found, name in ((_groups(z, RESOLUTION, trial.seed), ""), (own, "stable-"))
+        for score in _agreement(types, found, name, told_by_groups(expression, found, seed=trial.seed))
+    ]
 
 
 def zero_shot(trial: Trial, method: Method) -> list[Score]:
     """Cluster and annotate from genes alone with an embedding that has seen nothing of this data set."""
-    return [*cluster(trial, method), *annotate(trial, method)]
+    groups = (
+        replace(score, held_out=float("nan")) for score in cluster(trial, method)
+    )  # one view is asked, none is chosen
+    return [*groups, *annotate(trial, method)]
 
 
-def _agreement(types: NDArray[np.str_], found: NDArray[np.int64], name: str = "") -> list[Score]:
+def _agreement(types: NDArray[np.str_], found: NDArray[np.int64], name: str, told: float) -> list[Score]:
     return [
-        Score(f"{name}ARI", adjusted_rand(types, found), len(types), 0),
-        Score(f"{name}NMI", normalised_mutual_information(types, found), len(types), 0),
+        Score(f"{name}ARI", adjusted_rand(types, found), len(types), 0, told),
+        Score(f"{name}NMI", normalised_mutual_information(types, found), len(types), 0, told),
     ]
 
 
