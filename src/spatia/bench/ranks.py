@@ -77,8 +77,8 @@ FUSED = {  # the view whose fused embedding a task asks: what it lets an embeddi
 }
 # what stands for our model in a task, fixed in advance: the fused embedding; for domains, what `spatia domains` takes
 FIXED = {**FUSED, "domains": ", niche smoothed"}
-# views that may be chosen, where not all may: of what `spatia cluster` chooses from
-CHOSEN_FROM = {"clustering": ("", ", cell", " genes, cell")}
+# views that may be chosen, where not all may: what `spatia cluster` chooses from. Of a slide without images the fused embedding is " genes".
+CHOSEN_FROM = {"clustering": (("", ", cell", " genes, cell"), (" genes", " genes, cell"))}
 ON_TRAINING: Final = ", chosen on training cells"
 _VIEW = re.compile(r"( image| genes)?(, .*)?$")
 
@@ -106,8 +106,7 @@ def chosen_on_training(rows: pd.DataFrame, model: str) -> pd.DataFrame:
     good = rows[(rows["status"] == "ok") & ~rows["metric"].str.contains(DETAIL, regex=False)]
     own = good[[models_of([name], model) == [model] for name in good["method"].astype(str)]]
     judged = own.dropna(subset="held_out")
-    views = judged["method"].astype(str).str.removeprefix(model)
-    judged = judged[[v in CHOSEN_FROM.get(t, (v,)) for t, v in zip(judged["task"], views, strict=True)]]
+    judged = judged[_may_be_chosen(judged, model)]
     if judged.empty:
         return judged
     question = ["task", "data", "metric", "seed"]
@@ -115,6 +114,16 @@ def chosen_on_training(rows: pd.DataFrame, model: str) -> pd.DataFrame:
     fixed = own[own["method"] == own["task"].map(FIXED).fillna("").radd(model)]
     found = pd.concat([best, fixed]).drop_duplicates(question)
     return found.assign(message=found["method"], method=model + ON_TRAINING)
+
+
+def _may_be_chosen(rows: pd.DataFrame, model: str) -> list[bool]:
+    """Say of each row of a model whether its view is among those that may be chosen."""
+    with_images = set(rows.loc[rows["method"] == model, "data"])
+    allowed = []
+    for task, data, method in rows[["task", "data", "method"]].astype(str).itertuples(index=False):
+        views = CHOSEN_FROM.get(task)
+        allowed.append(views is None or method.removeprefix(model) in views[data not in with_images])
+    return allowed
 
 
 def wins(rows: pd.DataFrame, ours: str = "spatia", *, fixed: str | None = None) -> pd.DataFrame:

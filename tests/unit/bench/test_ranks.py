@@ -124,6 +124,12 @@ def test_clusters_are_chosen_from_what_the_command_chooses_from() -> None:
     assert chosen_on_training(rows, "spatia")["message"].tolist() == ["spatia genes, expected counts"]
     clusters = rows.assign(task="clustering")
     assert chosen_on_training(clusters, "spatia")["message"].tolist() == ["spatia genes, cell"]
+    without_images = clusters[clusters["method"] != "spatia"].replace(
+        {"method": {"spatia genes, expected counts": "spatia genes"}}
+    )
+    assert chosen_on_training(without_images, "spatia")["message"].tolist() == ["spatia genes"]
+    with_images = pd.concat([without_images, clusters[clusters["method"] == "spatia"]])
+    assert chosen_on_training(with_images, "spatia")["message"].tolist() == ["spatia genes, cell"]
 
 
 def test_the_figure_is_drawn(tmp_path: Path) -> None:

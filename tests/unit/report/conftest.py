@@ -266,7 +266,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_run(tmp_path_factory.mktemp("run") / "out", n_cells=200)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def coarse_figures() -> Iterator[None]:
     """Draw with few pixels: what is tested here is the page, and drawing it finely takes most of the time."""
     with pytest.MonkeyPatch.context() as patch:
