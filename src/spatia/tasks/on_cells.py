@@ -79,7 +79,7 @@ def cluster_cells(cells: ad.AnnData, *, embedding: str = AUTO, settings: Cluster
     ----------
     embedding
         Key of ``obsm``; "auto": of the cell's own embeddings by `spatia embed` the one whose groups tell most of the expression in ``X`` of
-        cells that are left out (:func:`spatia.tasks.choose_groups.cluster_by_expression`).
+        cells that are left out (:func:`spatia.tasks.choose_groups.cluster_by_expression`); without ``X`` the fused one.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def cluster_cells(cells: ad.AnnData, *, embedding: str = AUTO, settings: Cluster
         If the embedding is not there (lists what is), or as :func:`spatia.tasks.cluster.cluster`.
     """
     own = {key: X for key, X in _candidates(cells, embedding).items() if embedding != AUTO or key in GROUPED_IN}
-    if len(own) == 1:
+    if len(own) == 1 or cells.X is None:
         found = cluster(next(iter(own.values())), settings=settings)
     else:
         everywhere = np.asarray(measured_of(cells, np.arange(cells.n_vars)).all(axis=0))

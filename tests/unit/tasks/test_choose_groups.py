@@ -1,6 +1,8 @@
 """Cells are grouped in the embedding whose groups tell expression best, and no label takes part."""
 
+import anndata as ad
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.sparse as sp
 
@@ -9,6 +11,7 @@ from spatia.metrics.clustering import adjusted_rand
 from spatia.tasks import choose_groups as module
 from spatia.tasks.choose_groups import cluster_by_expression, log_expression
 from spatia.tasks.cluster import ClusterSettings, cluster
+from spatia.tasks.on_cells import cluster_cells
 
 pytest.importorskip("igraph")
 QUICK = ClusterSettings(n_repeats=2)
@@ -76,3 +79,26 @@ def test_counts_are_scaled_to_one_depth_and_intensities_are_not() -> None:
     assert np.allclose(scaled, np.log1p([[3, 3], [3, 3], [0, 0]]))  # median depth of the cells that have a molecule: 6
     intensities = sp.csr_matrix(np.array([[0.5, 1.5], [2.0, 0.0]]))
     assert np.allclose(log_expression(intensities, np.ones(2, bool)).toarray(), np.log1p(intensities.toarray()))
+
+
+def test_the_table_says_which_genes_every_section_measures() -> None:
+    counts, types = counts_of_types()
+    own = embeddings(types)
+    obs = pd.DataFrame({"sample": np.repeat(["a", "b"], 200)}, index=[f"cell {i}" for i in range(400)])
+    table = ad.AnnData(counts.astype(np.float32), obs=obs)
+    table.obsm |= {"X_spatia": own["both"], "X_spatia_cell": own["shape"], "X_spatia_genes": own["kind"]}
+    table.obsm["X_spatia_niche"] = own["kind"] * 2  # not of the cell: takes no part
+    found = cluster_cells(table, settings=QUICK)
+    assert found.choice is not None
+    assert found.choice.name == "X_spatia_genes"
+    assert set(found.choice.held_out) == {"X_spatia", "X_spatia_cell", "X_spatia_genes"}
+    fused = cluster(own["both"], settings=QUICK)
+    measured = np.zeros((2, 30), bool)
+    measured[0, :20] = measured[1, 20:] = True
+    table.uns["spatia"] = {"sections": ["a", "b"], "measured": measured}  # nothing in common to choose by
+    assert np.array_equal(cluster_cells(table, settings=QUICK).group, fused.group)
+    without = ad.AnnData(obs=table.obs[["sample"]], obsm=dict(table.obsm))
+    assert np.array_equal(cluster_cells(without, settings=QUICK).group, fused.group)
+    named = cluster_cells(table, embedding="X_spatia_niche", settings=QUICK)
+    assert named.choice is None
+    assert table.obs["spatia_cluster"].astype(int).tolist() == named.group.tolist()
