@@ -86,7 +86,7 @@ def test_the_table_says_which_genes_every_section_measures() -> None:
     own = embeddings(types)
     obs = pd.DataFrame({"sample": np.repeat(["a", "b"], 200)}, index=[f"cell {i}" for i in range(400)])
     table = ad.AnnData(counts.astype(np.float32), obs=obs)
-    table.obsm |= {"X_spatia": own["both"], "X_spatia_cell": own["shape"], "X_spatia_genes": own["kind"]}
+    table.obsm.update({"X_spatia": own["both"], "X_spatia_cell": own["shape"], "X_spatia_genes": own["kind"]})
     table.obsm["X_spatia_niche"] = own["kind"] * 2  # not of the cell: takes no part
     found = cluster_cells(table, settings=QUICK)
     assert found.choice is not None
