@@ -18,7 +18,7 @@ from spatia.corpus.corpus import Corpus
 from spatia.pipeline.slide import SPLIT
 from spatia.pipeline.steps import Job
 from spatia.report.contents import CELLS_FILE, UMAP
-from spatia.tasks.cells import EMBEDDINGS, UNS
+from spatia.tasks.cells import EMBEDDINGS, UNS, measured_everywhere
 
 ADDED = (
     keys.CLUSTER,
@@ -66,11 +66,7 @@ class EmbeddedCells:
     @cached_property
     def measured_everywhere(self) -> NDArray[np.bool_]:
         """(genes,) which every section measures."""
-        facts = self._read("uns").get(UNS, {})
-        if "measured" not in facts:
-            return np.ones(len(self.genes), bool)
-        everywhere: NDArray[np.bool_] = np.asarray(np.asarray(facts["measured"], bool).all(axis=0))
-        return everywhere
+        return measured_everywhere(self._read("uns").get(UNS, {}), len(self.genes), self.sample)
 
     @cached_property
     def sample(self) -> NDArray[np.object_]:

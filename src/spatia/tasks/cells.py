@@ -3,7 +3,7 @@
 import difflib
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -143,13 +143,30 @@ def expression_of(table: ad.AnnData, genes: Sequence[str], *, depth: float | Non
     known = column >= 0
     raw = counts[:, column[known]].toarray().astype(np.float64)
     values[:, known] = np.log1p(raw * (depth / np.maximum(total, 1))[:, None])
-    measured = measured_of(table, column[known])
+    measured = _measured(table, column[known])
     values[:, known] = np.where(measured, values[:, known], np.nan)
     return values
 
 
-def measured_of(table: ad.AnnData, columns: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Say of each cell which of some genes its section measures, (cells, columns)."""
+def measured_everywhere(facts: Mapping[str, Any], n_genes: int, sections: Iterable[str]) -> NDArray[np.bool_]:
+    """Say which genes every section measures, (genes,).
+
+    Parameters
+    ----------
+    facts
+        ``uns["spatia"]`` of a table of cells; one that does not say: all are measured.
+    sections
+        Of the cells; where none of them is known, all that the table was made of.
+    """
+    if "measured" not in facts:
+        return np.ones(n_genes, bool)
+    known = set(sections)
+    there = np.array([str(name) in known for name in facts["sections"]], bool)
+    measured = np.asarray(facts["measured"], bool)
+    return np.asarray((measured[there] if there.any() else measured).all(axis=0))
+
+
+def _measured(table: ad.AnnData, columns: NDArray[np.intp]) -> NDArray[np.bool_]:
     facts = table.uns.get(UNS, {})
     if "measured" not in facts:
         return np.ones((table.n_obs, len(columns)), bool)

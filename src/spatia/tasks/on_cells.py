@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 from spatia import keys
 from spatia.errors import SettingsError
 from spatia.tasks.annotate import AnnotateSettings, Annotation, annotate
-from spatia.tasks.cells import column_of, embedding_of, embeddings_of, measured_of, place_of, sections_of
+from spatia.tasks.cells import (
+    UNS,
+    column_of,
+    embedding_of,
+    embeddings_of,
+    measured_everywhere,
+    place_of,
+    sections_of,
+)
 from spatia.tasks.choose_embedding import AUTO
 from spatia.tasks.choose_groups import GROUPED_IN, cluster_by_expression, log_expression
 from spatia.tasks.cluster import Clusters, ClusterSettings, cluster
@@ -90,7 +98,7 @@ def cluster_cells(cells: ad.AnnData, *, embedding: str = AUTO, settings: Cluster
     if len(own) == 1 or cells.X is None:
         found = cluster(next(iter(own.values())), settings=settings)
     else:
-        everywhere = np.asarray(measured_of(cells, np.arange(cells.n_vars)).all(axis=0))
+        everywhere = measured_everywhere(cells.uns.get(UNS, {}), cells.n_vars, sections_of(cells))
         found = cluster_by_expression(own, log_expression(sp.csr_matrix(cells.X), everywhere), settings=settings)
     cells.obs[keys.CLUSTER] = named(found)
     return found

@@ -97,6 +97,12 @@ def test_the_table_says_which_genes_every_section_measures() -> None:
     measured[0, :20] = measured[1, 20:] = True
     table.uns["spatia"] = {"sections": ["a", "b"], "measured": measured}  # nothing in common to choose by
     assert np.array_equal(cluster_cells(table, settings=QUICK).group, fused.group)
+    part = cluster_cells(table[:200].copy(), settings=QUICK)  # of section a alone: its 20 genes
+    assert part.choice is not None
+    assert part.choice.name == "X_spatia_genes"
+    nameless = table[:, :].copy()
+    del nameless.obs["sample"]
+    assert np.array_equal(cluster_cells(nameless, settings=QUICK).group, fused.group)
     without = ad.AnnData(obs=table.obs[["sample"]], obsm=dict(table.obsm))
     assert np.array_equal(cluster_cells(without, settings=QUICK).group, fused.group)
     named = cluster_cells(table, embedding="X_spatia_niche", settings=QUICK)
