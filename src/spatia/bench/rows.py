@@ -47,7 +47,8 @@ class Row:
         Of the corpus; empty where there is none (some public protocols), and in rows written before 2026-11-26.
     held_out
         How well the predictor told training cells that were held out from it, by which one of several methods may be chosen without a
-        look at test cells: the share of variance, or the mean log-likelihood of a label. NaN where nothing was fitted so, and in rows
+        look at test cells: the share of variance, or the mean log-likelihood of a label. Of clusters, which are not fitted: the share of
+        the variance of expression that groups tell of grouped cells that were left out. NaN where there is nothing of the kind, and in rows
         written before 2026-11-27.
     """
 

@@ -67,9 +67,8 @@ def told_by_groups(
     X = sp.csr_matrix(expression, dtype=np.float64)
     names, group = np.unique(np.asarray(groups), return_inverse=True)
     members = sp.csr_matrix((np.ones(len(group)), (group, np.arange(len(group)))), (len(names), len(group)))
-    fold = np.random.default_rng([seed, folds]).integers(
-        0, folds, len(group)
-    )  # no stream that may have drawn the groups
+    # a stream of its own: groups that were drawn from the same seed would not be independent of the folds
+    fold = np.random.default_rng([seed, folds]).integers(0, folds, len(group))
     left = total = 0.0
     for number in range(folds):
         out, rest = np.flatnonzero(fold == number), np.flatnonzero(fold != number)

@@ -95,9 +95,8 @@ def cluster(trial: Trial, method: Method) -> list[Score]:
 
 def zero_shot(trial: Trial, method: Method) -> list[Score]:
     """Cluster and annotate from genes alone with an embedding that has seen nothing of this data set."""
-    groups = (
-        replace(score, held_out=float("nan")) for score in cluster(trial, method)
-    )  # one view is asked, none is chosen
+    # one view is asked, so none is chosen
+    groups = (replace(score, held_out=float("nan")) for score in cluster(trial, method))
     return [*groups, *annotate(trial, method)]
 
 
