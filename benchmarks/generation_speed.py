@@ -18,8 +18,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -164,11 +165,11 @@ def descend(network: Callable[..., Tensor], inputs: Inputs, optimiser: torch.opt
         optimiser.zero_grad()
 
 
-def random_network(px: int, rows: int, device: str, kind: str = "transformer") -> tuple[CellGenerator, Inputs]:
-    """Return a network of the default sizes, and inputs for it."""
+def random_network(px: int, rows: int, device: str, **sizes: Any) -> tuple[CellGenerator, Inputs]:
+    """Return a transformer of the default sizes, or another network, and inputs for it."""
     space = ImageSpace(tuple("abcd"[:N_CHANNELS]), px, 0.425, (0.2,) * N_CHANNELS, (0.2,) * N_CHANNELS)
     torch.manual_seed(0)
-    settings = NetworkSettings.model_validate({"kind": kind})
+    settings = NetworkSettings.model_validate({"kind": "transformer", **sizes})
     network = CellGenerator(GeneratorConfig(conditions=("genes",), network=settings), space, {"genes": 64}).to(device)
     x, t = torch.randn(rows, N_CHANNELS, px, px, device=device), torch.rand(rows, device=device)
     told = torch.ones(rows, dtype=torch.bool, device=device)
@@ -193,7 +194,7 @@ def memory_of(args: argparse.Namespace, px: int, ratio: float) -> float:
 
 
 def training(args: argparse.Namespace) -> None:
-    """Steps of training the default U-Net at 64 px: images a second, and the share of what matrix products reach."""
+    """Steps of training a U-Net at 64 px: images a second, and the share of what matrix products reach."""
     side = 8192 if args.device == "cuda" else 2048
     rates = {}
     for name, kind in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
@@ -201,27 +202,26 @@ def training(args: argparse.Namespace) -> None:
         rates[name] = 2 * side**3 / seconds(lambda a=a, b=b: a @ b, 10, args.device)
         print(f"matrix product {side}³, {kind}: {rates[name] / 1e12:.4g} TFLOP/s", flush=True)
     print(
-        "\n| images of a step | precision | compiled | images a second | TFLOP/s | of matrix products | drawing: images a second for one evaluation |"
+        "\n| width | images of a step | precision | compiled | images a second | TFLOP/s | of matrix products | drawing: images a second for one evaluation |"
     )
-    print("|---|---|---|---|---|---|---|")
-    for rows in args.batches:
-        for precision in args.precisions:
-            for compiled in (False, True) if args.compile else (False,):
-                network, inputs = random_network(64, rows, args.device, "unet")
-                asked = torch.compile(network) if compiled else network
-                optimiser = torch.optim.AdamW(network.parameters(), fused=args.device == "cuda")
-                with autocast(args, precision), FlopCounterMode(display=False) as counter:
-                    descend(network, inputs, optimiser)
-                with autocast(args, precision):
-                    took = seconds(partial(descend, asked, inputs, optimiser), args.repeats, args.device)
-                    with torch.no_grad():
-                        forward = seconds(partial(asked, *inputs), args.repeats, args.device)
-                rate = counter.get_total_flops() / took
-                print(
-                    f"| {rows} | {precision} | {'yes' if compiled else 'no'} | {rows / took:,.0f} | {rate / 1e12:.3g} "
-                    f"| {rate / rates[precision]:.1%} | {rows / forward:,.0f} |",
-                    flush=True,
-                )
+    print("|---|---|---|---|---|---|---|---|")
+    for width, rows, precision in product(args.widths, args.batches, args.precisions):
+        for compiled in (False, True) if args.compile else (False,):
+            network, inputs = random_network(64, rows, args.device, kind="unet", width=width)
+            asked = torch.compile(network) if compiled else network
+            optimiser = torch.optim.AdamW(network.parameters(), fused=args.device == "cuda")
+            with autocast(args, precision), FlopCounterMode(display=False) as counter:
+                descend(network, inputs, optimiser)
+            with autocast(args, precision):
+                took = seconds(partial(descend, asked, inputs, optimiser), args.repeats, args.device)
+                with torch.no_grad():
+                    forward = seconds(partial(asked, *inputs), args.repeats, args.device)
+            rate = counter.get_total_flops() / took
+            print(
+                f"| {width} | {rows} | {precision} | {'yes' if compiled else 'no'} | {rows / took:,.0f} "
+                f"| {rate / 1e12:.3g} | {rate / rates[precision]:.1%} | {rows / forward:,.0f} |",
+                flush=True,
+            )
 
 
 def memory(args: argparse.Namespace) -> None:
@@ -293,6 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--precision", choices=get_args(Precision), default="32-true")
     parser.add_argument("--precisions", choices=get_args(Precision), nargs="+", default=get_args(Precision))
     parser.add_argument("--batches", type=int, nargs="+", default=[16, 128, 512], help="of `training`")
+    parser.add_argument("--widths", type=int, nargs="+", default=[192], help="of `training`: network.width")
     parser.add_argument("--compile", action="store_true", help="of `training`: compiled as well")
     args = parser.parse_args(arguments)
     if args.what in ("evaluations", "images") and (args.generator is None or args.corpus is None):
