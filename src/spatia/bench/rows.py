@@ -99,6 +99,12 @@ class RowStore:
         same = (frame["task"] == task) & (frame["data"] == data) & (frame["method"] == method) & (frame["seed"] == seed)
         return bool((same & (frame["status"] == "ok")).any())
 
+    def any_of(self, data: str, seed: int | None = None) -> bool:
+        """Say whether a value of a data set stands, of one seed or (None) of any."""
+        frame = self._frame
+        own = (frame["data"] == data) & (frame["status"] == "ok")
+        return bool((own if seed is None else own & (frame["seed"] == seed)).any())
+
     def refuse_other_corpus(self, data: str, seed: int, corpus_id: str) -> None:
         """Refuse to go on where the rows of a data set and seed are of another corpus: they would be taken for this one's.
 

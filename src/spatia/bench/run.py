@@ -17,6 +17,7 @@ import pandas as pd
 
 from spatia.bench.attempt import Question, attempt
 from spatia.bench.cells import BenchCells, load_cells
+from spatia.bench.data_record import keep_what_data_are
 from spatia.bench.dataset import DataSet
 from spatia.bench.methods.method import Method
 from spatia.bench.protocols.trial import Task, Trial
@@ -81,10 +82,12 @@ def run(plan: Plan, out: Path) -> pd.DataFrame:
     Raises
     ------
     SpatiaError
-        If a data set cannot be read or split: then there is nothing to compare on.
+        If a data set cannot be read or split: then there is nothing to compare on. If rows of one stand that were measured on other cells
+        or labels.
     """
     store = RowStore(out)
     _take_over(store, out)
+    keep_what_data_are(store, plan.data)
     command = plan.command or shlex.join(["spatia", *sys.argv[1:]])
     units = plan.units
     if plan.workers == 1 or len(units) < 2:

@@ -76,6 +76,46 @@ def test_another_corpus_of_the_same_name_does_not_get_the_rows(
         run(plan, tmp_path)
 
 
+def test_rows_of_another_split_or_of_other_labels_are_not_gone_on_with(made_up: BenchCells, tmp_path: Path) -> None:
+    """They would be ranked beside methods that were judged on other cells."""
+    labels = tmp_path / "labels.csv"
+    labels.write_text("cell_id,type\n1,a\n")
+    data = made_up.data.model_copy(update={"labels": labels})
+    method = Method("m", BOTH, lambda problem: problem.cells.position_um, "")
+
+    def go(**changes: object) -> None:
+        plan = Plan([data.model_copy(update=changes)], [TASKS["neighbourhood"]], [method], seeds=1, command="c")
+        run(plan, tmp_path / "out")
+
+    go()
+    moved = tmp_path / "elsewhere.csv"
+    labels.rename(moved)
+    go(labels=moved)
+    for changes, said in (
+        ({"split": "donor", "cell_type": "fine"}, "cell_type 'type', now 'fine'; split 'block', now 'donor'"),
+        ({"least_counts": 20}, "least_counts 10, now 20"),
+        ({"labels": None}, "labels '[0-9a-f]+…, now None"),
+    ):
+        with pytest.raises(
+            SettingsError, match=rf"data\.json: rows of 'made up' .* with {said}.*another results folder"
+        ):
+            go(**{"labels": moved, **changes})
+    moved.write_text("cell_id,type\n1,b\n")
+    with pytest.raises(SettingsError, match="measured with labels"):
+        go(labels=moved)
+
+
+def test_rows_of_before_data_were_recorded_and_data_without_rows_go_on(made_up: BenchCells, tmp_path: Path) -> None:
+    broken, fine = Method("broken", BOTH, _breaks, ""), Method("m", BOTH, lambda problem: problem.cells.position_um, "")
+    other = made_up.data.model_copy(update={"least_counts": 20})
+    run(Plan([other], [TASKS["neighbourhood"]], [broken], seeds=1, command="c"), tmp_path)
+    plan = Plan([made_up.data], [TASKS["neighbourhood"]], [fine], seeds=1, command="c")
+    first = run(plan, tmp_path)  # nothing was measured on the other
+    (tmp_path / "data.json").unlink()
+    assert len(run(plan, tmp_path)) == len(first)
+    assert (tmp_path / "data.json").is_file()
+
+
 def test_a_data_set_of_one_seed_takes_part_in_that_alone(made_up: BenchCells, tmp_path: Path) -> None:
     data = made_up.data.model_copy(update={"only_seed": 1})
     method = Method("m", BOTH, lambda problem: problem.cells.position_um, "")

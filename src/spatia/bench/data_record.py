@@ -1,0 +1,50 @@
+"""What the rows of a results folder were measured on: of each data set its split, its columns and its labels, in ``data.json``."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from spatia.bench.dataset import DataSet
+from spatia.bench.rows import RowStore
+from spatia.corpus.corpus import read_json
+from spatia.corpus.files import sha256, write_json
+from spatia.errors import SettingsError
+
+DATA_FILE: Final = "data.json"
+
+
+def keep_what_data_are(rows: RowStore, data: Iterable[DataSet]) -> None:
+    """Write what each data set is, and refuse one that stands there as something else: its rows would be taken for these.
+
+    Rows of before the record was kept are taken as they are. The corpus itself is known by the id in its rows.
+
+    Raises
+    ------
+    SettingsError
+        If rows of a data set were measured on another split, other columns or other labels.
+    """
+    path = rows.path.with_name(DATA_FILE)
+    stand = read_json(path) if path.is_file() else {}
+    for one in data:
+        name = one.name if one.only_seed is None else f"{one.name}, seed {one.only_seed}"
+        is_now = _facts(one)
+        was = stand.get(name, {}) if rows.any_of(one.name, one.only_seed) else {}
+        if other := [what for what in is_now if was.get(what, is_now[what]) != is_now[what]]:
+            differs = "; ".join(f"{what} {_short(was[what])}, now {_short(is_now[what])}" for what in other)
+            raise SettingsError(
+                f"{path}: rows of {name!r} stand there that were measured with {differs}. What was judged on other cells or labels does "
+                "not go into one table: give another results folder with -o, or the data set another name."
+            )
+        stand[name] = is_now
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, stand)
+
+
+def _facts(data: DataSet) -> dict[str, Any]:
+    """Return all that says what is asked of which cells, without paths: those may move."""
+    facts = data.model_dump(mode="json", exclude={"name", "corpus", "labels", "only_seed"})
+    return {**facts, "labels": None if data.labels is None else sha256(data.labels)}
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:12] + "…"
