@@ -15,6 +15,7 @@ from spatia.log import logger
 from spatia.pipeline.record import RunRecord
 from spatia.pipeline.settings import RunSettings
 from spatia.report.schema import Step as StepRecord
+from spatia.report.schema import StepStatus
 from spatia.version import __version__
 
 Tell = Callable[[StepRecord, bool], None]
@@ -76,7 +77,7 @@ class Step:
     needs
         Steps without whose results it cannot be done; it is done again when one of them was.
     after
-        Steps whose results it reads where they are there.
+        Steps whose results it reads where they are there; it is done again when one of them was.
     reads
         Settings that decide its result.
     work
@@ -120,27 +121,27 @@ def carry_out(steps: Sequence[Step], job: Job, record: RunRecord, tell: Tell) ->
     digests: dict[str, str] = {}
     for step in steps:
         digest = digests[step.name] = _digest(step, job, digests)
-        before = record.step(step.name)
-        same = before is not None and before.digest == digest
+        before, stood_on = record.step(step.name), _stood_on(step, record)
+        same = before is not None and (before.digest, before.stood_on) == (digest, stood_on)
         if before is not None and same and _stands(step, before, job):
             tell(before, False)
             continue
         for name in step.results:
             (job.out / name).unlink(missing_ok=True)
+        times_done = before.times_done if before is not None else 0
+        begun = StepRecord(name=step.name, status="running", digest=digest, stood_on=stood_on, times_done=times_done)
         if lacking := _lacking(step, record):
-            finished = StepRecord(
-                name=step.name, status="skipped", message=lacking
-            )  # no digest: looked at again next time
+            finished = replace(begun, status="skipped", message=lacking, digest="")  # looked at again next time
         else:
-            record.put(StepRecord(name=step.name, status="running", digest=digest), order)
+            record.put(begun, order)
             # what was refused cannot be continued: trying the same again would be refused again
             anew = before is None or not same or before.status == "refused"
-            finished = _do(step, job, digest, anew=anew, record=record, order=order)
+            finished = _do(step, job, begun, anew=anew, record=record, order=order)
         record.put(finished, order)
         tell(finished, True)
 
 
-def _do(step: Step, job: Job, digest: str, *, anew: bool, record: RunRecord, order: list[str]) -> StepRecord:
+def _do(step: Step, job: Job, begun: StepRecord, *, anew: bool, record: RunRecord, order: list[str]) -> StepRecord:
     warnings: list[str] = []
 
     def warn(message: str) -> None:
@@ -150,10 +151,14 @@ def _do(step: Step, job: Job, digest: str, *, anew: bool, record: RunRecord, ord
     given = Job(job.out, job.sources, job.settings, begin_anew=anew, warn=warn)
     started = time.monotonic()
 
-    def finished(status: Any, message: str) -> StepRecord:
-        seconds = round(time.monotonic() - started, 2)
-        return StepRecord(
-            name=step.name, status=status, seconds=seconds, message=message, digest=digest, warnings=tuple(warnings)
+    def finished(status: StepStatus, message: str) -> StepRecord:
+        return replace(
+            begun,
+            status=status,
+            seconds=round(time.monotonic() - started, 2),
+            message=message,
+            warnings=tuple(warnings),
+            times_done=begun.times_done + (status == "done"),
         )
 
     try:
@@ -175,6 +180,15 @@ def _do(step: Step, job: Job, digest: str, *, anew: bool, record: RunRecord, ord
             raise
         logger.error("%s failed:\n%s", step.name, traceback.format_exc())
         return ended
+
+
+def _stood_on(step: Step, record: RunRecord) -> dict[str, int]:
+    """Return how often each step that this one reads was done, 0 where its result is not there.
+
+    Settings alone do not tell: a step that failed and is done on the next run has the same digest as before.
+    """
+    read = {name: record.step(name) for name in (*step.needs, *step.after)}
+    return {name: one.times_done if one is not None and one.status == "done" else 0 for name, one in read.items()}
 
 
 def _stands(step: Step, before: StepRecord, job: Job) -> bool:

@@ -26,6 +26,10 @@ class Step:
         Wall-clock time of the run that finished the step.
     digest
         SHA-256 of what decides the step's result: its settings, the digests of the steps it stands on, the version.
+    times_done
+        How often it was done in this folder.
+    stood_on
+        ``times_done`` of each step that it read, 0 where that one had no result.
     """
 
     name: str
@@ -33,6 +37,8 @@ class Step:
     seconds: float = 0.0
     message: str = ""
     digest: str = ""
+    times_done: int = 0
+    stood_on: dict[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 

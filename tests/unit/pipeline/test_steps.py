@@ -1,14 +1,17 @@
 """Which steps are done again, and what a failure does to those that follow."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from spatia.errors import SlideError, SpatiaError
 from spatia.pipeline.record import RunRecord
+from spatia.pipeline.run import STEPS
 from spatia.pipeline.settings import RunSettings
 from spatia.pipeline.steps import Job, Skipped, Step, carry_out
+from spatia.report.schema import Step as StepRecord
 
 
 class Workshop:
@@ -19,26 +22,38 @@ class Workshop:
         self.raises: dict[str, Exception] = {}
 
     def step(self, name: str, **options: object) -> Step:
-        return Step(name, self._work(name), outputs=(name,), **options)  # type: ignore[arg-type]
+        return Step(name, self._work(name, (name,)), outputs=(name,), **options)  # type: ignore[arg-type]
 
-    def _work(self, name: str) -> Callable[[Job], str]:
+    def steps_of_a_run(self) -> list[Step]:
+        """Return the steps of `spatia run` as they stand on each other, with another work and without inputs."""
+        return [replace(step, work=self._work(step.name, step.outputs), inputs=None) for step in STEPS]
+
+    def _work(self, name: str, outputs: tuple[str, ...]) -> Callable[[Job], str]:
         def work(job: Job) -> str:
             self.done.append(name)
             self.anew[name] = job.begin_anew
             if name in self.raises:
                 raise self.raises[name]
-            (job.out / name).write_text(name)
+            for output in outputs:
+                (job.out / output).parent.mkdir(parents=True, exist_ok=True)
+                (job.out / output).write_text(name)
             return f"{name} was made"
 
         return work
 
-    def run(self, *steps: Step, **settings: object) -> dict[str, tuple[str, str]]:
+    def run(self, *steps: Step, killed_after: str = "", **settings: object) -> dict[str, tuple[str, str]]:
         """Carry the steps out, and return status and message of each; ``done`` holds those that worked in this call."""
         self.done = []
+
+        def tell(step: StepRecord, done_now: bool) -> None:
+            del done_now
+            if step.name == killed_after:
+                raise KeyboardInterrupt
+
         given = RunSettings(**settings)  # type: ignore[arg-type]
         record = RunRecord(self.out, command="", seed=0, settings={})
         try:
-            carry_out(steps, Job(self.out, (), given), record, lambda step, now: None)
+            carry_out(steps, Job(self.out, (), given), record, tell)
         finally:
             self.found = {step.name: (step.status, step.message) for step in record.facts.steps}
         return self.found
@@ -149,3 +164,37 @@ def test_nothing_of_an_earlier_result_is_left_where_a_step_is_skipped(shop: Work
     shop.run(*steps, seed=1)
     assert not (shop.out / "a").exists()
     assert not (shop.out / "more").exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), SpatiaError("igraph is not installed")])
+def test_what_read_no_result_of_a_step_is_done_again_when_there_is_one(shop: Workshop, error: Exception) -> None:
+    shop.raises = {"split": error, "cluster": error}
+    shop.run(*shop.steps_of_a_run())
+    assert "train" in shop.done  # on all cells: none are held out
+    shop.run(*shop.steps_of_a_run())
+    assert shop.done == ["split", "cluster"]  # again in vain: what stands on them stays as it is
+    shop.raises.clear()
+    shop.run(*shop.steps_of_a_run())
+    assert {"split", "train", "embed", "cluster", "collect", "levels"} <= set(shop.done)
+    assert shop.anew["train"]
+
+
+def test_a_lost_output_redoes_what_was_made_of_it(shop: Workshop) -> None:
+    shop.run(*shop.steps_of_a_run())
+    (shop.out / "cells.h5ad").unlink()
+    shop.run(*shop.steps_of_a_run())
+    assert {"embed", "cluster", "domains", "umap", "annotate", "collect", "levels"} <= set(shop.done)
+    assert "train" not in shop.done
+    shop.run(*shop.steps_of_a_run())
+    assert shop.done == []
+
+
+def test_a_kill_does_not_hide_that_a_step_was_redone(shop: Workshop) -> None:
+    shop.run(*chain(shop))
+    (shop.out / "b").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        shop.run(*chain(shop), killed_after="b")
+    assert shop.done == ["b"]
+    shop.run(*chain(shop))
+    assert shop.done == ["c"]
+    assert shop.anew["c"]
