@@ -25,6 +25,7 @@ from spatia.version import __version__
 
 OBSM: Final = {"fused": "X_spatia", "cell": "X_spatia_cell", "niche": "X_spatia_niche", "tissue": "X_spatia_tissue"}
 GENES_ALONE: Final = "X_spatia_genes"  # the cell from its genes alone, where its image is seen too
+MEASURED_GENES: Final = "measured_genes"  # in uns["spatia"]: the genes that the columns of "measured" are of
 _KEYS: Final = {**OBSM, GENES: GENES_ALONE}
 
 
@@ -62,7 +63,7 @@ def embed(
     Returns
     -------
     Cells of the sections, in the order that is asked for (of the corpus, where none is). ``X`` raw counts over the union of the panels (a gene that a section does
-    not measure has no entries there: ``uns["spatia"]["measured"]`` says which), ``obs`` as in the corpus and ``spatia_ood`` (above 1:
+    not measure has no entries there: ``uns["spatia"]["measured"]``, (sections, ``measured_genes``), says which), ``obs`` as in the corpus and ``spatia_ood`` (above 1:
     unlike 99 % of the training cells), by cell id (``sample:cell_id`` where ids repeat between sections, and ``obs["cell_id"]`` then), ``obsm`` ``spatial`` (µm), ``X_spatia`` and ``X_spatia_cell``, ``_niche``, ``_tissue``,
     and where images are seen too ``X_spatia_genes``: the cell as it is where genes alone are seen
     (float32), ``uns["spatia"]``. Or the path, where ``out`` is given.
@@ -233,6 +234,7 @@ def describe(session: Session) -> dict[str, Any]:
         "hidden_genes": np.array(session.hide_genes, dtype=object),
         "sections": np.array([embedder.sample for embedder in session.sections], dtype=object),
         "measured": measured,
+        MEASURED_GENES: np.array(genes, dtype=object),
         "gene_coverage": np.array([coverage.share for coverage in session.coverage]),
         "channels": np.array(session.model.vocabulary.channels, dtype=object),
         "position_units": "um",

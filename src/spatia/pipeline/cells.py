@@ -66,7 +66,7 @@ class EmbeddedCells:
     @cached_property
     def measured_everywhere(self) -> NDArray[np.bool_]:
         """(genes,) which every section measures."""
-        return measured_everywhere(self._read("uns").get(UNS, {}), len(self.genes), self.sample)
+        return measured_everywhere(self._read("uns").get(UNS, {}), list(self.genes.index), self.sample)
 
     @cached_property
     def sample(self) -> NDArray[np.object_]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from spatia import keys
 from spatia.errors import SettingsError
-from spatia.inference.embed import GENES_ALONE, OBSM
+from spatia.inference.embed import GENES_ALONE, MEASURED_GENES, OBSM
 
 Floats = NDArray[np.float64]
 SAMPLE: Final = "sample"
@@ -66,6 +66,8 @@ def write_cells(table: ad.AnnData, path: str | Path) -> Path:
         table.write_zarr(aside)
     old = path.with_name(f".{path.name}.old")  # a folder cannot take the place of another in one step
     if path.exists():
+        if old.exists():  # left by a program that was stopped while it removed it
+            shutil.rmtree(old)
         path.replace(old)
     aside.replace(path)
     if old.exists():
@@ -129,7 +131,7 @@ def expression_of(table: ad.AnnData, genes: Sequence[str], *, depth: float | Non
     Parameters
     ----------
     table
-        ``X`` raw counts; ``uns["spatia"]["measured"]`` (sections, genes) where sections have different panels.
+        ``X`` raw counts; ``uns["spatia"]["measured"]`` (sections, ``measured_genes``) where sections have different panels.
     genes
         Gene ids; one that is not in the table at all is NaN everywhere.
     depth
@@ -148,22 +150,45 @@ def expression_of(table: ad.AnnData, genes: Sequence[str], *, depth: float | Non
     return values
 
 
-def measured_everywhere(facts: Mapping[str, Any], n_genes: int, sections: Iterable[str]) -> NDArray[np.bool_]:
+def measured_everywhere(facts: Mapping[str, Any], genes: Sequence[str], sections: Iterable[str]) -> NDArray[np.bool_]:
     """Say which genes every section measures, (genes,).
 
     Parameters
     ----------
     facts
         ``uns["spatia"]`` of a table of cells; one that does not say: all are measured.
+    genes
+        Ids of the genes of the table, in its order.
     sections
         Of the cells; where none of them is known, all that the table was made of.
     """
     if "measured" not in facts:
-        return np.ones(n_genes, bool)
+        return np.ones(len(genes), bool)
     known = set(sections)
     there = np.array([str(name) in known for name in facts["sections"]], bool)
-    measured = np.asarray(facts["measured"], bool)
+    measured = _panels(facts, genes)
     return np.asarray((measured[there] if there.any() else measured).all(axis=0))
+
+
+def _panels(facts: Mapping[str, Any], genes: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which section measures which gene of a table, (sections, genes): by name, as genes may have been taken out or moved."""
+    measured = np.asarray(facts["measured"], bool)
+    if measured.all():
+        return np.ones((len(measured), len(genes)), bool)
+    if MEASURED_GENES not in facts:  # tables of before: columns are those that the table had then
+        if measured.shape[1] != len(genes):
+            raise SettingsError(
+                f'The table has {len(genes):,} genes, but uns["spatia"]["measured"] has {measured.shape[1]:,} columns and does not say of '
+                "which genes they are. Give the table as `spatia embed` wrote it, or embed the corpus again."
+            )
+        return measured
+    column = pd.Index(facts[MEASURED_GENES]).astype(str).get_indexer(pd.Index(genes).astype(str))
+    if (column < 0).any():
+        raise SettingsError(
+            f"{(column < 0).sum():,} of {len(genes):,} genes (first: {str(genes[int(np.argmin(column))])!r}) are not in "
+            f'uns["spatia"]["{MEASURED_GENES}"], so which sections measure them is not known. Give genes the ids that `spatia embed` wrote.'
+        )
+    return measured[:, column]
 
 
 def _measured(table: ad.AnnData, columns: NDArray[np.intp]) -> NDArray[np.bool_]:
@@ -172,8 +197,7 @@ def _measured(table: ad.AnnData, columns: NDArray[np.intp]) -> NDArray[np.bool_]
         return np.ones((table.n_obs, len(columns)), bool)
     row = {str(sample): number for number, sample in enumerate(facts["sections"])}
     of_cell = np.array([row[sample] for sample in sections_of(table)])
-    measured: NDArray[np.bool_] = np.asarray(facts["measured"], bool)[of_cell][:, columns]
-    return measured
+    return _panels(facts, list(table.var_names))[of_cell][:, columns]
 
 
 def most_variable(table: ad.AnnData, n: int, rows: NDArray[np.bool_] | None = None) -> list[str]:

@@ -98,7 +98,7 @@ def cluster_cells(cells: ad.AnnData, *, embedding: str = AUTO, settings: Cluster
     if len(own) == 1 or cells.X is None:
         found = cluster(next(iter(own.values())), settings=settings)
     else:
-        everywhere = measured_everywhere(cells.uns.get(UNS, {}), cells.n_vars, sections_of(cells))
+        everywhere = measured_everywhere(cells.uns.get(UNS, {}), list(cells.var_names), sections_of(cells))
         found = cluster_by_expression(own, log_expression(sp.csr_matrix(cells.X), everywhere), settings=settings)
     cells.obs[keys.CLUSTER] = named(found)
     return found

@@ -1,5 +1,6 @@
 """Reading and writing the table of cells."""
 
+import shutil
 from pathlib import Path
 
 import anndata as ad
@@ -13,6 +14,7 @@ from spatia.tasks.cells import (
     column_of,
     embedding_of,
     expression_of,
+    measured_everywhere,
     most_variable,
     place_of,
     read_cells,
@@ -31,6 +33,7 @@ def table() -> ad.AnnData:
     cells.obsm["X_spatia"] = np.eye(4, dtype=np.float32)
     measured = np.array([[True, True, True], [True, True, False]])
     cells.uns["spatia"] = {"sections": np.array(["a", "b"], object), "measured": measured}
+    cells.uns["spatia"]["measured_genes"] = np.array(["g1", "g2", "g3"], object)
     return cells
 
 
@@ -45,6 +48,13 @@ def test_what_is_written_is_read_and_takes_the_place_of_the_old(tmp_path: Path, 
     assert (again.obs["value"] == 2).all()
     assert (again.X != cells.X).nnz == 0
     assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
+def test_a_write_goes_on_where_one_was_stopped_while_it_removed_the_old_table(tmp_path: Path) -> None:
+    path = write_cells(table(), tmp_path / "cells.zarr")
+    shutil.copytree(path, tmp_path / ".cells.zarr.old")
+    write_cells(table(), path)
+    assert [one.name for one in tmp_path.iterdir()] == ["cells.zarr"]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
@@ -69,6 +79,31 @@ def test_expression_is_at_the_median_depth_and_missing_where_not_measured() -> N
 def test_the_most_variable_genes_come_in_the_order_of_the_table() -> None:
     assert most_variable(table(), 1) == ["g3"]
     assert most_variable(table(), 2, np.array([False, False, True, True])) == ["g1", "g2"]
+
+
+def test_what_a_section_measures_is_known_by_name_where_genes_were_taken_out_or_moved() -> None:
+    part = table()[:, ["g3", "g1"]].copy()
+    values = expression_of(part, ["g1", "g3"])
+    assert np.isfinite(values[:, 0]).all()
+    assert np.isnan(values[2:, 1]).all()
+    assert measured_everywhere(part.uns["spatia"], list(part.var_names), ["a", "b"]).tolist() == [False, True]
+    assert measured_everywhere(part.uns["spatia"], list(part.var_names), ["a"]).tolist() == [True, True]
+
+
+def test_genes_of_which_it_is_not_known_who_measures_them_are_refused() -> None:
+    renamed = table()
+    renamed.var_names = renamed.var["symbol"]
+    with pytest.raises(
+        SettingsError, match=r"3 of 3 genes \(first: 'EPCAM'\) are not in .*ids that `spatia embed` wrote"
+    ):
+        expression_of(renamed, ["EPCAM"])
+    of_before = table()
+    del of_before.uns["spatia"]["measured_genes"]
+    assert np.isnan(expression_of(of_before, ["g3"])[2:]).all()
+    with pytest.raises(SettingsError, match=r"has 2 genes, but .* has 3 columns .*embed the corpus again"):
+        expression_of(of_before[:, ["g2", "g3"]].copy(), ["g3"])
+    of_before.uns["spatia"]["measured"][:] = True  # one panel: there is nothing to tell apart
+    assert np.isfinite(expression_of(of_before[:, ["g2", "g3"]].copy(), ["g3"])).all()
 
 
 def test_names_that_are_not_there_list_what_is() -> None:
