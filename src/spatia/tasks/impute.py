@@ -186,11 +186,8 @@ def impute(
             sections=None if sections is None else np.asarray(sections)[rows],
         )  # fmt: skip
         mean[:, columns] = model.predict(X)
-    mean = np.maximum(mean, 0)
-    spread = Spread.of(Y[parts.fit], mean[parts.fit]).at(mean)
-    return with_interval(
-        mean, mean - spread, mean + spread, Y, genes, parts, settings, method="ridge regression on the embedding"
-    )
+    mean = np.maximum(mean, 0)  # its interval is that of no width: what values scatter gives it one
+    return with_interval(mean, mean, mean, Y, genes, parts, settings, method="ridge regression on the embedding")
 
 
 def with_interval(
@@ -208,7 +205,9 @@ def with_interval(
 
     With :math:`s_- = \hat y - l` and :math:`s_+ = u - \hat y` the sides of the interval given, the score of a cell is its
     residual in units of the side it lies on, and each gene's interval becomes
-    :math:`[\hat y - q s_-,\; \hat y + q s_+]` with q the conformal quantile of the scores.
+    :math:`[\hat y - q s_-,\; \hat y + q s_+]` with q the conformal quantile of the scores. No side is shorter than values of fitting cells
+    scatter on average at such a prediction (:class:`spatia.tasks.conformal.Spread`): a quantile of a rare gene may lie at its mean, and
+    a residual in units of nothing would stretch the intervals of all cells.
 
     Parameters
     ----------
@@ -222,7 +221,8 @@ def with_interval(
     require_enough(
         Y[parts.calibrate][:, somewhere], [g for g, s in zip(genes, somewhere, strict=True) if s], settings.level
     )
-    below, above = np.maximum(mean - lower, 1e-6), np.maximum(upper - mean, 1e-6)
+    least = Spread.of(Y[parts.fit], mean[parts.fit]).at(mean)
+    below, above = np.maximum(mean - lower, least), np.maximum(upper - mean, least)
     score = np.where(mean > Y, (mean - Y) / below, (Y - mean) / above)
     # a gene that no cell measures cannot be calibrated: its interval stays as given, and its coverage is unknown
     stretch = np.where(somewhere, conformal_quantile(score[parts.calibrate], settings.level), 1.0)

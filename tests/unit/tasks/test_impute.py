@@ -92,6 +92,18 @@ def test_any_interval_is_stretched_to_its_level() -> None:
     assert far_too_narrow.width == pytest.approx(2 * 1.645, rel=0.08)
 
 
+def test_a_quantile_at_the_mean_of_a_rare_gene_does_not_stretch_all_intervals() -> None:
+    rng = np.random.default_rng(0)
+    rate = np.where(np.arange(4000) % 4 == 0, 0.4, 0.2)[:, None]
+    Y = np.where(rng.random((4000, 1)) < rate, rng.gamma(8, 0.25, (4000, 1)), 0)
+    mean = 2 * rate
+    upper = np.where(rate > 0.3, 3.0, mean)  # the quantile of a gene that most cells lack may be its mean, or below
+    parts = Parts.of(np.ones(4000, bool), ImputeSettings())
+    found = with_interval(mean, 0 * mean, upper, Y, ["rare"], parts, ImputeSettings(), method="m")
+    assert found.coverage == pytest.approx(0.9, abs=0.04)
+    assert (found.upper - found.lower).max() < 10
+
+
 def test_too_few_cells_are_refused_by_name() -> None:
     X, Y, genes = counts_from(200)
     Y[8:, 2] = np.nan
