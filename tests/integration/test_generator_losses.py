@@ -10,12 +10,14 @@ import zarr
 from tests.unit.conftest import TinySection, pixel, write_corpus, write_manifest
 from tests.unit.model_setup import save_small_model
 
-from spatia import Corpus, train_generator
+from spatia import Corpus, pair, train_generator
 from spatia.errors import TrainingError
+from spatia.pairing.settings import CostSettings, PairSettings, SolverSettings
 from spatia.training.generator_settings import GeneratorSettings
 from spatia.training.settings import read_settings_of
 
-SECTION = TinySection("left", 1, ("EPCAM", "CD3E", "ACTB"), n_windows=24, features=("brightness", "noise"))
+GENES = ("EPCAM", "CD3E", "ACTB", "VIM", "MS4A1", "KRT8")
+SECTION = TinySection("left", 1, GENES, n_windows=24, features=("brightness", "noise"))
 TERMS = {"flow", "contrastive", "morphology", "adversarial"}
 SETTINGS = (
     "accelerator=cpu", "log_every=1", "batch=16", "sample_rows=0", "lr=0.01", "epochs.proxy=12", "epochs.generator=2",
@@ -87,3 +89,20 @@ def test_a_proxy_that_reads_nothing_stops_the_training(model: Path, tmp_path: Pa
     run = json.loads((out / "run.json").read_text())
     assert run["status"] == "failed"
     assert not (out / "generator.safetensors").exists()
+
+
+def test_between_states_the_proxy_reads_every_training_cell(corpus: Path, model: Path, tmp_path: Path) -> None:
+    """The targets of pairs are few, and a reader that has seen no others reads nothing on cells that are held out."""
+    how = PairSettings(solver=SolverSettings(tolerance=1e-3), cost=CostSettings(n_components=3), top_k=2)
+    change = {"name": "to immune", "key": "cell_type", "source": "tumour", "target": "immune"}
+    pairs = pair(corpus, [change], tmp_path / "pairs", settings=how)
+    n_targets = pairs.table["target_row"].nunique()
+    flow = settings("task=transition", "coupling=ot", "weights.contrastive=0", "weights.adversarial=0")
+    folder = train_generator(corpus, tmp_path / "generator", model, flow, pairs=pairs.path)
+    seen = [
+        line["rows"]
+        for line in map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+        if line["kind"] == "step" and line["stage"] == "proxy" and line["epoch"] == 1
+    ]
+    assert sum(seen) > 2 * n_targets
+    assert json.loads((folder / "generator.json").read_text())["facts"]["proxy_r2"]["brightness"] > 0.5

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,24 @@ from spatia.nn.hashing import row_keys
 # generator's name of a condition -> model's name of the embedding
 EMBEDDINGS: Final = {"genes": "cell", "niche": "niche", "tissue": "tissue"}
 SEEN: Final = ("genes",)  # the target's image, and those of its neighbours, are never shown to the model
+
+
+def pictures_of(batch: CellBatch) -> GenerationBatch:
+    """Return cells as their images and what is measured of them, with nothing that is told of them."""
+    assert batch.images is not None
+    return GenerationBatch(
+        section=batch.section,
+        row=batch.row,
+        key=row_keys(batch.section, batch.row),
+        target=batch.images,
+        channels_present=batch.channels_present,
+        conditions={},
+        known={},
+        morphology=batch.morphology,
+        morphology_measured=batch.morphology_measured,
+        inside=None if batch.masks is None else (batch.masks & keys.MASK_CELL) > 0,
+        nucleus=None if batch.masks is None else (batch.masks & keys.MASK_NUCLEUS) > 0,
+    )
 
 
 class CellConditions:
@@ -68,23 +86,10 @@ class CellConditions:
 
     def of_cells(self, batch: CellBatch) -> GenerationBatch:
         """Turn cells with their images into what a generator learns from."""
-        assert batch.images is not None
         conditions, known = self.of_rows(batch.section, batch.row)
         if batch.morphology is not None and batch.morphology_measured is not None:
             conditions[AIM], known[AIM] = aim_of(batch.morphology, batch.morphology_measured)
-        return GenerationBatch(
-            section=batch.section,
-            row=batch.row,
-            key=row_keys(batch.section, batch.row),
-            target=batch.images,
-            channels_present=batch.channels_present,
-            conditions=conditions,
-            known=known,
-            morphology=batch.morphology,
-            morphology_measured=batch.morphology_measured,
-            inside=None if batch.masks is None else (batch.masks & keys.MASK_CELL) > 0,
-            nucleus=None if batch.masks is None else (batch.masks & keys.MASK_NUCLEUS) > 0,
-        )
+        return replace(pictures_of(batch), conditions=conditions, known=known)
 
     def of_niches(self, batch: NicheBatch) -> GenerationBatch:
         """Turn niches into what a generator learns from.

@@ -14,7 +14,7 @@ from spatia.data.sources import open_sources
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import SettingsError
 from spatia.generation.batch import GenerationBatch
-from spatia.inference.conditions import CellConditions
+from spatia.inference.conditions import CellConditions, pictures_of
 from spatia.training.generator_settings import GeneratorSettings
 from spatia.training.stage import Batches
 
@@ -80,11 +80,17 @@ def with_images(corpus: Corpus) -> list[str]:
 
 @dataclass(frozen=True)
 class CorpusData:
-    """Cells or niches of a corpus."""
+    """Cells or niches of a corpus.
+
+    Attributes
+    ----------
+    conditions
+        What is told of them; None: cells as pictures alone.
+    """
 
     corpus: Corpus
     vocabulary: Vocabulary
-    conditions: CellConditions
+    conditions: CellConditions | None
     settings: GeneratorSettings
 
     def loader(self, part: str | None, rank: int, world_size: int, *, shuffle: bool) -> Batches:
@@ -103,12 +109,12 @@ class CorpusData:
             "seed": settings.seed,
             "shuffle": shuffle,
         }
-        if settings.level == "niche":
+        if settings.level == "niche" and self.conditions is not None:
             niches = niche_loader([self.corpus], max_cells=1 << 30, max_niches=settings.batch, read=(), **options)
             return Mapped(niches, self.conditions.of_niches)
         size = settings.batch if not shuffle else min(settings.batch, max(1, self.n_rows // world_size))
         cells = cell_loader([self.corpus], batch_size=size, read=("images", "masks", "morphology"), **options)
-        return Mapped(cells, self.conditions.of_cells)
+        return Mapped(cells, pictures_of if self.conditions is None else self.conditions.of_cells)
 
     @property
     def has_validation(self) -> bool:

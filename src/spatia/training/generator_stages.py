@@ -191,6 +191,7 @@ def make_generator_stages(
     space: ImageSpace,
     features: tuple[str, ...],
     *,
+    pictures: GeneratorData | None = None,
     channels: Collection[str] | None = None,
     mean_weight: float = 1.0,
     show: ShowSamples | None = None,
@@ -205,6 +206,8 @@ def make_generator_stages(
         What its images are.
     features
         Measured morphology, by name, in the order of the batches.
+    pictures
+        What the proxy learns to read; None: the images of ``data``. The targets of pairs are few, and any cell shows what is measured.
     channels
         Those of the corpus; the model may know more, of which nothing can be learnt. None: all of the space.
     mean_weight
@@ -240,17 +243,18 @@ def make_generator_stages(
     stages: list[Stage] = []
     proxy = None
     if settings.weights.morphology:
-        proxy = _make_proxy(data, settings, space, features)
+        pictures = data if pictures is None else pictures
+        proxy = _make_proxy(pictures, settings, space, features)
         stages.append(
             ProxyStage(
-                data=data,
+                data=pictures,
                 settings=settings,
                 objective=ProxyObjective(
                     proxy,
                     Intensities(space.mean, space.sd, space.scale),
                     channels=learnt,
                 ),
-                epochs=_epochs(settings.epochs.proxy, settings.presentations.proxy, n_rows),
+                epochs=_epochs(settings.epochs.proxy, settings.presentations.proxy, pictures.n_rows),
             )
         )
     objective = GeneratorObjective(

@@ -117,10 +117,12 @@ def train_generator(
                 cell_conditions(opened, model, sections=names, scratch=where, device=device, labels=labelled)
             )
             data: GeneratorData = CorpusData(opened, network.vocabulary, found, settings)
+            pictures: GeneratorData | None = None
             mean_weight = 1.0
             if paired is not None and by_pairs:
                 scratch = stack.enter_context(TemporaryDirectory(prefix="spatia-pairs-"))
                 data = PairData(opened, network, found, paired, settings, Path(scratch))
+                pictures = CorpusData(opened, network.vocabulary, None, settings)
                 mean_weight = data.mean_weight
             told = settings
             if isinstance(data, CorpusData) and settings.chooses_surroundings:
@@ -133,6 +135,7 @@ def train_generator(
                 told,
                 _space(opened, network, settings),
                 network.vocabulary.features,
+                pictures=pictures,
                 channels=opened.channels,
                 mean_weight=mean_weight,
                 show=show,
