@@ -10,7 +10,7 @@ import pandas as pd
 
 from spatia.bench.ranks import FIXED, FUSED, rank
 from spatia.bench.ranks import markdown as ranks_table
-from spatia.bench.tables import Cell, ties
+from spatia.bench.tables import Cell, is_ours, ties
 from spatia.bench.tables import summary as summarise
 from spatia.plotting.ranks import plot_ranks
 
@@ -30,7 +30,7 @@ def summary(work: Path) -> str:
         rows = pd.read_parquet(path)
         for data in rows["data"].drop_duplicates():
             of_data = rows[rows["data"] == data]
-            seeds = of_data.loc[of_data["method"].str.startswith(OURS), "seed"].unique()
+            seeds = of_data.loc[of_data["method"].map(is_ours), "seed"].unique()
             if len(seeds):
                 table = summarise(of_data[of_data["seed"].isin(seeds)])
                 parts.append(f"**{data}**, seeds {', '.join(map(str, sorted(seeds)))}\n\n{_table(table)}")
@@ -59,7 +59,7 @@ def ranks(works: Sequence[Path], figure: Path | None = None) -> str:
     both = rank(rows, list(BOTH))
     if figure is not None:
         values = {str(name): float(value) for name, value in both.mean_rank.items()}
-        ours = [name for name in BOTH if name.startswith(OURS)]
+        ours = [name for name in BOTH if is_ours(name)]
         plot_ranks(values, both.critical_difference, figure, ours=ours, n_questions=both.n_questions)
     return f"{ranks_table(both)}\n\n{ranks_table(rank(rows, list(GENES)))}"
 
@@ -73,8 +73,8 @@ def _table(table: pd.DataFrame) -> str:
         if str(metric).startswith(DETAILS):
             continue
         cells = {row["method"]: Cell(row["mean"], row["sd"], row["n_seeds"], "") for row in rows.to_dict("records")}
-        ours = {name: cell for name, cell in cells.items() if name.startswith(OURS)}
-        others = {name: cell for name, cell in cells.items() if not name.startswith(OURS) and name not in NAMED}
+        ours = {name: cell for name, cell in cells.items() if is_ours(name)}
+        others = {name: cell for name, cell in cells.items() if not is_ours(name) and name not in NAMED}
         if not ours:
             continue
         best = max(cells.values(), key=lambda cell: cell.mean)

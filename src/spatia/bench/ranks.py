@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import friedmanchisquare, studentized_range
 
-from spatia.bench.tables import DETAIL
+from spatia.bench.tables import DETAIL, is_ours
 
 LEAST_METHODS, LEAST_DATA_SETS = 3, 3
 MOST_QUESTIONS = 0.75
@@ -83,15 +83,15 @@ ON_TRAINING: Final = ", chosen on training cells"
 _VIEW = re.compile(r"( image| genes)?(, .*)?$")
 
 
-def models_of(methods: Iterable[str], ours: str = "spatia") -> list[str]:
+def models_of(methods: Iterable[str]) -> list[str]:
     """Return the models of ours among method names, each once.
 
     Examples
     --------
-    >>> models_of(["pca", "spatia, cell", "spatia genes", "spatia as it comes image, niche"])
+    >>> models_of(["pca", "spatialglue", "spatia, cell", "spatia genes", "spatia as it comes image, niche"])
     ['spatia', 'spatia as it comes']
     """
-    return list(dict.fromkeys(_VIEW.sub("", name) for name in methods if name.startswith(ours)))
+    return list(dict.fromkeys(_VIEW.sub("", name) for name in methods if is_ours(name)))
 
 
 def chosen_on_training(rows: pd.DataFrame, model: str) -> pd.DataFrame:
@@ -104,7 +104,7 @@ def chosen_on_training(rows: pd.DataFrame, model: str) -> pd.DataFrame:
     be chosen at all.
     """
     good = rows[(rows["status"] == "ok") & ~rows["metric"].str.contains(DETAIL, regex=False)]
-    own = good[[models_of([name], model) == [model] for name in good["method"].astype(str)]]
+    own = good[[models_of([name]) == [model] for name in good["method"].astype(str)]]
     judged = own.dropna(subset="held_out")
     judged = judged[_may_be_chosen(judged, model)]
     if judged.empty:
@@ -126,7 +126,7 @@ def _may_be_chosen(rows: pd.DataFrame, model: str) -> list[bool]:
     return allowed
 
 
-def wins(rows: pd.DataFrame, ours: str = "spatia", *, fixed: str | None = None) -> pd.DataFrame:
+def wins(rows: pd.DataFrame, *, fixed: str | None = None) -> pd.DataFrame:
     """Return, for each task and data set, the best of our embeddings, the best of the others, and who is ahead.
 
     Columns: task, data, metric, ours, our_method, other, other_method, outcome ("first", "tied": within the larger sd over
@@ -142,7 +142,7 @@ def wins(rows: pd.DataFrame, ours: str = "spatia", *, fixed: str | None = None) 
     table = good.groupby(["task", "data", "metric", "method"], sort=False)["value"].agg(["mean", "std"]).reset_index()
     found = []
     for (task, data, metric), group in table.groupby(["task", "data", "metric"], sort=False):
-        others = ~group["method"].str.startswith(ours)
+        others = ~group["method"].map(is_ours)
         wanted = fixed if fixed is None or fixed.endswith(ON_TRAINING) else fixed + FIXED.get(str(task), "")
         mine = ~others if wanted is None else group["method"] == wanted
         if not (mine.any() and others.any()):

@@ -1,5 +1,6 @@
 """Tables as functions of the rows: mean ± sd over seeds, the best in bold, what ties with it marked."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +9,18 @@ import pandas as pd
 
 TIE = "≈"
 DETAIL = " "  # metrics such as "R2 emt" are details of "R2" and stand in tables of their own
+_OURS = re.compile(r"spatia([ ,]|$)")
+
+
+def is_ours(method: str) -> bool:
+    """Say whether a name is one of our model's methods.
+
+    Examples
+    --------
+    >>> is_ours("spatia"), is_ours("spatia label image, cell"), is_ours("spatialglue")
+    (True, True, False)
+    """
+    return _OURS.match(method) is not None
 
 
 @dataclass(frozen=True)

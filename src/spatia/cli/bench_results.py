@@ -9,7 +9,7 @@ from spatia.bench.ranks import ON_TRAINING, chosen_on_training, models_of, rank,
 from spatia.bench.ranks import markdown as ranks_table
 from spatia.bench.rows import ROWS_FILE, read_rows
 from spatia.bench.run import UNITS
-from spatia.bench.tables import DETAIL, costs, markdown, summary
+from spatia.bench.tables import DETAIL, costs, is_ours, markdown, summary
 from spatia.corpus.files import write_text
 from spatia.errors import SettingsError
 from spatia.plotting.ranks import plot_ranks
@@ -34,7 +34,7 @@ def write_summary(rows: pd.DataFrame, out: Path, factors: Factors, *, json: bool
     ranking = rank(rows)
     if len(ranking.mean_rank) > 1 and ranking.n_questions:
         text += f"\n### Mean ranks\n\n{ranks_table(ranking)}\n"
-        ours = [name for name in ranking.mean_rank.index if name.startswith("spatia")]
+        ours = [name for name in ranking.mean_rank.index if is_ours(name)]
         plot_ranks(
             {str(name): float(value) for name, value in ranking.mean_rank.items()},
             ranking.critical_difference,

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from spatia.bench.tables import is_ours
 from spatia.report.contents import RunFolder, natural_order
 from spatia.report.schema import BenchmarkResult
 
 BENCHMARK_COLUMNS = ("task", "data", "method", "metric", "value", "seed", "status", "message")
 MARKER_COLUMNS = ("cluster", "rank", "gene", "score", "log2_fold", "share_in", "share_out")
 MARKERS_SHOWN = 8
-OURS_PREFIX = "spatia"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class BenchmarkTable:
 
     def is_ours(self, method: str) -> bool:
         """Say whether a method is an embedding of this package's model."""
-        return method.startswith(OURS_PREFIX)
+        return is_ours(method)
 
     def left_out_by_reason(self) -> dict[str, list[str]]:
         """Return the methods left out, by the reason."""
@@ -103,7 +103,7 @@ def benchmark_table(rows: pd.DataFrame, facts: BenchmarkResult) -> BenchmarkTabl
             near = np.nanmax([spread, found.loc[best, "std"], 0.0])
             place = "best" if method == best else "tied" if found.loc[best, "mean"] - mean <= near else ""
             scores[str(method), key] = Score(float(mean), float(spread), int(count), place)
-    methods = sorted({name for name, _ in scores}, key=lambda name: (not name.startswith(OURS_PREFIX), name))
+    methods = sorted({name for name, _ in scores}, key=lambda name: (not is_ours(name), name))
     left_out = dict(facts.left_out)
     for row in rows[rows["status"] != "ok"].itertuples():
         left_out.setdefault(

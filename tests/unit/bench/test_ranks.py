@@ -83,6 +83,14 @@ def test_wins_are_ours_against_the_best_other() -> None:
     assert wins(_rows({"pca": [1.0]})).empty
 
 
+def test_a_rival_whose_name_begins_like_ours_is_none_of_ours() -> None:
+    rows = _rows({"spatia genes": [0.5], "spatialglue": [0.9], "pca": [0.7]})
+    assert models_of(rows["method"]) == ["spatia"]
+    assert wins(rows)[["our_method", "other_method", "outcome"]].to_numpy().tolist() == [
+        ["spatia genes", "spatialglue", "behind"]
+    ]
+
+
 def test_the_embedding_fixed_in_advance_is_not_the_best_of_many() -> None:
     rows = _rows({"spatia": [0.5], "spatia genes": [0.9], "spatia as it comes": [0.4], "pca": [0.7]})
     assert models_of(rows["method"]) == ["spatia", "spatia as it comes"]

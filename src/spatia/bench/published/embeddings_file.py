@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from spatia.bench.cells import BenchCells
 from spatia.bench.methods.method import BOTH, Method, Modality, Problem
+from spatia.bench.tables import is_ours
 from spatia.errors import ModelError, SettingsError
 from spatia.log import logger
 
@@ -35,11 +36,17 @@ def embeddings_method(name: str, path: Path, reads: frozenset[Modality] = BOTH) 
     ------
     ModelError
         If there is no such file, or it is neither parquet nor CSV.
+    SettingsError
+        If the name is one of our methods.
 
     Notes
     -----
     A table cannot unlearn a gene: a task that withholds genes refuses it, unless it was computed from images alone.
     """
+    if is_ours(name):
+        raise SettingsError(
+            f"{path}: {name!r} would be counted as our model, whose methods are called 'spatia …'. Give the table another name."
+        )
     if not path.is_file():
         raise ModelError(f"{path}: no such file. Expected a parquet or CSV table with {CELL} and columns of numbers.")
     if path.suffix not in _READERS:

@@ -94,3 +94,9 @@ def test_a_finished_table_cannot_unlearn_a_gene(tmp_path: Path, problem: Problem
     assert of_images.embed is not None
     assert len(of_images.embed(hidden)) == N
     assert of_images.image_side is of_images.embed
+
+
+@pytest.mark.parametrize("name", ["spatia", "spatia image", "spatia, cell"])
+def test_a_table_does_not_take_the_name_of_our_methods(name: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=rf"'{name}' would be counted as our model.*another name"):
+        embeddings_method(name, tmp_path / "table.parquet")
