@@ -9,7 +9,6 @@ from spatia.cli import slide_options as options
 
 if TYPE_CHECKING:
     from spatia.corpus.build import BuildResult
-    from spatia.io.source import Source
 
 LEVELS = options.LEVELS
 RUNNING = "How it runs"
@@ -19,9 +18,7 @@ def build(
     slides: options.Slides = None,
     *,
     out: Annotated[Path, typer.Option("-o", "--out", help="Corpus folder; sections are added to what stands there.")],
-    samplesheet: Annotated[
-        Path | None, typer.Option(help="CSV with one section a line: sample, path, donor, tissue, …")
-    ] = None,
+    samplesheet: options.Samplesheet = None,
     counts: options.Counts = None,
     image: options.Image = None,
     um_per_px: options.UmPerPx = None,
@@ -62,7 +59,7 @@ def build(
     from spatia.corpus.build import build as run
     from spatia.corpus.settings import BuildSettings
 
-    sources = _sources(
+    sources = options.sources_of(
         samplesheet,
         slides,
         counts=counts,
@@ -93,18 +90,6 @@ def build(
     _print(result, as_json=json_)
     if result.exit_code:
         raise typer.Exit(result.exit_code)
-
-
-def _sources(samplesheet: Path | None, slides: list[Path] | None, **given: object) -> "list[Source]":
-    from spatia.errors import SettingsError
-
-    if samplesheet is None:
-        return options.sources_from(slides, **given)  # type: ignore[arg-type]
-    if slides or given["counts"] is not None:
-        raise SettingsError("Give either slides or --samplesheet, not both: the samplesheet names the slides.")
-    from spatia.io.samplesheet import read_samplesheet
-
-    return read_samplesheet(samplesheet)
 
 
 def _print(result: "BuildResult", *, as_json: bool) -> None:

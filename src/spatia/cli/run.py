@@ -10,7 +10,6 @@ import typer
 from spatia.cli import slide_options as options
 
 if TYPE_CHECKING:
-    from spatia.io.source import Source
     from spatia.pipeline.run import RunResult
     from spatia.report.schema import Step
 
@@ -22,9 +21,7 @@ def run(
     slides: options.Slides = None,
     *,
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the run; it is taken up where it stopped.")],
-    samplesheet: Annotated[
-        Path | None, typer.Option(help="CSV with one section a line: sample, path, donor, tissue, …")
-    ] = None,
+    samplesheet: options.Samplesheet = None,
     counts: options.Counts = None,
     image: options.Image = None,
     um_per_px: options.UmPerPx = None,
@@ -91,7 +88,7 @@ def run(
         raise SettingsError("Give either --labels-key or --annotations, not both: which labels should count?")
     given = {"counts": counts, "image": image, "um_per_px": um_per_px, "outlines": outlines, "labels": labels}
     more = {"image_origin_um": image_origin_um, "measure": measure, "no_image": no_image, "platform": platform}
-    sources = _sources(samplesheet, slides, channels=channels, **given, **more)
+    sources = options.sources_of(samplesheet, slides, channels=channels, **given, **more)
     values: dict[str, Any] = {
         "seed": seed,
         "preset": preset,
@@ -112,18 +109,6 @@ def run(
     _print(result, as_json=json_)
     if result.exit_code:
         raise typer.Exit(result.exit_code)
-
-
-def _sources(samplesheet: Path | None, slides: list[Path] | None, **given: Any) -> "list[Source]":
-    from spatia.errors import SettingsError
-
-    if samplesheet is None:
-        return options.sources_from(slides, **given)
-    if slides or given["counts"] is not None:
-        raise SettingsError("Give either slides or --samplesheet, not both: the samplesheet names the slides.")
-    from spatia.io.samplesheet import read_samplesheet
-
-    return read_samplesheet(samplesheet)
 
 
 def tell_step(step: "Step", done_now: bool) -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,10 @@ Slides = Annotated[
     typer.Argument(
         help="Output folder of a run (Xenium, CosMx, MERSCOPE, Visium HD), or a SpatialData zarr.", show_default=False
     ),
+]
+Samplesheet = Annotated[
+    Path | None,
+    typer.Option("--samplesheet", help="CSV with one section a line: sample, path, donor, tissue, …"),
 ]
 Counts = Annotated[
     Path | None,
@@ -75,6 +79,33 @@ Platform = Annotated[
     str | None,
     typer.Option("--platform", help="Reader to use, where it is not to be recognised.", rich_help_panel=PANEL),
 ]
+
+
+def sources_of(samplesheet: Path | None, slides: Sequence[Path] | None, **given: Any) -> "list[Source]":
+    """Return the slides of a samplesheet, or those named on the command line with the options of :func:`sources_from`.
+
+    Raises
+    ------
+    SettingsError
+        If an option that names or describes a slide stands beside a samplesheet, which does that for each; as :func:`sources_from`.
+    SlideError
+        If the samplesheet cannot be read.
+    """
+    if samplesheet is None:
+        return sources_from(slides, **given)
+    if slides:
+        raise SettingsError("Give either slides or --samplesheet, not both: the samplesheet names the slides.")
+    if beside := [name for name, default in (sources_from.__kwdefaults__ or {}).items() if given[name] != default]:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in beside)
+        columns = ", ".join(
+            "image_origin_x_um, image_origin_y_um" if name == "image_origin_um" else name for name in beside
+        )
+        raise SettingsError(
+            f"{options} beside --samplesheet {samplesheet}: of which slide? The samplesheet says it of each, in columns {columns}."
+        )
+    from spatia.io.samplesheet import read_samplesheet
+
+    return read_samplesheet(samplesheet)
 
 
 def sources_from(
