@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from spatia.errors import SettingsError
@@ -13,6 +14,7 @@ from spatia.readout.predictors import MOST_CELLS_TO_CHOOSE_C, fit_logistic
 AUTO: Final = "auto"
 # fewer than a final fit chooses from: enough to compare embeddings, at half the time
 INVERSE_PENALTIES: Final = (1e-3, 1e-2, 1e-1)
+LEAST_OF_LABEL: Final = 10  # in the sample that compares
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,13 @@ def choose_embedding(
 
     Notes
     -----
-    The multinomial logistic regression of :mod:`spatia.readout.predictors`; of more than 5,000 cells a random sample compares.
+    The multinomial logistic regression of :mod:`spatia.readout.predictors`; of more than 5,000 cells a random sample compares, in which
+    no label has fewer than ten cells that has as many: of a rare one chance could take all.
     """
     if not embeddings:
         raise SettingsError("There is no embedding to choose from; `spatia embed` makes X_spatia.")
     names = np.asarray(labels).astype(str)
-    rows = np.arange(len(names))
-    if len(rows) > MOST_CELLS_TO_CHOOSE_C:
-        rows = np.sort(np.random.default_rng(seed).choice(len(rows), MOST_CELLS_TO_CHOOSE_C, replace=False))
+    rows = _some(names, MOST_CELLS_TO_CHOOSE_C, seed)
     position = None if positions_um is None else np.asarray(positions_um)[rows]
     section = None if sections is None else np.asarray(sections)[rows]
     held_out = {
@@ -83,3 +84,11 @@ def choose_embedding(
         for name, embedding in embeddings.items()
     }
     return Choice(max(held_out, key=lambda name: held_out[name]), held_out)
+
+
+def _some(names: NDArray[np.str_], most: int, seed: int) -> NDArray[np.int64]:
+    """Return the rows of at most ``most`` cells in their order: `LEAST_OF_LABEL` of each label, the rest drawn from all."""
+    order = np.random.default_rng(seed).permutation(len(names))
+    before = pd.Series(names[order]).groupby(names[order]).cumcount().to_numpy()  # of the same label
+    first = np.argsort(before >= LEAST_OF_LABEL, kind="stable")
+    return np.sort(order[first[:most]])

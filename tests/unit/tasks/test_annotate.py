@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from spatia.errors import SettingsError
 from spatia.tasks.annotate import GIVEN, PREDICTED, UNCERTAIN, UNLIKE, AnnotateSettings, annotate
 from spatia.tasks.calibration import calibrate, choose_threshold, fit_temperature
+from spatia.tasks.choose_embedding import choose_embedding
 from spatia.tasks.novelty import NoveltyModel
 
 
@@ -199,6 +200,14 @@ def test_labels_are_read_from_the_embedding_that_tells_held_out_cells_best() -> 
     assert result.to_json()["embedding"] == "plain"
     with pytest.raises(SettingsError, match="no embedding to choose from"):
         annotate({}, labels)
+
+
+def test_a_rare_label_is_in_the_sample_that_chooses() -> None:
+    labels = np.full(60_000, "common")
+    labels[::5000] = "rare"  # 12 cells: a random sample of 5,000 has none of them in one case of three
+    X = np.random.default_rng(0).normal(size=(60_000, 2)) + (labels == "rare")[:, None] * 5
+    for seed in range(6):
+        assert choose_embedding({"tells": X, "noise": X[::-1]}, labels, seed=seed).name == "tells"
 
 
 def test_the_choice_does_not_know_the_cells_without_a_label() -> None:
