@@ -63,7 +63,14 @@ class DataSet(BaseModel):
         wanted = [name for name in (self.cell_type, self.domain, *self.states, self.outcome) if name]
         table = obs.reset_index(drop=True)
         if self.labels is not None:
-            given = pd.read_parquet(self.labels) if self.labels.suffix == ".parquet" else pd.read_csv(self.labels)
+            text = {
+                name: str for name in (keys.CELL_ID, "sample", self.cell_type, self.domain) if name
+            }  # 0001 is a name
+            given = (
+                pd.read_parquet(self.labels)
+                if self.labels.suffix == ".parquet"
+                else pd.read_csv(self.labels, dtype=text)
+            )
             table = self._matched(given, obs)
         if missing := [name for name in wanted if name not in table.columns]:
             raise SettingsError(

@@ -25,10 +25,12 @@ def read_label_table(path: Path, option: str, column: str = "label") -> "pd.Data
         raise SettingsError(f"{option} {path}: expected a .csv or .parquet with cell_id and {column}.")
     if not path.is_file():
         raise SettingsError(f"{option} {path}: no such file.")
-    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    # as text: an id 0001 is no number, and numbered labels of some cells only would become 1.0
+    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=str)
     if column not in table:
         other = "; give its name with --state-column" if option == "--states" else ""
         raise SettingsError(f"{path}: no column {column!r}{other}. There are: {', '.join(map(str, table.columns))}.")
+    table[column] = table[column].convert_dtypes()  # parquet keeps whole numbers with a gap as 1.0
     return table.drop(columns=[one for one in ("label",) if one != column and one in table]).rename(
         columns={column: "label"}
     )

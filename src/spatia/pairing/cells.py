@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -208,7 +209,7 @@ def _opened(table: ad.AnnData | pd.DataFrame | str | Path) -> ad.AnnData | pd.Da
         ".h5ad": ad.read_h5ad,
         ".zarr": ad.read_zarr,
         ".parquet": pd.read_parquet,
-        ".csv": pd.read_csv,
+        ".csv": partial(pd.read_csv, dtype={keys.CELL_ID: str, SAMPLE: str}),  # an id 0001 is no number
     }
     if path.suffix not in readers or not path.exists():
         what = "no such file" if not path.exists() else f"ends in none of {', '.join(readers)}"

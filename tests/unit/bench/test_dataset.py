@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from tests.unit.conftest import TinySection, write_corpus
 
@@ -77,3 +78,13 @@ def test_blocks_do_not_matter_where_sections_are_split(tmp_path: Path) -> None:
     sections = tuple(TinySection(name, number, ("A",)) for number, name in enumerate("abc"))
     data = DataSet(name="tiny", corpus=write_corpus(tmp_path / "corpus", sections), split="section")
     assert data.split_name(0) == data.model_copy(update={"block_um": 200.0}).split_name(0)
+
+
+def test_ids_and_types_of_a_csv_are_text_and_states_are_numbers(data: DataSet, tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("cell_id,sample,type,state\n0001,01,7,0.5\n0002,01,,1\n1,01,8,2\n")
+    named = data.model_copy(update={"labels": path, "cell_type": "type", "states": ("state",)})
+    obs = pd.DataFrame({"sample": "01"}, index=["0002", "0001", "1"])
+    found = named.join_labels(obs)
+    assert found["type"].fillna("").tolist() == ["", "7", "8"]
+    assert found["state"].tolist() == [1.0, 0.5, 2.0]

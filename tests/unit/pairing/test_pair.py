@@ -12,7 +12,7 @@ import zarr
 
 from spatia.corpus.corpus import Corpus
 from spatia.errors import PairingError, SettingsError
-from spatia.pairing.cells import read_cells
+from spatia.pairing.cells import _joined, read_cells
 from spatia.pairing.pair import pair
 from spatia.pairing.pairs import PAIRS_FILE, SIGNATURES_FILE, read_pairs
 from spatia.pairing.settings import CostSettings, PairSettings, SolverSettings
@@ -294,3 +294,11 @@ def test_a_table_of_which_some_cells_are_unknown_is_said(toy, tmp_path: Path, ca
     assert "1 of its" in caplog.text
     assert "'right / nobody'" in caplog.text or "'left / nobody'" in caplog.text
     assert "pairs are there already" in caplog.text
+
+
+def test_ids_of_a_csv_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "states.csv"
+    path.write_text("sample,cell_id,emt\n01,0001,0.5\n01,1,0.25\n")
+    own = pd.DataFrame({"sample": "01"}, index=pd.Index(["1", "0001"], name="cell_id"))
+    joined, _ = _joined(own, path, None)
+    assert joined["emt"].tolist() == [0.25, 0.5]
