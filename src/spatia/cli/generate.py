@@ -73,10 +73,9 @@ def generate(
     steps = make_settings(SolverSettings, {**maker.config.solver.model_dump(), **changed}, where="spatia generate")
     ids = None if cells is None else read_ids(cells, "--cells")
     table_of_labels = None if labels is None else read_label_table(labels, "--labels")
-    kept = {} if keep is None else {"keep": keep}
     path = run(
         opened, maker, out, draws=draws, seed=seed, sections=section, split=split, part=part, limit=limit,
-        transition=transition, pairs=pairs, cells=ids, labels=table_of_labels, shuffle=shuffle, real=real, **kept, device=device, solver=steps, guidance=guidance, drop=tuple(drop or ()),
+        transition=transition, pairs=pairs, cells=ids, labels=table_of_labels, shuffle=shuffle, real=real, keep=keep, device=device, solver=steps, guidance=guidance, drop=tuple(drop or ()),
         precision=precision,
     )  # fmt: skip
     import anndata

@@ -70,9 +70,10 @@ def read_ids(path: Path | None, option: str) -> list[str]:
     if path is None:
         return []
     try:
-        return path.read_text(encoding="utf-8").split()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{option} {path}: not a readable text file ({error}). Expected an id a line.") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def check_before(out: Path | None, figure: Path | None) -> None:

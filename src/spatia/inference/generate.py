@@ -49,7 +49,7 @@ def generate(
     out
         ``….zarr`` to write.
     draws, seed, drawing
-        Fields of :class:`spatia.inference.drawing.Drawing`.
+        Fields of :class:`spatia.inference.drawing.Drawing`; None: as if it were not given.
     sections
         Names of sections; all by default.
     split, part
@@ -90,6 +90,7 @@ def generate(
         raise SettingsError(f"{path}: is there already, and holds no drawn images. Choose another name, or remove it.")
     if path.exists():
         logger.warning("%s: drawn images are there already; they are replaced when the new ones are done", path)
+    drawing = {name: value for name, value in drawing.items() if value is not None}
     if real is None and "keep" in drawing:
         raise SettingsError(
             f"keep={drawing['keep']:g} without real: there is no real cell of which to keep a share. Name a corpus of them."
