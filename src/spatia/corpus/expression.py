@@ -82,9 +82,16 @@ def storage_dtype(measure: str) -> np.dtype:
     return np.dtype(np.int32 if measure == "counts" else np.float32)
 
 
-def normalised(counts: sp.csr_matrix, depth: float) -> sp.csr_matrix:
-    """Return log1p of counts scaled to ``depth`` molecules a cell (cells without a molecule stay empty), float32."""
-    total = np.asarray(counts.sum(axis=1), np.float64).ravel()
+def normalised(counts: sp.csr_matrix, depth: float, total: NDArray[np.float64] | None = None) -> sp.csr_matrix:
+    """Return log1p of counts scaled to ``depth`` molecules a cell (cells without a molecule stay empty), float32.
+
+    Parameters
+    ----------
+    total
+        (cells,) molecules of each cell; None: those of ``counts``.
+    """
+    if total is None:
+        total = np.asarray(counts.sum(axis=1), np.float64).ravel()
     scale = np.divide(depth, total, out=np.zeros_like(total), where=total > 0)
     scaled = sp.csr_matrix(sp.diags(scale) @ counts)
     return scaled.log1p().astype(np.float32)

@@ -47,7 +47,13 @@ class Coverage:
 
 
 def check_coverage(
-    corpus: Corpus, sections: Collection[Section], model: Spatia, use: Collection[str], min_coverage: float
+    corpus: Corpus,
+    sections: Collection[Section],
+    model: Spatia,
+    use: Collection[str],
+    min_coverage: float,
+    *,
+    every_section: bool = True,
 ) -> list[Coverage]:
     """Measure the coverage of each section, and refuse what the model cannot judge.
 
@@ -55,10 +61,10 @@ def check_coverage(
     ------
     ModelError
         If crops have another size in pixels or µm than the model was trained on, a section's panel is known by less than
-        ``min_coverage``, or there is nothing in a section that the model could use.
+        ``min_coverage``, or there is nothing in a section that the model could use: in any, or, unless ``every_section``, in all.
     """
     check_levels(corpus.levels, model.config, corpus=corpus.path)
-    found = []
+    found, blank = [], []
     for section in sections:
         coverage = _coverage(section, model)
         found.append(coverage)
@@ -69,10 +75,7 @@ def check_coverage(
                 "Fine-tune it on this corpus (`spatia train --from MODEL`), or lower --min-coverage knowingly."
             )
         if not ("genes" in use and coverage.n_known_genes) and not ("image" in use and coverage.channels):
-            raise ModelError(
-                f"{section.path}: nothing that the model could use: asked for {', '.join(use)}, the section's channels are "
-                f"{', '.join(section.entry.channels) or 'none'}, the model's {', '.join(model.vocabulary.channels) or 'none'}."
-            )
+            blank.append(section)
         if "image" in use and coverage.unknown_channels:
             logger.warning(
                 "%s: channels that the model does not know are left out: %s",
@@ -84,6 +87,11 @@ def check_coverage(
                 "%s: %s of %s genes are not known to the model and are left out",
                 section.sample, f"{coverage.n_genes - coverage.n_known_genes:,}", f"{coverage.n_genes:,}",
             )  # fmt: skip
+    if blank and (every_section or len(blank) == len(found)):
+        raise ModelError(
+            f"{blank[0].path}: nothing that the model could use: asked for {', '.join(use)}, the section's channels are "
+            f"{', '.join(blank[0].entry.channels) or 'none'}, the model's {', '.join(model.vocabulary.channels) or 'none'}."
+        )
     return found
 
 

@@ -39,6 +39,7 @@ def embed(
     sections: Sequence[str] | None = None,
     device: str = "auto",
     min_coverage: float = 0.5,
+    every_section: bool = True,
 ) -> ad.AnnData | Path:
     """Embed every cell of a corpus.
 
@@ -59,10 +60,12 @@ def embed(
         ``"auto"``: a GPU where there is one.
     min_coverage
         Least share of a section's panel that the model must know.
+    every_section
+        Whether every section must have something that the model can use; False: at least one.
 
     Returns
     -------
-    Cells of the sections, in the order that is asked for (of the corpus, where none is). ``X`` raw counts over the union of the panels (a gene that a section does
+    Cells of the sections, in the order that is asked for (of the corpus, where none is). ``X`` raw counts (or declared intensities: ``uns["spatia"]["measure"]``, by section) over the union of the panels (a gene that a section does
     not measure has no entries there: ``uns["spatia"]["measured"]``, (sections, ``measured_genes``), says which), ``obs`` as in the corpus and ``spatia_ood`` (above 1:
     unlike 99 % of the training cells), by cell id (``sample:cell_id`` where ids repeat between sections, and ``obs["cell_id"]`` then), ``obsm`` ``spatial`` (µm), ``X_spatia`` and ``X_spatia_cell``, ``_niche``, ``_tissue``,
     and where images are seen too ``X_spatia_genes``: the cell as it is where genes alone are seen
@@ -89,6 +92,7 @@ def embed(
         sections=sections,
         device=device,
         min_coverage=min_coverage,
+        every_section=every_section,
         scratch=scratch,
         genes_alone=True,
     ) as session:
@@ -235,6 +239,7 @@ def describe(session: Session) -> dict[str, Any]:
         "sections": np.array([embedder.sample for embedder in session.sections], dtype=object),
         "measured": measured,
         MEASURED_GENES: np.array(genes, dtype=object),
+        "measure": np.array([section.details.get("measure", "counts") for section in _sections(session)], dtype=object),
         "gene_coverage": np.array([coverage.share for coverage in session.coverage]),
         "channels": np.array(session.model.vocabulary.channels, dtype=object),
         "position_units": "um",

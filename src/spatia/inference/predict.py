@@ -55,6 +55,7 @@ def predict_expression(
     sections: Sequence[str] | None = None,
     device: str = "auto",
     min_coverage: float = 0.5,
+    every_section: bool = True,
 ) -> ExpressionPrediction:
     """Predict genes of every cell from what the model may see of it and of its surroundings.
 
@@ -62,7 +63,7 @@ def predict_expression(
     ----------
     genes
         Gene ids to predict; the model must know them. A section need not measure them.
-    use, hide_genes, sections, device, min_coverage
+    use, hide_genes, sections, device, min_coverage, every_section
         As for `spatia.inference.embed.embed`. To judge imputation, hide the genes that are predicted.
 
     Raises
@@ -71,7 +72,14 @@ def predict_expression(
         For a gene that the model does not know.
     """
     with embedded(
-        corpus, model, use=use, hide_genes=hide_genes, sections=sections, device=device, min_coverage=min_coverage
+        corpus,
+        model,
+        use=use,
+        hide_genes=hide_genes,
+        sections=sections,
+        device=device,
+        min_coverage=min_coverage,
+        every_section=every_section,
     ) as session:
         columns = torch.tensor(gene_columns(session.model, genes), device=session.model.device)
         depth = float(session.model.gene_encoder.depth_scale)

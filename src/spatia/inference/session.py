@@ -72,6 +72,7 @@ def embedded(
     rows: Mapping[str, NDArray[np.int64]] | None = None,
     device: str = "auto",
     min_coverage: float = 0.5,
+    every_section: bool = True,
     scratch: Path | None = None,
     genes_alone: bool = False,
 ) -> Iterator[Session]:
@@ -91,6 +92,8 @@ def embedded(
         ``"auto"``: a GPU where there is one.
     min_coverage
         Least share of a panel that the model must know.
+    every_section
+        Whether every section must have something that the model can use; False: at least one.
     scratch
         Folder for block files: kept on an error or Ctrl-C and continued by the next call with the same request, removed in
         the end. None: a temporary one. Ranks must share it.
@@ -110,7 +113,8 @@ def embedded(
     used = _checked_use(use)
     _check_genes(hide_genes, network)
     names = list(opened.sections) if sections is None else [opened.section(name).sample for name in sections]
-    coverage = check_coverage(opened, [opened.section(name) for name in names], network, used, min_coverage)
+    chosen = [opened.section(name) for name in names]
+    coverage = check_coverage(opened, chosen, network, used, min_coverage, every_section=every_section)
     has_image = bool(network.vocabulary.channels) and any(opened.section(name).entry.channels for name in names)
     request = Request(
         used, hidden_genes_mask(network, hide_genes), genes_alone and has_image and set(used) == set(MODALITIES)

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from spatia import keys
 from spatia.corpus.corpus import Corpus
+from spatia.corpus.expression import normalised
 from spatia.pipeline.slide import SPLIT
 from spatia.pipeline.steps import Job
 from spatia.report.contents import CELLS_FILE, UMAP
-from spatia.tasks.cells import EMBEDDINGS, UNS, measured_everywhere
+from spatia.tasks.cells import EMBEDDINGS, UNS, is_count, measured_everywhere
 
 ADDED = (
     keys.CLUSTER,
@@ -60,13 +61,18 @@ class EmbeddedCells:
 
     @cached_property
     def counts(self) -> sp.csr_matrix:
-        """(cells, genes) raw counts."""
+        """(cells, genes) raw counts, or declared intensities."""
         return sp.csr_matrix(self._read("X"))
 
     @cached_property
     def measured_everywhere(self) -> NDArray[np.bool_]:
         """(genes,) which every section measures."""
-        return measured_everywhere(self._read("uns").get(UNS, {}), list(self.genes.index), self.sample)
+        return measured_everywhere(self.facts, list(self.genes.index), self.sample)
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """``uns["spatia"]``: what made the table."""
+        return dict(self._read("uns").get(UNS, {}))
 
     @cached_property
     def sample(self) -> NDArray[np.object_]:
@@ -89,11 +95,24 @@ class EmbeddedCells:
         found = {key: self.embedding(key) for key in there}
         return {key: values for key, values in found.items() if np.isfinite(values).all()}
 
-    def log_expression(self, genes: NDArray[np.int64], to_depth: float | None = None) -> NDArray[np.float64]:
-        """Return log1p of counts scaled to a depth (None: the median one), (cells, some genes)."""
-        depth = np.asarray(self.counts.sum(axis=1), np.float64).ravel()
-        scale = (to_depth or np.median(depth[depth > 0])) / np.maximum(depth, 1)
-        return np.log1p(self.counts[:, genes].toarray() * scale[:, None])
+    def log_expression(
+        self, genes: NDArray[np.int64], to_depth: float | None = None, *, depth_of: NDArray[np.int64] | None = None
+    ) -> sp.csr_matrix:
+        """Return log1p of counts scaled to a depth, (cells, some genes); sparse, as it is as long as the slide.
+
+        Parameters
+        ----------
+        to_depth
+            None: the median one, and intensities as they are.
+        depth_of
+            Genes whose counts are a cell's depth; None: all.
+        """
+        chosen = sp.csr_matrix(self.counts[:, genes])
+        if to_depth is None and not is_count(self.facts):
+            return sp.csr_matrix(chosen.log1p())
+        counted = self.counts if depth_of is None else self.counts[:, depth_of]
+        total = np.asarray(counted.sum(axis=1), np.float64).ravel()
+        return normalised(chosen, to_depth or float(np.median(total[total > 0])), total)
 
     def part(self, corpus: Path, part: str) -> NDArray[np.int64]:
         """Return the rows of one part of the split; cells stand in the order of the corpus, section by section."""

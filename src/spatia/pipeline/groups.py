@@ -12,6 +12,7 @@ from spatia.pipeline.steps import Job
 from spatia.plotting.grouping import plot_stability
 from spatia.report.contents import write_result
 from spatia.report.schema import GroupsResult, Resolution
+from spatia.tasks.cells import is_count
 from spatia.tasks.choose_groups import GROUPED_IN, cluster_by_expression, log_expression
 from spatia.tasks.cluster import Clusters, ClusterSettings
 from spatia.tasks.domains import Domains, domains
@@ -31,7 +32,7 @@ def cluster_cells(job: Job) -> str:
     require("igraph", "analysis")
     cells = embedded_cells(job)
     own = {key: values for key, values in cells.embeddings().items() if key in GROUPED_IN}
-    expression = log_expression(cells.counts, cells.measured_everywhere)
+    expression = log_expression(cells.counts, cells.measured_everywhere, counts=is_count(cells.facts))
     found = cluster_by_expression(own, expression, settings=ClusterSettings(seed=job.settings.seed))
     _draw_stability(job, found, "clusters")
     keep_columns(job, "cluster", {keys.CLUSTER: groups_column(found.group)})
@@ -91,7 +92,12 @@ def find_domains(job: Job) -> str:
     """Group the cells by what surrounds them."""
     require("igraph", "analysis")
     cells = embedded_cells(job)
-    found = domains(cells.embedding("X_spatia_niche"), cells.position_um, sections=cells.sample)
+    found = domains(
+        cells.embedding("X_spatia_niche"),
+        cells.position_um,
+        sections=cells.sample,
+        settings=ClusterSettings(seed=job.settings.seed),
+    )
     _draw_stability(job, found, "domains")
     keep_columns(job, "domains", {keys.DOMAIN: groups_column(found.group)})
     result = GroupsResult(
@@ -125,7 +131,7 @@ def lay_out(job: Job) -> str:
 
 
 def marker_table(cells: EmbeddedCells, group: NDArray[np.int64], seed: int) -> pd.DataFrame:
-    """Rank the genes of every cluster against all other cells.
+    """Rank the genes of every cluster against all other cells, those that every section measures: others would tell of sections.
 
     Returns
     -------
@@ -136,9 +142,11 @@ def marker_table(cells: EmbeddedCells, group: NDArray[np.int64], seed: int) -> p
     if len(rows) > MARKER_CELLS:
         rows = np.sort(np.random.default_rng(seed).choice(rows, MARKER_CELLS, replace=False))
     inside = np.eye(int(group.max()) + 1)[group[rows]]  # (cells, clusters)
+    genes = np.flatnonzero(cells.measured_everywhere)
+    expression = cells.log_expression(genes, depth_of=genes)[rows].tocsc()
     parts = [
-        _rank_genes(cells.log_expression(genes)[rows], inside)
-        for genes in np.array_split(np.arange(len(cells.genes)), -(-len(cells.genes) // GENES_AT_ONCE))
+        _rank_genes(expression[:, start : start + GENES_AT_ONCE].toarray(), inside)
+        for start in range(0, max(1, len(genes)), GENES_AT_ONCE)
     ]
     score, fold, share_in, share_out = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
     found = []
@@ -148,7 +156,7 @@ def marker_table(cells: EmbeddedCells, group: NDArray[np.int64], seed: int) -> p
         columns = {
             "cluster": str(number),
             "rank": np.arange(len(order)),
-            "gene": cells.symbols[order],
+            "gene": cells.symbols[genes[order]],
             "score": score[number, order],
             "log2_fold": fold[number, order],
             "share_in": share_in[number, order],

@@ -22,6 +22,7 @@ from spatia.pipeline.slide import SPLIT, has_image
 from spatia.pipeline.steps import Job
 from spatia.report.contents import CELLS_FILE, write_result
 from spatia.report.schema import Collapse, EmbeddingResult, TrainingResult
+from spatia.tasks.extractors import saw_test_cells
 from spatia.training.settings import TrainSettings, flatten, read_settings
 from spatia.training.stages import make_stages
 from spatia.training.train import train
@@ -37,6 +38,13 @@ def given_model(job: Job) -> Any:
     """Return the identity of a given model, or of one to start from, for the digest."""
     given = job.settings.model or job.settings.start_from
     return model_id(given) if given is not None else None
+
+
+def warn_of_seen_cells(job: Job) -> None:
+    """Warn where the model's folder says that it was trained on cells that are held out here."""
+    seen = saw_test_cells(job.model, Corpus.open(job.corpus), SPLIT, "test")
+    if seen.problem is not None and seen.certain:
+        job.warn(f"{seen.problem}: the scores may be too good")
 
 
 def train_settings(job: Job) -> TrainSettings:

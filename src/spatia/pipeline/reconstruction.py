@@ -9,6 +9,7 @@ from spatia.corpus.corpus import Corpus
 from spatia.inference.predict import reconstruct as draw
 from spatia.models.checkpoint import load_model
 from spatia.models.names import known_by_symbol
+from spatia.pipeline.model import warn_of_seen_cells
 from spatia.pipeline.slide import SPLIT, require_image
 from spatia.pipeline.steps import Job, Skipped
 from spatia.report.contents import write_result
@@ -20,6 +21,7 @@ JUDGED_CELLS, SHOWN_CELLS, MEAN_CELLS = 512, 12, 2_048
 def reconstruct(job: Job) -> str:
     """Draw held-out cells from each modality, and compare with the real crops and with the mean crop."""
     require_image(job.corpus)
+    warn_of_seen_cells(job)
     corpus = Corpus.open(job.corpus)
     model = known_by_symbol(load_model(job.model), [corpus])
     sample, test = _most_cells(corpus, "test")

@@ -131,23 +131,36 @@ def expression_of(table: ad.AnnData, genes: Sequence[str], *, depth: float | Non
     Parameters
     ----------
     table
-        ``X`` raw counts; ``uns["spatia"]["measured"]`` (sections, ``measured_genes``) where sections have different panels.
+        ``X`` raw counts, or intensities; ``uns["spatia"]["measured"]`` (sections, ``measured_genes``) where sections have different panels.
     genes
         Gene ids; one that is not in the table at all is NaN everywhere.
     depth
-        None: the median over cells of their counts.
+        None: the median over cells of their counts, and intensities as they are.
     """
     counts = sp.csr_matrix(table.X)
-    total = np.asarray(counts.sum(axis=1), np.float64).ravel()
-    depth = float(np.median(total[total > 0])) if depth is None else depth
     column = table.var_names.get_indexer(list(genes))
     values = np.full((table.n_obs, len(genes)), np.nan)
     known = column >= 0
     raw = counts[:, column[known]].toarray().astype(np.float64)
-    values[:, known] = np.log1p(raw * (depth / np.maximum(total, 1))[:, None])
+    if depth is not None or is_count(table.uns.get(UNS, {})):
+        raw *= _to_depth(counts, depth)[:, None]
+    values[:, known] = np.log1p(raw)
     measured = _measured(table, column[known])
     values[:, known] = np.where(measured, values[:, known], np.nan)
     return values
+
+
+def _to_depth(counts: sp.csr_matrix, depth: float | None) -> Floats:
+    """Return by how much the counts of each cell are scaled, (cells,); cells without a molecule stay empty."""
+    total = np.asarray(counts.sum(axis=1), np.float64).ravel()
+    depth = float(np.median(total[total > 0])) if depth is None else depth
+    scale: Floats = np.divide(depth, total, out=np.zeros_like(total), where=total > 0)
+    return scale
+
+
+def is_count(facts: Mapping[str, Any]) -> bool:
+    """Say whether a table holds counts, and not intensities, which are declared (``uns["spatia"]["measure"]``)."""
+    return all(str(one) == "counts" for one in facts.get("measure", ()))
 
 
 def measured_everywhere(facts: Mapping[str, Any], genes: Sequence[str], sections: Iterable[str]) -> NDArray[np.bool_]:

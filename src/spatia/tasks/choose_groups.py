@@ -20,18 +20,20 @@ from spatia.tasks.cluster import Clusters, ClusterSettings, cluster
 GROUPED_IN: Final = (OBSM["fused"], OBSM["cell"], GENES_ALONE)
 
 
-def log_expression(values: sp.csr_matrix, everywhere: NDArray[np.bool_]) -> sp.csr_matrix:
+def log_expression(values: sp.csr_matrix, everywhere: NDArray[np.bool_], *, counts: bool) -> sp.csr_matrix:
     """Return log1p of the genes that every cell measures, (cells, genes): counts scaled to the median depth, intensities as they are.
 
     Parameters
     ----------
     values
-        (cells, genes) counts, or intensities: what is not whole numbers.
+        (cells, genes).
     everywhere
         (genes,) which were measured in every section.
+    counts
+        Whether the values are counts, and not intensities (:func:`spatia.tasks.cells.is_count`).
     """
     own = sp.csr_matrix(values[:, np.flatnonzero(everywhere)], dtype=np.float64)
-    if not np.array_equal(own.data, np.round(own.data)):
+    if not counts:
         return own.log1p()
     depth = np.asarray(own.sum(axis=1)).ravel()
     return normalised(own, float(np.median(depth[depth > 0])) if (depth > 0).any() else 1.0)

@@ -17,6 +17,7 @@ from spatia.tasks.cells import (
     column_of,
     embedding_of,
     embeddings_of,
+    is_count,
     measured_everywhere,
     place_of,
     sections_of,
@@ -99,7 +100,8 @@ def cluster_cells(cells: ad.AnnData, *, embedding: str = AUTO, settings: Cluster
         found = cluster(next(iter(own.values())), settings=settings)
     else:
         everywhere = measured_everywhere(cells.uns.get(UNS, {}), list(cells.var_names), sections_of(cells))
-        found = cluster_by_expression(own, log_expression(sp.csr_matrix(cells.X), everywhere), settings=settings)
+        expression = log_expression(sp.csr_matrix(cells.X), everywhere, counts=is_count(cells.uns.get(UNS, {})))
+        found = cluster_by_expression(own, expression, settings=settings)
     cells.obs[keys.CLUSTER] = named(found)
     return found
 

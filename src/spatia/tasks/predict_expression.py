@@ -143,14 +143,17 @@ def predict_from_image(
     """
     settings = settings or ImputeSettings()
     opened, network = _opened(corpus, model)
-    if not any(section.entry.channels for section in opened.sections.values()):
-        raise SettingsError(f"{opened.path}: no section has an image, so nothing can be predicted from it.")
+    if not sections_with_image(opened, network):
+        raise SettingsError(
+            f"{opened.path}: no section has an image of a channel that the model knows ({', '.join(network.vocabulary.channels) or 'none'}), "
+            "so nothing can be predicted from it."
+        )
     _check_judged(opened, model, split)
     ids = None if genes is None else _named(opened, network, genes, method)
     cells = _embedded(opened, network, ("image",), (), device)
     parts = None
     if ids is None:
-        known, seen = set(network.vocabulary.genes), _seen(cells, ("image",))
+        known, seen = set(network.vocabulary.genes), _seen(opened, network, cells, ("image",))
         # the same parts choose the genes and judge them: a choice by cells that are judged on would flatter
         parts = _from_split(opened, cells, split) if split is not None else Parts.of(seen, settings, **place_of(cells))
         ids = most_variable(cells[:, [str(gene) in known for gene in cells.var_names]], n_genes, parts.fit)
@@ -171,7 +174,7 @@ def _check_judged(corpus: Corpus, model: Spatia | str | Path, split: str | None)
 
 def _embedded(corpus: Corpus, model: Spatia, use: Sequence[str], hidden: Sequence[str], device: str) -> ad.AnnData:
     inside = [gene for gene in hidden if gene in set(model.vocabulary.genes)]
-    cells = embed(corpus, model, use=use, hide_genes=inside, device=device)
+    cells = embed(corpus, model, use=use, hide_genes=inside, device=device, every_section="genes" in use)
     assert isinstance(cells, ad.AnnData)
     return cells
 
@@ -225,7 +228,7 @@ def _predicted(
 ) -> ExpressionResult:
     depth = float(model.gene_encoder.depth_scale)
     measured = expression_of(cells, genes, depth=depth)
-    seen = _seen(cells, use)
+    seen = _seen(corpus, model, cells, use)
     judged_on = np.where(seen[:, None], measured, np.nan)
     place = place_of(cells)
     some = np.asarray(np.isfinite(judged_on).any(axis=1))
@@ -236,7 +239,7 @@ def _predicted(
         embedding = np.asarray(cells.obsm["X_spatia"])
         found = impute(embedding, judged_on, genes, parts=parts, settings=settings, **place)
     else:
-        decoded = decode(corpus, model, genes, use=use, hide_genes=hidden, device=device)
+        decoded = decode(corpus, model, genes, use=use, hide_genes=hidden, device=device, every_section="genes" in use)
         found = _calibrated(decoded, judged_on, parts, settings)
     for values in (found.mean, found.lower, found.upper):
         values[~seen] = np.nan
@@ -245,11 +248,17 @@ def _predicted(
     return ExpressionResult(cells, measured, found, depth)
 
 
-def _seen(cells: ad.AnnData, use: Sequence[str]) -> NDArray[np.bool_]:
+def _seen(corpus: Corpus, model: Spatia, cells: ad.AnnData, use: Sequence[str]) -> NDArray[np.bool_]:
     """Return the cells that have what is used."""
-    if set(use) == {"image"} and HAS_IMAGE in cells.obs:
-        return cells.obs[HAS_IMAGE].to_numpy(bool)
+    if set(use) == {"image"}:
+        return cells.obs[HAS_IMAGE].to_numpy(bool) & np.isin(sections_of(cells), sections_with_image(corpus, model))
     return np.ones(cells.n_obs, bool)
+
+
+def sections_with_image(corpus: Corpus, model: Spatia) -> list[str]:
+    """Return the sections with an image of which the model knows a channel."""
+    known = set(model.vocabulary.channels)
+    return [sample for sample, section in corpus.sections.items() if known & set(section.entry.channels)]
 
 
 def _calibrated(decoded: ExpressionPrediction, measured: Floats, parts: Parts, settings: ImputeSettings) -> Imputation:

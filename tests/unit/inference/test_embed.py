@@ -41,6 +41,7 @@ def test_the_table_carries_the_corpus_over(setup: Any) -> None:
     assert table.n_obs == setup.corpus.n_cells
     facts = table.uns["spatia"]
     assert set(facts) >= {"version", "model_id", "corpus_id", "gene_coverage", "use", "measured", "position_units"}
+    assert list(facts["measure"]) == ["counts"] * len(setup.corpus.sections)  # none declared intensities
     first = next(iter(setup.corpus.sections.values()))
     counts = first.cells.read_csr("X", 0, first.entry.n_cells).toarray()
     columns = table.var_names.get_indexer(first.cells.var().index.astype(str))

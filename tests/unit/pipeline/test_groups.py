@@ -9,8 +9,13 @@ import pytest
 import scipy.sparse as sp
 from scipy.stats import mannwhitneyu, norm
 
+from spatia.pipeline import groups
 from spatia.pipeline.cells import EmbeddedCells, groups_column
 from spatia.pipeline.groups import marker_table
+from spatia.pipeline.settings import RunSettings
+from spatia.pipeline.steps import Job
+from spatia.tasks.cluster import ClusterSettings
+from spatia.tasks.domains import Domains
 
 N, GENES = 120, 300  # more genes than are ranked at once
 
@@ -21,7 +26,8 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> EmbeddedCells:
     counts = rng.poisson(1.0, (N, GENES)).astype(np.float32)
     counts[:40, 7] += 9
     var = pd.DataFrame({"symbol": [f"S{i}" for i in range(GENES)]}, index=[f"ENSG{i}" for i in range(GENES)])
-    table = ad.AnnData(sp.csr_matrix(counts), var=var)
+    obs = pd.DataFrame({"sample": "a"}, index=[str(i) for i in range(N)])
+    table = ad.AnnData(sp.csr_matrix(counts), obs=obs, var=var)
     path = tmp_path_factory.mktemp("cells") / "cells.h5ad"
     table.write_h5ad(path)
     return EmbeddedCells(path)
@@ -49,7 +55,7 @@ def test_scores_are_those_of_the_rank_sum_test_with_ties(
 ) -> None:
     for row in markers[markers["rank"] < 3].itertuples():
         gene = np.flatnonzero(cells.symbols == row.gene)
-        x = cells.log_expression(gene)[:, 0]
+        x = cells.log_expression(gene).toarray()[:, 0]
         inside = group == int(row.cluster)
         test = mannwhitneyu(x[inside], x[~inside], alternative="greater", method="asymptotic", use_continuity=False)
         assert row.score == pytest.approx(norm.isf(test.pvalue), abs=1e-6)
@@ -68,6 +74,37 @@ def test_a_gene_without_a_molecule_is_no_marker(cells: EmbeddedCells, group: np.
     table.write_h5ad(tmp_path / "cells.h5ad")
     found = marker_table(EmbeddedCells(tmp_path / "cells.h5ad"), group, seed=0)
     assert "S3" not in set(found["gene"])
+
+
+def test_a_gene_of_one_panel_is_no_marker(cells: EmbeddedCells, group: np.ndarray, tmp_path: Path) -> None:
+    table = ad.read_h5ad(cells.path)
+    table.obs["sample"] = np.repeat(["a", "b"], [40, 80])
+    measured = np.ones((2, GENES), bool)
+    measured[1, 7] = False
+    facts = {"sections": np.array(["a", "b"], object), "measured": measured}
+    table.uns["spatia"] = facts | {"measured_genes": table.var_names.to_numpy(object)}
+    table.write_h5ad(tmp_path / "cells.h5ad")
+    found = marker_table(EmbeddedCells(tmp_path / "cells.h5ad"), group, seed=0)
+    assert "S7" not in set(found["gene"])
+    assert set(found["gene"]) <= set(cells.symbols)
+
+
+def test_domains_are_found_with_the_seed_of_the_run(
+    cells: EmbeddedCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = ad.read_h5ad(cells.path)
+    table.obs["sample"] = "a"
+    table.obsm["spatial"] = table.obsm["X_spatia_niche"] = np.random.default_rng(0).normal(size=(N, 2))
+    table.write_h5ad(tmp_path / "cells.h5ad")
+    seeds = []
+
+    def find(*given: object, settings: ClusterSettings, **place: object) -> Domains:
+        seeds.append(settings.seed)
+        return Domains(np.zeros(N, np.int64), n_groups=1, resolution=1.0, stability=None)
+
+    monkeypatch.setattr(groups, "domains", find)
+    groups.find_domains(Job(tmp_path, (), RunSettings(seed=7)))
+    assert seeds == [7]
 
 
 def test_groups_are_text_categories_in_their_order() -> None:

@@ -67,6 +67,16 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_intensities_are_taken_as_they_are_declared() -> None:
+    cells = table()
+    cells.X = cells.X / 40  # a total below 1
+    np.testing.assert_allclose(expression_of(cells, ["g2"], depth=100)[2], np.log1p(50), rtol=1e-6)
+    cells.uns["spatia"]["measure"] = np.array(["intensity", "intensity"], object)
+    np.testing.assert_allclose(
+        expression_of(cells, ["g2"])[:, 0], np.log1p([2 / 40, 1 / 40, 5 / 40, 9 / 40]), rtol=1e-6
+    )
+
+
 def test_expression_is_at_the_median_depth_and_missing_where_not_measured() -> None:
     values = expression_of(table(), ["g1", "g3", "elsewhere"])
     depth = 7  # counts of cells: 4, 4, 10, 10

@@ -36,7 +36,9 @@ def embeddings(types: np.ndarray, seed: int = 1) -> dict[str, np.ndarray]:
 
 def test_the_groups_that_tell_expression_are_kept() -> None:
     counts, types = counts_of_types()
-    found = cluster_by_expression(embeddings(types), log_expression(counts, np.ones(30, bool)), settings=QUICK)
+    found = cluster_by_expression(
+        embeddings(types), log_expression(counts, np.ones(30, bool), counts=True), settings=QUICK
+    )
     assert found.choice is not None
     told = found.choice.held_out
     assert found.choice.name == "kind"
@@ -55,7 +57,9 @@ def test_of_many_cells_a_sample_chooses_and_all_are_grouped(monkeypatch: pytest.
     original = module.cluster
     monkeypatch.setattr(module, "cluster", lambda X, **named: grouped.append(len(X)) or original(X, **named))
     few = ClusterSettings(n_repeats=2, stability_cells=150)
-    found = cluster_by_expression(embeddings(types), log_expression(counts, np.ones(30, bool)), settings=few)
+    found = cluster_by_expression(
+        embeddings(types), log_expression(counts, np.ones(30, bool), counts=True), settings=few
+    )
     assert grouped == [150, 150, 150, 400]
     assert found.choice is not None
     assert found.choice.name == "kind"
@@ -64,7 +68,7 @@ def test_of_many_cells_a_sample_chooses_and_all_are_grouped(monkeypatch: pytest.
 
 def test_without_a_gene_in_common_the_first_embedding_is_taken() -> None:
     counts, types = counts_of_types(120)
-    none = log_expression(counts, np.zeros(30, bool))
+    none = log_expression(counts, np.zeros(30, bool), counts=True)
     assert none.shape == (120, 0)
     found = cluster_by_expression(embeddings(types), none, settings=QUICK)
     assert found.choice is None
@@ -75,10 +79,11 @@ def test_without_a_gene_in_common_the_first_embedding_is_taken() -> None:
 
 def test_counts_are_scaled_to_one_depth_and_intensities_are_not() -> None:
     counts = sp.csr_matrix(np.array([[2, 2, 9], [4, 4, 9], [0, 0, 9]]))
-    scaled = log_expression(counts, np.array([True, True, False])).toarray()
+    scaled = log_expression(counts, np.array([True, True, False]), counts=True).toarray()
     assert np.allclose(scaled, np.log1p([[3, 3], [3, 3], [0, 0]]))  # median depth of the cells that have a molecule: 6
-    intensities = sp.csr_matrix(np.array([[0.5, 1.5], [2.0, 0.0]]))
-    assert np.allclose(log_expression(intensities, np.ones(2, bool)).toarray(), np.log1p(intensities.toarray()))
+    intensities = sp.csr_matrix(np.array([[1.0, 3.0], [2.0, 0.0]]))  # whole numbers, as an 8-bit image has them
+    found = log_expression(intensities, np.ones(2, bool), counts=False)
+    assert np.allclose(found.toarray(), np.log1p(intensities.toarray()))
 
 
 def test_the_table_says_which_genes_every_section_measures() -> None:
