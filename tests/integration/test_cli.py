@@ -8,8 +8,10 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from rich.text import Text
+from typer.main import get_command
 
-from spatia.cli.main import COMMANDS
+from spatia.cli.main import COMMANDS, app
 
 HEAVY = [
     "numpy",
@@ -67,6 +69,20 @@ def test_each_command_has_help(command: str) -> None:
     finished = spatia(command, "--help")
     assert finished.returncode == 0, finished.stderr
     assert "Usage: spatia" in finished.stdout
+
+
+def _help_texts() -> list[str]:
+    group = get_command(app)
+    commands = [group, *group.commands.values()]  # type: ignore[attr-defined]
+    return [one.help or "" for command in commands for one in (command, *command.params) if hasattr(one, "help")]
+
+
+def test_no_help_loses_its_brackets_to_markup() -> None:
+    """What stands in brackets would be taken for a colour, and left out."""
+    texts = _help_texts()
+    assert any("\\[" in text for text in texts)
+    for text in texts:
+        assert Text.from_markup(text).plain == text.replace("\\[", "[")
 
 
 def test_version_is_the_result_and_goes_to_stdout() -> None:

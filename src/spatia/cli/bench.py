@@ -47,7 +47,7 @@ def bench(
         Path | None,
         typer.Option(
             metavar="YAML",
-            help="Train our model with every combination of settings: 'factor: {level: [name=value, …], …}'.",
+            help="Train our model with every combination of settings: 'factor: {level: \\[name=value, …], …}'.",
         ),
     ] = None,
     embeddings: Annotated[

@@ -41,9 +41,7 @@ def screen(
             help="With --read image: take the image expected at this time of the path (0 to 1), at one evaluation."
         ),
     ] = None,
-    score: Annotated[
-        str | None, typer.Option(help="Read this from images too: a column of numbers, or COLUMN=LABEL.")
-    ] = None,
+    score: Annotated[str | None, typer.Option(help="Also predict this: a column of numbers, or COLUMN=LABEL.")] = None,
     rank_by: Annotated[str, typer.Option(help="magnitude, or sensitivity: for one unit of change.")] = "magnitude",
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Any other setting, as surroundings=keep. May be repeated.")
@@ -52,7 +50,7 @@ def screen(
     device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
-    """Change genes in cells, draw the cells again, and rank the genes by what moves. Association, not proof of cause."""
+    """Change genes in cells, encode them again, and rank the genes by what moves in predicted image features. Association, not proof of cause."""
     from json import dumps
 
     from spatia.extras import require
