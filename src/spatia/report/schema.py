@@ -195,7 +195,7 @@ class Resolution:
 
     resolution: float
     n_clusters: int
-    stability: float | None  # mean adjusted Rand index between clusterings of subsamples
+    stability: float | None  # mean adjusted Rand index between halves; the choice is by the bits that come back
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)

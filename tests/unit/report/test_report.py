@@ -111,6 +111,11 @@ def test_losses_are_said_as_plainly_as_wins(html: str) -> None:
     assert "less than ridge on PCA of the genes" in html
 
 
+def test_the_curve_of_resolutions_says_what_it_is_and_what_chose(html: str) -> None:
+    assert "Adjusted Rand index between halves of the cells" in html
+    assert "the resolution is chosen by the bits that come back" in html
+
+
 def test_an_unfinished_run_says_what_is_absent_and_why(finished: Path, tmp_path: Path) -> None:
     run = read_result(finished / "run.json", RunFacts)
     steps = (
