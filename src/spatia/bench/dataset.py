@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from spatia import keys
 from spatia.config import make_settings
+from spatia.corpus.cell_ids import refuse_ids_of_several
 from spatia.corpus.corpus import Corpus, Split, read_json
 from spatia.corpus.files import write_json
 from spatia.corpus.splits import SplitSettings, make_split
@@ -88,6 +89,8 @@ class DataSet(BaseModel):
             raise SettingsError(
                 f"{self.labels}: cell_id {first!r} stands twice. Name the section in a column 'sample'."
             )
+        if "sample" not in given:
+            refuse_ids_of_several(obs.index.astype(str), pd.Index(given[keys.CELL_ID]), str(self.labels))
         cells = pd.DataFrame({keys.CELL_ID: obs.index.astype(str), "sample": obs["sample"].astype(str).to_numpy()})
         joined = cells.merge(given, on=by, how="left", indicator="found")
         if not (joined["found"] == "both").any():

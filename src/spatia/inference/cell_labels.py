@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from spatia import keys
+from spatia.corpus.cell_ids import refuse_ids_of_several
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError
 from spatia.log import logger
@@ -63,7 +64,7 @@ class CellLabels:
         code = pd.Series(pd.Index(known).get_indexer(pd.Index(label)), index=given[keys.CELL_ID].astype(str))
         sample = given["sample"].astype(str).to_numpy() if "sample" in given else None
         if sample is None:
-            _refuse_ids_of_several(corpus, code.index)
+            refuse_ids_of_several(_cell_ids(corpus), code.index, "The table of labels")
         codes = {}
         for name, section in corpus.sections.items():
             own = code if sample is None else code[sample == name]
@@ -111,13 +112,5 @@ class CellLabels:
         return one_hot * known[:, None], known
 
 
-def _refuse_ids_of_several(corpus: Corpus, labelled: pd.Index) -> None:
-    """Refuse ids that say no section and are in two of them: a label would go to the wrong cell too."""
-    met = pd.Index([], dtype=object)
-    for section in corpus.sections.values():
-        own = section.cells.obs().index.astype(str).intersection(labelled)
-        if len(again := own.intersection(met)):
-            raise SettingsError(
-                f"The table of labels names {again[0]!r}, which is a cell of two sections of {corpus.path}. Name the section in a column 'sample'."
-            )
-        met = met.union(own)
+def _cell_ids(corpus: Corpus) -> pd.Index:
+    return pd.Index([cell for section in corpus.sections.values() for cell in section.cells.obs().index.astype(str)])

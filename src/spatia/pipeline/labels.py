@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from spatia import keys
+from spatia.corpus.cell_ids import refuse_ids_of_several
 from spatia.errors import SettingsError
 from spatia.metrics.classification import confusion_table, reliability_curve
 from spatia.pipeline.cells import EmbeddedCells, cell_ids, embedded_cells, keep_columns
@@ -70,8 +71,10 @@ def read_labels(cells: EmbeddedCells, job: Job) -> pd.Series:
             )
         return cells.obs[key].astype(object)
     given = read_annotations(table)
-    by = _named_by(given)
-    own = pd.DataFrame({keys.CELL_ID: cell_ids(job.corpus), "sample": cells.sample})
+    by, ids = _named_by(given), cell_ids(job.corpus)
+    if "sample" not in given:
+        refuse_ids_of_several(ids, pd.Index(given[keys.CELL_ID]), str(table))
+    own = pd.DataFrame({keys.CELL_ID: ids, "sample": cells.sample})
     labels = own.merge(given, on=by, how="left")["label"].astype(object)
     if labels.isna().all():
         raise SettingsError(

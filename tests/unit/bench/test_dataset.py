@@ -88,3 +88,17 @@ def test_ids_and_types_of_a_csv_are_text_and_states_are_numbers(data: DataSet, t
     found = named.join_labels(obs)
     assert found["type"].fillna("").tolist() == ["", "7", "8"]
     assert found["state"].tolist() == [1.0, 0.5, 2.0]
+
+
+def test_an_id_of_two_sections_needs_the_section(
+    data: DataSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "labels.csv"
+    named = data.model_copy(update={"labels": path, "cell_type": "type"})
+    obs = pd.DataFrame({"sample": ["a", "b", "b"]}, index=["1", "1", "2"])
+    path.write_text("cell_id,type\n1,T\n2,B\n")
+    with pytest.raises(SettingsError, match=r"labels.csv: cell_id '1' is a cell of two sections.* column 'sample'"):
+        named.join_labels(obs)
+    path.write_text("cell_id,sample,type\n1,b,T\n2,b,B\n9,b,B\n")
+    assert named.join_labels(obs)["type"].fillna("").tolist() == ["", "T", "B"]
+    assert "1 of its 3 rows (first: '9')" in caplog.text

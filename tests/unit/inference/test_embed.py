@@ -106,7 +106,7 @@ def test_ids_that_repeat_between_sections_can_be_joined_again(
     cells = read_cells(corpus, corpus.split("block"), table, "X_spatia")
     np.testing.assert_array_equal(cells.embedding, table.obsm["X_spatia"])
     labels = pd.DataFrame({"cell_id": ["aaaa-0", "aaaa-1"], "label": ["a", "b"]})
-    with pytest.raises(SettingsError, match=r"'aaaa-0', which is a cell of two sections .* column 'sample'"):
+    with pytest.raises(SettingsError, match=r"'aaaa-0' is a cell of two sections.* column 'sample'"):
         CellLabels.of(corpus, labels)
     first, other = corpus.sections
     told = CellLabels.of(corpus, labels.assign(sample=first))

@@ -10,6 +10,7 @@ import pytest
 
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError
+from spatia.pipeline import labels
 from spatia.pipeline.cells import cell_ids, embedded_cells
 from spatia.pipeline.labels import read_labels
 from spatia.pipeline.settings import RunSettings
@@ -37,9 +38,23 @@ def test_a_table_is_joined_by_id_and_section(tiny_corpus: Any, tmp_path: Path) -
     cells, ids = embedded_cells(job), cell_ids(job.corpus)
     wanted = [0, 5, len(ids) - 1]
     table_of(job, tmp_path / "labels.csv", cell_id=ids[wanted], sample=cells.sample[wanted], label=["x", "y", "z"])
-    labels = read_labels(cells, job)
-    assert labels[wanted].tolist() == ["x", "y", "z"]
-    assert labels.notna().sum() == 3
+    found = read_labels(cells, job)
+    assert found[wanted].tolist() == ["x", "y", "z"]
+    assert found.notna().sum() == 3
+
+
+def test_an_id_of_two_sections_needs_the_section(
+    tiny_corpus: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = job_with(tiny_corpus, tmp_path, annotations=tmp_path / "labels.csv")
+    ids = cell_ids(job.corpus)
+    ids[-1] = ids[0]
+    monkeypatch.setattr(labels, "cell_ids", lambda corpus: ids)
+    table_of(job, tmp_path / "labels.csv", cell_id=ids[[0, 1]], label=["x", "y"])
+    with pytest.raises(SettingsError, match="is a cell of two sections"):
+        read_labels(embedded_cells(job), job)
+    table_of(job, tmp_path / "labels.csv", cell_id=ids[[1]], label=["y"])
+    assert read_labels(embedded_cells(job), job).notna().sum() == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,32 @@
+"""Vendors' cell ids: unique within a section only."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from spatia.errors import SettingsError
+
+
+def refuse_ids_of_several(cells: Sequence[str] | pd.Index, named: pd.Index, where: str) -> None:
+    """Refuse ids that name no section and are in two of them: what is said of one cell would go to another, too.
+
+    Parameters
+    ----------
+    cells
+        Ids of the cells of all sections, one section after the other.
+    named
+        Ids of a table without a column ``sample``.
+    where
+        The table, for the message.
+
+    Raises
+    ------
+    SettingsError
+        Naming the first such id.
+    """
+    ids = pd.Index(cells)
+    of_several = ids[ids.duplicated()].intersection(named)
+    if len(of_several):
+        raise SettingsError(
+            f"{where}: cell_id {of_several[0]!r} is a cell of two sections. Name the section in a column 'sample'."
+        )
