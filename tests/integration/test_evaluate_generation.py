@@ -112,6 +112,7 @@ def test_a_transition_is_compared_with_its_true_counterfactual(
         (["--states", "no_such_column"], "no column 'no_such_column'"),
         (["--inception", "weights.pth"], "pickled weights are never read"),
         (["--resamples", "-1"], "resamples is -1"),
+        (["--device", "nowhere"], "device 'nowhere' is unknown; expected auto, cpu"),
         ([], "no real cells of the target state are known"),
     ],
 )

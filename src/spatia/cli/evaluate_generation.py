@@ -54,7 +54,7 @@ def evaluate_generation(
     force: Annotated[
         bool, typer.Option(help="Go on where a model has seen the cells it judges; a warning stays.")
     ] = False,
-    device: options.Device = "cpu",
+    device: options.Device = "auto",
     json: options.Json = False,
 ) -> None:
     """Compare generated cells with real ones: distances, coverage, features, states, copies."""

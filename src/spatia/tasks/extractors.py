@@ -169,7 +169,7 @@ def encoder_extractor(model: Spatia, channels: Sequence[str], um_per_px: float, 
             )
             tokens = encoder(image).tokens
             joined = torch.cat([tokens[:, 0], tokens[:, FIRST_PATCH:].mean(dim=1)], dim=1)
-            found.append(joined.double().cpu().numpy())
+            found.append(joined.cpu().double().numpy())
         return np.concatenate(found)
 
     return Extractor(
@@ -194,7 +194,7 @@ def inception_extractor(path: Path, channels: Sequence[str], device: str | torch
             block = torch.from_numpy(np.ascontiguousarray(images[start : start + 16])).to(device)
             grey = block.float() / 127.5 - 1
             parts = [network(grey[:, i : i + 1].expand(-1, 3, -1, -1)) for i in range(len(channels))]
-            found.append(torch.cat(parts, dim=1).double().cpu().numpy())
+            found.append(torch.cat(parts, dim=1).cpu().double().numpy())
         return np.concatenate(found)
 
     return Extractor("inception", f"Inception v3 of {path.name}, each channel as a grey picture of 299 px", extract)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError
+from spatia.inference.session import choose_device
 from spatia.log import logger
 from spatia.models.checkpoint import load_model
 from spatia.models.spatia import Spatia
@@ -94,7 +95,7 @@ class Reference:
         Name of an obs column of the corpus with the state or type of each cell, or a table with ``cell_id``, ``label`` (and
         ``sample``).
     device
-        Where networks run.
+        Where networks run; ``"auto"``: a GPU where there is one.
 
     Raises
     ------
@@ -123,12 +124,12 @@ class Reference:
                 "level=niche: our image encoder sees single cells and pairs are pairs of cells. Give neither."
             )
         self.pairs = None if pairs is None else read_pairs(pairs, self.corpus)
-        self.model, self._model_name = self._read_model(model, device)
+        self.device = choose_device(device)
+        self.model, self._model_name = self._read_model(model)
         self._inception = None if inception is None else Path(inception)
-        self._device = device
         self._made: dict[Hashable, Any] = {}
 
-    def _read_model(self, folder: str | Path | None, device: str) -> tuple[Spatia | None, str]:
+    def _read_model(self, folder: str | Path | None) -> tuple[Spatia | None, str]:
         if folder is None:
             return None, ""
         seen = saw_test_cells(Path(folder), self.corpus, self.settings.split, self.settings.part)
@@ -139,7 +140,7 @@ class Reference:
                     "(`spatia train --split`), or --force to go on with a warning."
                 )
             self.warn(seen.problem + ".")
-        return load_model(folder, device), model_name(Path(folder))
+        return load_model(folder, self.device), model_name(Path(folder))
 
     def _read_labels(self, labels: str | pd.DataFrame) -> NDArray[np.object_]:
         if isinstance(labels, str):
@@ -223,7 +224,7 @@ class Reference:
         if self.model is not None:
             found.append(encoder_extractor(self.model, cells.channels, cells.um_per_px, self._model_name))
         if self._inception is not None:
-            found.append(inception_extractor(self._inception, cells.channels, self._device))
+            found.append(inception_extractor(self._inception, cells.channels, self.device))
         return found
 
     def spaces(self, cells: GeneratedCells, training: Rows) -> dict[str, Space]:

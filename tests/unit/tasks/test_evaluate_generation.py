@@ -1,6 +1,7 @@
 """Scores of generated cells on a tiny corpus: what must be perfect, what must be worse, and what is refused."""
 
 import json
+from inspect import signature
 from pathlib import Path
 
 import anndata as ad
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from tests.unit.conftest import TinySection, write_corpus
 
+from spatia.cli.evaluate_generation import evaluate_generation as command
 from spatia.corpus.corpus import Corpus
 from spatia.corpus.sketch import sketch_of
 from spatia.errors import SettingsError, SpatiaError
@@ -41,6 +43,17 @@ def test_rows(index: CellIndex) -> np.ndarray:
 @pytest.fixture(scope="module")
 def reference(corpus: Corpus) -> Reference:
     return Reference(corpus, SETTINGS, labels="cell_type")
+
+
+def test_the_device_is_chosen_where_there_is_a_gpu_and_else_the_cpu(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert signature(command).parameters["device"].default == "auto"
+    for there, expected in ((True, "cuda:0"), (False, "cpu")):
+        monkeypatch.setattr("torch.cuda.is_available", lambda there=there: there)
+        monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+        monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+        assert str(Reference(corpus, SETTINGS, device="auto").device) == expected
 
 
 def store(index: CellIndex, rows: np.ndarray, images: np.ndarray, **facts) -> ad.AnnData:
