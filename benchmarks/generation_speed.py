@@ -9,7 +9,7 @@
 On a processor, times are seconds of processor (`time.process_time`) on one thread, the least of some repetitions, so that other work on the machine
 counts little. On a GPU (`--device cuda`, also `--precision bf16-mixed`) they are seconds of the clock, waited for. The distance is the squared Fréchet distance of 16 principal components of the crops, components of the real ones; "real" is
 that of one half of the real crops to the other, which no generator can be asked to beat. In brackets the 95 % interval over
-resamples of both sets.
+resampled cells, a drawn image and the real one of its cell together, around the value itself (`spatia.metrics.bootstrap.interval` says why).
 """
 
 import argparse
@@ -37,7 +37,8 @@ from spatia.inference.drawing import Drawing
 from spatia.inference.generator import Generator
 from spatia.inference.wanted import choose_rows
 from spatia.io.memory import peak_memory_bytes
-from spatia.metrics.frechet import frechet_distance
+from spatia.metrics.bootstrap import draw_resamples
+from spatia.metrics.frechet import frechet_estimate
 
 SIZES = (64, 128, 256)
 RATIOS = (0.0, 0.25, 0.5, 0.75)
@@ -47,6 +48,7 @@ COMPONENTS = 16
 N_CHANNELS = 4
 RESAMPLES = 200
 
+Floats = NDArray[np.float64]
 Inputs = tuple[Tensor, Tensor, dict[str, Tensor], dict[str, Tensor]]
 
 
@@ -80,28 +82,24 @@ class Distance:
         k = min(COMPONENTS, len(real) // 8)
         self._directions = directions[:k].T / (spread[0] / np.sqrt(len(real)))
         self._real = self._project(real)
-        self.floor = self._with_interval(self._real[::2], self._real[1::2])
+        cells = np.arange(len(real))
+        self.floor = _with_interval(self._real[::2], self._real[1::2], cells[::2], cells[1::2])
 
     def __call__(self, drawn: NDArray[np.uint8]) -> str:
         """Return the distance and its interval, to print."""
-        return self._with_interval(self._project(drawn), self._real)
+        cells = np.arange(len(self._real))
+        return _with_interval(self._project(drawn), self._real, cells, cells)
 
-    def _with_interval(self, one: NDArray[np.float64], other: NDArray[np.float64]) -> str:
-        rng = np.random.default_rng(0)
-        found = [
-            frechet_distance(
-                one[rng.integers(len(one), size=len(one))], other[rng.integers(len(other), size=len(other))]
-            )
-            for _ in range(RESAMPLES)
-        ]
-        low, high = np.quantile(found, (0.025, 0.975))
-        return f"{frechet_distance(one, other):.3f} [{low:.3f}, {high:.3f}]"
-
-    def _project(self, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    def _project(self, images: NDArray[np.uint8]) -> Floats:
         return (_flat(images) - self._mean) @ self._directions
 
 
-def _flat(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _with_interval(one: Floats, other: Floats, cells: NDArray[np.int64], other_cells: NDArray[np.int64]) -> str:
+    found = frechet_estimate(one, other, draw_resamples(cells, other_cells, RESAMPLES))
+    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def _flat(images: NDArray[np.uint8]) -> Floats:
     pooled = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(images).float() / 255, min(32, images.shape[-1]))
     return pooled.flatten(1).double().numpy()
 
