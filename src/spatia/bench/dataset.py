@@ -1,7 +1,7 @@
 """A data set of the benchmark: a corpus, labels of its cells, and how it is split. Written in a JSON file beside the corpus."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -64,20 +64,21 @@ class DataSet(BaseModel):
         wanted = [name for name in (self.cell_type, self.domain, *self.states, self.outcome) if name]
         table = obs.reset_index(drop=True)
         if self.labels is not None:
-            text = {
-                name: str for name in (keys.CELL_ID, "sample", self.cell_type, self.domain) if name
-            }  # 0001 is a name
-            given = (
-                pd.read_parquet(self.labels)
-                if self.labels.suffix == ".parquet"
-                else pd.read_csv(self.labels, dtype=text)
-            )
-            table = self._matched(given, obs)
+            table = self._matched(self._given(self.labels), obs)
         if missing := [name for name in wanted if name not in table.columns]:
             raise SettingsError(
                 f"{self.labels or self.corpus}: no column {missing[0]!r}. There are: {', '.join(map(str, table.columns))}."
             )
         return table[wanted].reset_index(drop=True)
+
+    def _given(self, labels: Path) -> pd.DataFrame:
+        """Read the table of labels; in a CSV ids, types and regions are text, as 0001 is no number."""
+        if labels.suffix == ".parquet":
+            return pd.read_parquet(labels)
+        text: dict[Hashable, type[str]] = {
+            name: str for name in (keys.CELL_ID, "sample", self.cell_type, self.domain) if name
+        }
+        return pd.read_csv(labels, dtype=text)
 
     def _matched(self, given: pd.DataFrame, obs: pd.DataFrame) -> pd.DataFrame:
         if keys.CELL_ID not in given:
