@@ -1,13 +1,11 @@
 """Vendors' cell ids: unique within a section only."""
 
-from collections.abc import Sequence
-
 import pandas as pd
 
 from spatia.errors import SettingsError
 
 
-def refuse_ids_of_several(cells: Sequence[str] | pd.Index, named: pd.Index, where: str) -> None:
+def refuse_ids_of_several(cells: pd.Index, named: pd.Index, where: str) -> None:
     """Refuse ids that name no section and are in two of them: what is said of one cell would go to another, too.
 
     Parameters
@@ -24,8 +22,7 @@ def refuse_ids_of_several(cells: Sequence[str] | pd.Index, named: pd.Index, wher
     SettingsError
         Naming the first such id.
     """
-    ids = pd.Index(cells)
-    of_several = ids[ids.duplicated()].intersection(named)
+    of_several = cells[cells.duplicated()].intersection(named)
     if len(of_several):
         raise SettingsError(
             f"{where}: cell_id {of_several[0]!r} is a cell of two sections. Name the section in a column 'sample'."

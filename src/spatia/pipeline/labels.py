@@ -73,7 +73,7 @@ def read_labels(cells: EmbeddedCells, job: Job) -> pd.Series:
     given = read_annotations(table)
     by, ids = _named_by(given), cell_ids(job.corpus)
     if "sample" not in given:
-        refuse_ids_of_several(ids, pd.Index(given[keys.CELL_ID]), str(table))
+        refuse_ids_of_several(pd.Index(ids), pd.Index(given[keys.CELL_ID]), str(table))
     own = pd.DataFrame({keys.CELL_ID: ids, "sample": cells.sample})
     labels = own.merge(given, on=by, how="left")["label"].astype(object)
     if labels.isna().all():

@@ -59,12 +59,10 @@ class RunResult:
 
     @property
     def exit_code(self) -> int:
-        """0: all is there; 1: a step failed; 2: a section of several was refused."""
-        if any(step.status == "failed" for step in self.steps):
+        """0: all is there; 1: a step or a section failed; 2: a section of several was refused."""
+        left_out = [how for step in self.steps for how in step.left_out.values()]
+        if "failed" in left_out or any(step.status == "failed" for step in self.steps):
             return 1
-        left_out = any(
-            "is left out" in warning for step in self.steps if step.name == "check" for warning in step.warnings
-        )
         return 2 if left_out else 0
 
 

@@ -1,6 +1,7 @@
 """The first steps: check the slides, build the corpus, hold cells out, draw the crops."""
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from spatia import keys
 from spatia.corpus.build import build
 from spatia.corpus.corpus import Corpus, Section
-from spatia.corpus.manifest import require_same_settings
+from spatia.corpus.manifest import register_sections, require_same_settings
 from spatia.corpus.splits import SplitSettings, make_split
 from spatia.errors import CorpusError, SettingsError, SlideError
 from spatia.io.check import CheckSettings, check_slide
@@ -23,7 +24,7 @@ from spatia.pipeline.steps import Job, Skipped, files_seen
 from spatia.plotting.crop_sheet import plot_crop_sheet
 from spatia.plotting.slide_qc import plot_slide_qc
 from spatia.report.contents import CHECK_FILE, write_result
-from spatia.report.schema import CheckFinding, SectionCheck, SectionFacts, SlideResult, SplitFacts
+from spatia.report.schema import CheckFinding, LeftOut, SectionCheck, SectionFacts, SlideResult, SplitFacts
 
 SPLIT = "held-out"
 BLOCKS = 24  # a section is cut into about so many blocks, unless they would be larger than a window
@@ -48,6 +49,7 @@ def check(job: Job) -> str:
         _draw_qc(job, source, report)
     refused = [(source, report) for source, report in zip(job.sources, reports, strict=True) if report.refused]
     for source, report in refused:
+        job.leave_out(source.sample, "refused")
         job.warn(f"{source.sample} is left out: {_sentence(report.of_severity('refused')[0])}")
     if len(refused) == len(job.sources):
         source, report = refused[0]
@@ -76,17 +78,22 @@ def _draw_qc(job: Job, source: Source, report: Report) -> None:
 
 
 def build_corpus(job: Job) -> str:
-    """Build the corpus; sections that stand are kept, those of other slides are removed."""
+    """Build the corpus; sections that stand are kept, those of other slides and those that are left out are removed."""
     _remove_what_does_not_belong(job)
     result = build(job.sources, job.corpus, job.settings.build, force=job.settings.force)
+    left_out: dict[str, LeftOut] = {}
     for section in result.sections:
         if section.status in ("refused", "failed"):
-            job.warn(f"{section.sample}: {section.status}: {section.message}")
-    built = [section for section in result.sections if section.status in ("built", "unchanged")]
+            left_out[section.sample] = "failed" if section.status == "failed" else "refused"
+            job.leave_out(section.sample, left_out[section.sample])
+            job.warn(f"{section.sample} is left out: {section.status}: {section.message}")
+    built = [section for section in result.sections if section.sample not in left_out]
     if not built:
         first = result.sections[0]
         kind = CorpusError if first.status == "failed" else SlideError
         raise kind(f"{first.sample}: {first.message}")
+    if _remove_sections(job, lambda name: name in left_out):  # of an earlier run
+        register_sections(job.corpus, job.settings.build)
     return f"{len(built)} sections, {sum(section.n_cells for section in built):,} cells"
 
 
@@ -95,10 +102,18 @@ def _remove_what_does_not_belong(job: Job) -> None:
         require_same_settings(job.corpus, job.settings.build)
     except CorpusError:
         shutil.rmtree(job.corpus)  # of other levels or niches: none of it can be kept
-    for section in (job.corpus / "sections").glob("*"):
-        if section.name.removeprefix(".").removesuffix(".building") not in {source.sample for source in job.sources}:
-            shutil.rmtree(section)
-            shutil.rmtree(job.corpus / "splits", ignore_errors=True)
+    samples = {source.sample for source in job.sources}
+    _remove_sections(job, lambda name: name.removeprefix(".").removesuffix(".building") not in samples)
+
+
+def _remove_sections(job: Job, unwanted: Callable[[str], bool]) -> bool:
+    """Remove folders of sections, and the splits that were made with them; say whether there were any."""
+    folders = [folder for folder in (job.corpus / "sections").glob("*") if unwanted(folder.name)]
+    for folder in folders:
+        shutil.rmtree(folder)
+    if folders:
+        shutil.rmtree(job.corpus / "splits", ignore_errors=True)
+    return bool(folders)
 
 
 def hold_out(job: Job) -> str:

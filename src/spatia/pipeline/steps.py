@@ -14,8 +14,8 @@ from spatia.io.source import Source
 from spatia.log import logger
 from spatia.pipeline.record import RunRecord
 from spatia.pipeline.settings import RunSettings
+from spatia.report.schema import LeftOut, StepStatus
 from spatia.report.schema import Step as StepRecord
-from spatia.report.schema import StepStatus
 from spatia.version import __version__
 
 Tell = Callable[[StepRecord, bool], None]
@@ -23,6 +23,10 @@ Tell = Callable[[StepRecord, bool], None]
 
 class Skipped(Exception):  # noqa: N818 - not an error: the step has nothing to do here, and says why
     """The step does not apply to this slide or these settings; the message is a sentence for the report."""
+
+
+def _not_recorded(sample: str, how: LeftOut) -> None:
+    del sample, how
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Job:
         True: what an earlier run left for this step was made of other inputs or settings.
     warn
         Records a warning of the step for the report.
+    leave_out
+        Records that a section is left out: its name, and whether it was refused or failed.
     """
 
     out: Path
@@ -46,6 +52,7 @@ class Job:
     settings: RunSettings
     begin_anew: bool = False
     warn: Callable[[str], None] = field(default=logger.warning)
+    leave_out: Callable[[str, LeftOut], None] = field(default=_not_recorded)
 
     @property
     def corpus(self) -> Path:
@@ -143,12 +150,13 @@ def carry_out(steps: Sequence[Step], job: Job, record: RunRecord, tell: Tell) ->
 
 def _do(step: Step, job: Job, begun: StepRecord, *, anew: bool, record: RunRecord, order: list[str]) -> StepRecord:
     warnings: list[str] = []
+    left_out: dict[str, LeftOut] = {}
 
     def warn(message: str) -> None:
         logger.warning("%s: %s", step.name, message)
         warnings.append(message)
 
-    given = Job(job.out, job.sources, job.settings, begin_anew=anew, warn=warn)
+    given = Job(job.out, job.sources, job.settings, begin_anew=anew, warn=warn, leave_out=left_out.__setitem__)
     started = time.monotonic()
 
     def finished(status: StepStatus, message: str) -> StepRecord:
@@ -158,6 +166,7 @@ def _do(step: Step, job: Job, begun: StepRecord, *, anew: bool, record: RunRecor
             seconds=round(time.monotonic() - started, 2),
             message=message,
             warnings=tuple(warnings),
+            left_out=left_out,
             times_done=begun.times_done + (status == "done"),
         )
 

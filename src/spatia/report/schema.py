@@ -12,6 +12,7 @@ from pydantic.dataclasses import dataclass
 
 _CONFIG = ConfigDict(extra="forbid")
 StepStatus = Literal["done", "skipped", "running", "failed", "refused"]
+LeftOut = Literal["refused", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
@@ -30,6 +31,8 @@ class Step:
         How often it was done in this folder.
     stood_on
         ``times_done`` of each step that it read, 0 where that one had no result.
+    left_out
+        Sections that it left out, by name.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Step:
     times_done: int = 0
     stood_on: dict[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    left_out: dict[str, LeftOut] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)

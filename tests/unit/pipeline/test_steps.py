@@ -8,9 +8,10 @@ import pytest
 
 from spatia.errors import SlideError, SpatiaError
 from spatia.pipeline.record import RunRecord
-from spatia.pipeline.run import STEPS
+from spatia.pipeline.run import STEPS, RunResult
 from spatia.pipeline.settings import RunSettings
 from spatia.pipeline.steps import Job, Skipped, Step, carry_out
+from spatia.report.schema import LeftOut
 from spatia.report.schema import Step as StepRecord
 
 
@@ -198,3 +199,27 @@ def test_a_kill_does_not_hide_that_a_step_was_redone(shop: Workshop) -> None:
     shop.run(*chain(shop))
     assert shop.done == ["c"]
     assert shop.anew["c"]
+
+
+def test_sections_that_are_left_out_are_recorded_and_decide_the_exit_code(shop: Workshop) -> None:
+    def build(*left_out: tuple[str, LeftOut]) -> Step:
+        def work(job: Job) -> str:
+            for sample, how in left_out:
+                job.leave_out(sample, how)
+            return "built"
+
+        return Step("build", work, reads=("seed",))
+
+    def exit_code() -> int:
+        steps = RunRecord(shop.out, command="", seed=0, settings={}).facts.steps
+        return RunResult(shop.out, shop.out, steps).exit_code
+
+    shop.run(build())
+    assert exit_code() == 0
+    shop.run(build(("a", "refused")), seed=1)
+    shop.run(build(("a", "refused")), seed=1)  # it stands, and so does what it left out
+    assert exit_code() == 2
+    shop.run(build(("a", "refused"), ("b", "failed")), seed=2)
+    assert exit_code() == 1
+    shop.run(Step("build", lambda job: str(1 / 0)))
+    assert exit_code() == 1
