@@ -113,11 +113,13 @@ def pool(members: sp.csr_matrix, counts: sp.csr_matrix, depth: float) -> tuple[s
 
     Returns
     -------
-    Sum of counts and mean expression, each (groups, genes).
+    Sum of counts (int64, or float64 of intensities) and mean expression, each (groups, genes).
     """
     member = members.astype(np.float64)
     size = np.maximum(np.asarray(member.sum(axis=1)).ravel(), 1)
-    summed = sp.csr_matrix(members.astype(counts.dtype) @ counts)
+    # a file may store counts in one byte each, which the sum of a window does not fit
+    wide = np.int64 if counts.dtype.kind in "biu" else np.float64
+    summed = sp.csr_matrix(members.astype(wide) @ counts.astype(wide))
     mean = sp.csr_matrix(sp.diags(1 / size) @ (member @ normalised(counts, depth).astype(np.float64)))
     for matrix in (summed, mean):
         matrix.sort_indices()

@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from spatia import keys
 from spatia.errors import SlideError
 from spatia.io.border import Notice, counts_in_memory
-from spatia.io.counts_h5 import CountMatrix, as_text, csr_blocks, dense_blocks, open_h5, read_10x_h5, take_rows
+from spatia.io.counts_h5 import (
+    CountMatrix,
+    as_text,
+    csr_blocks,
+    dense_blocks,
+    in_memory,
+    open_h5,
+    read_10x_h5,
+    take_rows,
+)
 from spatia.io.ids import ids_as_text
 
 POSITION_COLUMNS = (("x", "y"), ("X", "Y"), ("x_um", "y_um"), ("x_centroid", "y_centroid"), ("center_x", "center_y"))
@@ -166,7 +175,8 @@ def _h5ad_counts(path: Path, place: str, shape: tuple[int, int]) -> Any:
                 f"{path}: {place} is stored by columns ({kind}) with {stored:,} values, which cannot be read cell by cell. "
                 "Save it as CSR: adata.X = adata.X.tocsr(); adata.write_h5ad(...)."
             )
-        return counts_in_memory(sp.csc_matrix(_element(element)))
+        parts = in_memory(element["data"][:]), element["indices"][:], element["indptr"][:]
+        return counts_in_memory(sp.csc_matrix(parts, shape))
 
 
 def _open_loom(path: Path) -> CellTable:

@@ -74,7 +74,7 @@ def csr_blocks(path: Path, group: str, shape: tuple[int, int]) -> da.Array:
     """
     with open_h5(path) as file:
         indptr = file[f"{group}/indptr"][:].astype(np.int64)
-        stored, dtype = file[f"{group}/data"].shape[0], file[f"{group}/data"].dtype
+        stored, dtype = file[f"{group}/data"].shape[0], _held_as(file[f"{group}/data"].dtype)
         listed = file[f"{group}/indices"].shape[0]
     if (
         len(indptr) != shape[0] + 1
@@ -98,7 +98,7 @@ def csr_blocks(path: Path, group: str, shape: tuple[int, int]) -> da.Array:
 def dense_blocks(path: Path, dataset: str, *, transposed: bool = False) -> da.Array:
     """Return a dense (cells, features) dataset as lazy blocks of CSR rows; ``transposed``: the file has (features, cells)."""
     with open_h5(path) as file:
-        shape, dtype = file[dataset].shape, file[dataset].dtype
+        shape, dtype = file[dataset].shape, _held_as(file[dataset].dtype)
     n_cells, n_features = shape[::-1] if transposed else shape
     rows = max(1, min(ROWS_PER_BLOCK, (64 << 20) // max(n_features * dtype.itemsize, 1)))
     bounds = [*range(0, n_cells, rows), n_cells] if n_cells else [0, 0]
@@ -135,7 +135,7 @@ def _read_rows(path: Path, group: str, indptr: NDArray[np.int64], n_features: in
     start, stop = int(indptr[0]), int(indptr[-1])
     with open_h5(path) as file:
         try:
-            data, indices = file[f"{group}/data"][start:stop], file[f"{group}/indices"][start:stop]
+            data, indices = in_memory(file[f"{group}/data"][start:stop]), file[f"{group}/indices"][start:stop]
         except OSError as error:
             raise SlideError(
                 f"{path}: counts {start:,} to {stop:,} cannot be read ({error}). Copy the file again."
@@ -151,7 +151,16 @@ def _read_rows(path: Path, group: str, indptr: NDArray[np.int64], n_features: in
 
 def _read_dense_rows(path: Path, dataset: str, start: int, stop: int, transposed: bool) -> sp.csr_matrix:
     with open_h5(path) as file:
-        return sp.csr_matrix(file[dataset][:, start:stop].T if transposed else file[dataset][start:stop])
+        return sp.csr_matrix(in_memory(file[dataset][:, start:stop].T if transposed else file[dataset][start:stop]))
+
+
+def in_memory(values: NDArray[Any]) -> NDArray[Any]:
+    """Return stored values in a type that sparse matrices have: half precision, as some files store it, is none."""
+    return values.astype(_held_as(values.dtype), copy=False)
+
+
+def _held_as(dtype: np.dtype) -> np.dtype:
+    return np.dtype(np.float32) if dtype == np.float16 else dtype
 
 
 def _take(block: sp.csr_matrix, rows: NDArray[np.int64]) -> sp.csr_matrix:

@@ -56,6 +56,12 @@ def test_the_sum_keeps_molecules_and_the_mean_does_not_see_depth() -> None:
     np.testing.assert_allclose(mean.toarray()[0], mean.toarray()[1], rtol=1e-6)
 
 
+def test_sums_do_not_overflow_where_counts_are_stored_in_a_byte() -> None:
+    cells = sp.csr_matrix(np.full((3, 2), 200, np.uint8))
+    summed, _ = pool(sp.csr_matrix(np.ones((1, 3), bool)), cells, depth=100.0)
+    np.testing.assert_array_equal(summed.toarray(), [[600, 600]])
+
+
 def test_an_empty_cell_stays_empty() -> None:
     matrix = sp.csr_matrix(np.array([[0, 0], [1, 3]]))
     assert normalised(matrix, 100.0).toarray()[0].tolist() == [0, 0]

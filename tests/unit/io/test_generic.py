@@ -92,6 +92,19 @@ def test_every_kind_of_file_gives_the_same_cells(kind: str, tmp_path: Path) -> N
     assert slide_info(slide).image_absence == "no image given"
 
 
+@pytest.mark.parametrize("layout", ["csr", "csc", "dense"])
+def test_counts_in_half_precision_are_read(layout: str, tmp_path: Path) -> None:
+    counts = {"csr": sp.csr_matrix(COUNTS), "csc": sp.csc_matrix(COUNTS), "dense": COUNTS}[layout]
+    path = h5ad(counts, tmp_path)
+    with h5py.File(path, "r+") as file:
+        name = "X" if layout == "dense" else "X/data"
+        values, described = file[name][:].astype(np.float16), dict(file[name].attrs)
+        del file[name]
+        file.create_dataset(name, data=values).attrs.update(described)
+    slide = read_slide(Source("s", counts=path))
+    np.testing.assert_array_equal(slide_table(slide).X.compute().toarray(), COUNTS)
+
+
 def test_one_field_of_several_is_chosen_lazily(tmp_path: Path) -> None:
     found = slide_table(read_slide(Source("s", counts=KINDS["h5ad, CSR"](tmp_path), facts={"only": "fov=2"})))
     assert list(found.obs_names) == IDS[2:]
