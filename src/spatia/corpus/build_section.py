@@ -46,6 +46,7 @@ from spatia.corpus.store import (
     create_rows,
     create_store,
     finish_store,
+    open_to_finish,
     read_frame,
     subgroup,
     write_element,
@@ -295,7 +296,7 @@ def _intensity(plan: SectionPlan) -> dict[str, IntensityMap]:
 def _finish(plan: SectionPlan, tables: Tables) -> None:
     """Write the annotation of all three levels; the arrays are there."""
     annotation = zarr.open_group(plan.scratch / ANNOTATION, mode="r")
-    stores = {level: zarr.open_group(plan.store / name, mode="r+") for level, name in keys.STORES.items()}
+    stores = {level: open_to_finish(plan.store / name) for level, name in keys.STORES.items()}
     features = _Features(plan)
     obs = _cell_obs(plan, read_frame(annotation, "obs"), features)
     var = read_frame(annotation, "var")
@@ -326,8 +327,6 @@ class _Features:
 
 
 def _cell_obs(plan: SectionPlan, obs: pd.DataFrame, features: _Features) -> pd.DataFrame:
-    for name in {"region", "instance_id"} & set(obs):
-        del obs[name]
     source = plan.source
     obs = obs.rename(columns={name: f"{name}_original" for name in OWN_COLUMNS if name in obs}, copy=False)
     for name in ("sample", "donor", "tissue_type", "disease", "organism"):

@@ -36,6 +36,14 @@ def create_store(path: Path) -> zarr.Group:
     return root
 
 
+def open_to_finish(path: Path) -> zarr.Group:
+    """Open a store to write the rest of it, also one that a killed build had finished.
+
+    zarr refuses to change a store through its consolidated metadata; `finish_store` makes them anew.
+    """
+    return zarr.open_group(path, mode="r+", use_consolidated=False)
+
+
 def create_rows(
     group: zarr.Group,
     name: str,
