@@ -100,6 +100,6 @@ def load_generator(folder: str | Path, device: str | torch.device = "cpu") -> Sa
         name: tuple(value) if isinstance(value, list) else value for name, value in content["space"].items()
     }
     space = ImageSpace(**stored)
-    generator = CellGenerator(config, space, content["widths"])
+    generator = CellGenerator(config, space, content["widths"], content["facts"].get("channels"))
     load_weights(generator, read_tensors(weights), where=str(weights))
     return Saved(generator.to(device).eval(), content["facts"], hashlib.sha256(path.read_bytes()).hexdigest())

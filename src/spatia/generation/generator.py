@@ -1,7 +1,7 @@
 """The generator: a network on a path, told what is known of a cell, that makes its image. It opens no file."""
 # ruff: noqa: F722, F821 - shapes in jaxtyping annotations are not Python expressions
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -68,9 +68,19 @@ class CellGenerator(nn.Module):
         What the images are.
     widths
         Features of each condition by name, in the order of ``config.told``.
+    channels
+        Those that the training images have; the space may name more, of which nothing is learnt. None: all of the space.
     """
 
-    def __init__(self, config: GeneratorConfig, space: ImageSpace, widths: Mapping[str, int]) -> None:
+    learnt: Tensor
+
+    def __init__(
+        self,
+        config: GeneratorConfig,
+        space: ImageSpace,
+        widths: Mapping[str, int],
+        channels: Collection[str] | None = None,
+    ) -> None:
         super().__init__()
         self.config, self.space, self.widths = config, space, dict(widths)
         self.path = make_path(config.path)
@@ -79,6 +89,8 @@ class CellGenerator(nn.Module):
         self.displacement = Displacement() if self.path.in_one_step else None
         self.intensities = Intensities(space.mean, space.sd, space.scale)
         self.grain = Grain(len(space.channels))
+        learnt = torch.tensor([channels is None or name in channels for name in space.channels])
+        self.register_buffer("learnt", learnt, persistent=False)  # a folder says it in its facts
 
     @property
     def device(self) -> torch.device:
@@ -100,12 +112,20 @@ class CellGenerator(nn.Module):
         t: Float[Tensor, "rows"],
         conditions: Mapping[str, Tensor],
         told: Mapping[str, Bool[Tensor, "rows"]],
+        present: Bool[Tensor, "rows channels"] | None = None,
     ) -> Float[Tensor, "rows channels y x"]:
-        """Return what the network predicts; `path` turns it into a velocity or an image."""
+        """Return what the network predicts; `path` turns it into a velocity or an image.
+
+        Channels that are not learnt, or not ``present`` in a row, are seen as 0, in training as in drawing.
+        """
         # convolutions are a third faster on a processor when the channels of a pixel lie side by side
-        x_t = x_t.contiguous(memory_format=torch.channels_last)
+        x_t = (x_t * self._there(present)).contiguous(memory_format=torch.channels_last)
         result: Tensor = self.network(x_t, self.condition(t, conditions, told))
         return result
+
+    def _there(self, present: Tensor | None) -> Bool[Tensor, "rows channels 1 1"]:
+        there = self.learnt[None] if present is None else self.learnt & present
+        return there[:, :, None, None]
 
     def move(
         self, images: Float[Tensor, "rows channels y x"], growth: Float[Tensor, "rows two"], place: Place
@@ -120,6 +140,7 @@ class CellGenerator(nn.Module):
         conditions: Mapping[str, Tensor],
         told: Mapping[str, Bool[Tensor, "rows"]],
         *,
+        present: Bool[Tensor, "rows channels"] | None = None,
         solver: SolverSettings | None = None,
         guidance: float | None = None,
         start: float | None = None,
@@ -134,6 +155,8 @@ class CellGenerator(nn.Module):
             Noise, or scaled images of source cells.
         conditions, told
             What is known, and of which rows.
+        present
+            Channels that the source cell of each row has; None: all. Those that are not there, or not learnt, stay as they are.
         solver, guidance
             Of the config where None.
         start, stop
@@ -152,9 +175,10 @@ class CellGenerator(nn.Module):
             given = conditions if whole else {name: value[rows] for name, value in conditions.items()}
             known = told if tell else unaware
             known = known if whole else {name: value[rows] for name, value in known.items()}
+            there = present if whole or present is None else present[rows]
             with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
-                output = self(x, t, given, known)
-            return self.path.velocity(output.float(), x, t)
+                output = self(x, t, given, known, there)
+            return self.path.velocity(output.float(), x, t) * self._there(there)
 
         scale = self.config.guidance if guidance is None else guidance
         if self.path.in_one_step and scale != 1:
@@ -177,6 +201,7 @@ class CellGenerator(nn.Module):
         told: Mapping[str, Bool[Tensor, "rows"]],
         times: Sequence[float],
         *,
+        present: Bool[Tensor, "rows channels"] | None = None,
         guidance: float | None = None,
         solver: SolverSettings | None = None,
         precision: Precision = "32-true",
@@ -188,6 +213,7 @@ class CellGenerator(nn.Module):
                 points[-1],
                 conditions,
                 told,
+                present=present,
                 start=now,
                 stop=then,
                 guidance=guidance,

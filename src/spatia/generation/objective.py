@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -76,8 +76,6 @@ class GeneratorObjective(nn.Module):
         Mean of confidence^γ over the training pairs.
     inside_weight
         A pixel inside the cell's outline counts as so many outside; the mean weight of a row's pixels is 1.
-    channels
-        Which channels the corpus has: of those that only the model knows nothing is asked. None: all.
 
     Raises
     ------
@@ -100,7 +98,6 @@ class GeneratorObjective(nn.Module):
         proxy: MorphologyProxy | None = None,
         mean_weight: float = 1.0,
         inside_weight: float = 1.0,
-        channels: Bool[Tensor, "channels"] | None = None,
     ) -> None:
         super().__init__()
         if weights.contrastive >= max(weights.flow, 1e-12) and weights.contrastive > 0:
@@ -112,16 +109,14 @@ class GeneratorObjective(nn.Module):
             raise SettingsError("weights.morphology is above 0, but there is no proxy that reads morphology.")
         self.generator, self.weights, self.drop, self.seed = generator, weights, drop, seed
         self.proxy = proxy if weights.morphology else None
-        self.channels: Tensor
-        every = torch.ones(len(generator.space.channels), dtype=torch.bool)
-        self.register_buffer("channels", every if channels is None else channels, persistent=False)
         self.critic = PatchCritic(len(generator.space.channels)) if weights.adversarial else None
         self.mean_weight, self.inside_weight = mean_weight, inside_weight
 
     def forward(self, batch: GenerationBatch, epoch: int) -> dict[str, Term]:
         """Return the terms by name."""
         walked, weights, generator = self.walk(batch, epoch), self.weights, self.generator
-        present, complete = batch.channels_present[:, :, None, None] * self._pixels(batch), batch.has_all(self.channels)
+        present = batch.channels_present[:, :, None, None] * self._pixels(batch)
+        complete = batch.has_all(generator.learnt)
         row_weight = walked.coupled.weight
         terms: dict[str, Term] = {}
         seen = batch.channels_present.any(dim=1)
@@ -132,7 +127,7 @@ class GeneratorObjective(nn.Module):
             # the path from the same source to the target of another row; minus, as it is to be far
             other = self._error(walked, walked.x_1.roll(1, 0), present * (present.roll(1, 0) > 0))
             terms["contrastive"] = masked_term(-other * row_weight, counted)
-        image = generator.path.image(walked.output, walked.x_t, walked.t) * self.channels[:, None, None]
+        image = generator.path.image(walked.output, walked.x_t, walked.t) * generator.learnt[:, None, None]
         late = (walked.t >= LATE) | generator.path.in_one_step
         moves = generator.displacement is not None and weights.displacement > 0
         if moves and (there := reshaped(generator, batch, self.seed, epoch)) is not None:
@@ -162,9 +157,10 @@ class GeneratorObjective(nn.Module):
         )
         t = draw_times(batch.key, config.path, self.seed, epoch, TIME)
         t = torch.zeros_like(t) if generator.path.in_one_step else t
-        x_t = generator.path.point(coupled.x_0, x_1, t) * present
+        x_t = generator.path.point(coupled.x_0, x_1, t)
         told = drop_conditions(batch.known, batch.key, self.drop, self.seed, epoch)
-        return Walked(x_1, t, x_t, generator(x_t, t, batch.conditions, told), coupled)
+        output = generator(x_t, t, batch.conditions, told, batch.channels_present)
+        return Walked(x_1, t, x_t, output, coupled)
 
     def _source(self, batch: GenerationBatch, epoch: int) -> Tensor | None:
         """Return the images that paths begin at, where they begin at images."""

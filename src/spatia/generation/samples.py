@@ -103,7 +103,7 @@ def draw_samples(
         source: Tensor | None = generator.unscale(x_0)
     else:
         x_0, source = begin_at(generator, batch.key, batch.source, seed), batch.source
-    solution = generator.sample(x_0, batch.conditions, batch.known)
+    solution = generator.sample(x_0, batch.conditions, batch.known, present=batch.channels_present)
     # channels that the slides do not have are not learnt, and hide the others
     present = batch.channels_present[:, :, None, None]
     generated = generator.unscale(solution.x) * present

@@ -47,11 +47,14 @@ class RealStart:
     ----------
     images
         Intensities 0…255, one for each draw.
+    present
+        Which channels of them hold an image.
     conditions
         What is known of them, by name, (rows, draws, width).
     """
 
     images: UInt8[Tensor, "rows draws channels y x"]
+    present: Bool[Tensor, "rows draws channels"]
     conditions: Mapping[str, Tensor]
 
 
@@ -75,6 +78,8 @@ class Asked:
         How the change asked for differs from draw to draw; None where nothing is known of it.
     real
         Real cells to begin at, one for each draw; :meth:`for_draw` makes them source and before.
+    present
+        Which channels of the source images hold an image; None where there are no sources.
     """
 
     key: Int64[Tensor, "rows"]
@@ -85,6 +90,7 @@ class Asked:
     place: Place | None = None
     spread: Spread | None = None
     real: RealStart | None = None
+    present: Bool[Tensor, "rows channels"] | None = None
 
     def __len__(self) -> int:
         return len(self.key)
@@ -101,13 +107,15 @@ class Asked:
             else {name: value[start:stop].to(device) for name, value in self.before.items()},
             None if self.place is None else self.place.part(start, stop, device),
             None if self.spread is None else self.spread.part(start, stop, device),
+            present=None if self.present is None else self.present[start:stop].to(device),
         )
 
     def for_draw(self, draw: int, draws: int) -> "Asked":
         """Return what one of some draws is asked for."""
         if self.real is not None:
             before = {name: values[:, draw] for name, values in self.real.conditions.items()}
-            return replace(self, source=self.real.images[:, draw], before=before, real=None)
+            source, present = self.real.images[:, draw], self.real.present[:, draw]
+            return replace(self, source=source, present=present, before=before, real=None)
         if self.spread is None or draws == 1:
             return self
         more = self.spread.of_draw(draw)

@@ -183,7 +183,7 @@ class Asker:
         if self._maker.config.coupled == SELF:
             before = {**conditions, AIM: self._filled(own.morphology)}
         key = self._keys(wanted) * len(names) + number
-        return Asked(key, conditions, known, own.images, before, own.place, self._spread(number))
+        return Asked(key, conditions, known, own.images, before, own.place, self._spread(number), present=own.present)
 
     def _spread(self, number: Tensor) -> Spread | None:
         """Return how draws differ; those of a path that begins at noise differ by that."""
@@ -211,20 +211,22 @@ class Asker:
         space, width = self._maker.space, self._maker.model.config.cell_width
         images = torch.zeros(len(wanted), len(space.channels), space.px, space.px, dtype=torch.uint8)
         control = torch.zeros(len(wanted), width)
+        present = torch.zeros(len(wanted), len(space.channels), dtype=torch.bool)
         morphology = torch.zeros(len(wanted), len(self._maker.model.vocabulary.features))
         place = Place(
             torch.zeros(len(wanted), 2), torch.zeros(len(wanted), 2), torch.zeros(len(wanted), dtype=torch.bool)
         )
         for number, at in _by_section(self._sections_of(wanted)):
             found = sources(number, wanted.row[at])
-            images[at], control[at], morphology[at] = found.images, found.control, found.morphology
+            images[at], present[at] = found.images, found.present
+            control[at], morphology[at] = found.control, found.morphology
             place.middle[at], place.axis[at], place.there[at] = found.place.middle, found.place.axis, found.place.there
             if not bool(found.has_image.all()):
                 missing = wanted.cell_id[at][~found.has_image.numpy()][0]
                 raise SettingsError(
                     f"Source cell {missing!r} has no image, so there is nothing to begin at. Leave it out."
                 )
-        return Sources(images, control, torch.ones(len(wanted), dtype=torch.bool), morphology, place)
+        return Sources(images, control, torch.ones(len(wanted), dtype=torch.bool), present, morphology, place)
 
 
 def _by_section(section: Tensor) -> Iterator[tuple[int, NDArray[np.int64]]]:

@@ -125,6 +125,8 @@ class Sources:
         Embedding of each by the model, from its own image and genes.
     has_image
         Which of them have one.
+    present
+        (cells, channels) in which channels.
     morphology
         What was measured of each, NaN where it was not.
     place
@@ -134,6 +136,7 @@ class Sources:
     images: Tensor
     control: Tensor
     has_image: Tensor
+    present: Tensor
     morphology: Tensor
     place: Place
 
@@ -165,7 +168,7 @@ class SourceReader:
         morphology, _ = aim_of(batch.morphology, batch.morphology_measured)
         assert batch.masks is not None
         place = Place.of((batch.masks & keys.MASK_NUCLEUS) > 0)
-        return Sources(batch.images, control, batch.image_present, morphology, place)
+        return Sources(batch.images, control, batch.image_present, batch.channels_present, morphology, place)
 
 
 def aim_of(morphology: Tensor, measured: Tensor) -> tuple[Tensor, Tensor]:

@@ -272,7 +272,14 @@ class Generator:
         solver = how.solver or self.config.solver
         each = replace_evaluations(solver, max(2, solver.evaluations // max(1, len(ascending) - 1)))
         points = self.network.walk(
-            x_0, asked.conditions, asked.known, ascending, guidance=how.guidance, solver=each, precision=how.precision
+            x_0,
+            asked.conditions,
+            asked.known,
+            ascending,
+            present=asked.present,
+            guidance=how.guidance,
+            solver=each,
+            precision=how.precision,
         )
         shown = [self.pixels(point) for point in points[:-1]]
         shown.append(self.pixels(points[-1], asked.key, how.seed, 0) if ascending[-1] == 1 else self.pixels(points[-1]))
@@ -316,7 +323,12 @@ class Generator:
         """
         if part.before is not None and self.config.coupled == "noise":
             return self._redrawn(x_0, part, how)
-        options: dict[str, Any] = {"solver": how.solver, "guidance": how.guidance, "precision": how.precision}
+        options: dict[str, Any] = {
+            "present": part.present,
+            "solver": how.solver,
+            "guidance": how.guidance,
+            "precision": how.precision,
+        }
         if part.before is not None and part.place is not None and AIM in part.before:
             after, before = (of_measurements(one[AIM], self.space.features) for one in (part.conditions, part.before))
             x_0 = self.network.move(x_0, after - before, part.place)
@@ -339,6 +351,7 @@ class Generator:
         begin = max(how.keep, self.network.path.start)
         point = self.network.path.point(noise, real, noise.new_full((len(noise),), begin))
         options: dict[str, Any] = {
+            "present": part.present,
             "guidance": how.guidance,
             "precision": how.precision,
             "solver": self.solver_of(how, begin),

@@ -131,17 +131,18 @@ class RealCells:
         """Return pictures and conditions of chosen cells, of each (cells, draws, ...)."""
         flat = chosen.ravel()
         section = self._pool.section[flat]
-        images: Tensor | None = None
-        for number in np.unique(section).tolist():
-            at = np.flatnonzero(section == number)
-            batch: CellBatch = self._cells(number, self._pool.row[flat[at]])
-            assert batch.images is not None
-            images = batch.images.new_zeros(len(flat), *batch.images.shape[1:]) if images is None else images
-            images[at] = batch.images
-        assert images is not None
+        numbers = np.unique(section).tolist()
+        places = [np.flatnonzero(section == number) for number in numbers]
+        batches: list[CellBatch] = [
+            self._cells(number, self._pool.row[flat[at]]) for number, at in zip(numbers, places, strict=True)
+        ]
+        back = np.argsort(np.concatenate(places))
+        images = torch.cat([batch.images for batch in batches if batch.images is not None])[back]
+        present = torch.cat([batch.channels_present for batch in batches])[back]
         told = {name: torch.from_numpy(values[flat]) for name, values in self._conditions.items()}
         return RealStart(
             images.unflatten(0, chosen.shape),
+            present.unflatten(0, chosen.shape),
             {name: values.unflatten(0, chosen.shape) for name, values in told.items()},
         )
 

@@ -100,7 +100,13 @@ class MomentDrawer:
             x = begin_at(network, part.key, part.source, self._how.seed, draw)
             if self._time > network.path.start:
                 x = network.sample(
-                    x, part.conditions, part.known, solver=solver, guidance=self._how.guidance, stop=self._time
+                    x,
+                    part.conditions,
+                    part.known,
+                    present=part.present,
+                    solver=solver,
+                    guidance=self._how.guidance,
+                    stop=self._time,
                 ).x
             found.append(x.cpu())
         return torch.cat(found)

@@ -144,7 +144,8 @@ class GeneratorStage:
         for batch in self.data.loader(self.settings.part, 0, 1, shuffle=True):
             part = batch.to(generator.device)
             x_0 = begin_at(generator, part.key, part.source, self.settings.seed)
-            drawn.append(generator.unscale(generator.sample(x_0, part.conditions, part.known).x).cpu())
+            found = generator.sample(x_0, part.conditions, part.known, present=part.channels_present)
+            drawn.append(generator.unscale(found.x).cpu())
             real.append(batch.target)
             present.append(batch.channels_present)
             rows += len(batch)
@@ -234,12 +235,11 @@ def make_generator_stages(
     if config.scale != space.scale:
         space = _measured_space(data, settings, space, config.scale)
     torch.manual_seed(settings.seed)
-    generator = CellGenerator(config, space, {name: measured[name].shape[1] for name in config.told})
+    generator = CellGenerator(config, space, {name: measured[name].shape[1] for name in config.told}, channels)
     for name in config.told:
         if name not in ("transition", LABEL):  # which is one of several, not a measurement
             generator.condition.measure(name, measured[name])
     n_rows = data.n_rows
-    learnt = torch.tensor([channels is None or name in channels for name in space.channels])
     stages: list[Stage] = []
     proxy = None
     if settings.weights.morphology:
@@ -252,7 +252,7 @@ def make_generator_stages(
                 objective=ProxyObjective(
                     proxy,
                     Intensities(space.mean, space.sd, space.scale),
-                    channels=learnt,
+                    channels=generator.learnt,
                 ),
                 epochs=_epochs(settings.epochs.proxy, settings.presentations.proxy, pictures.n_rows),
             )
@@ -265,7 +265,6 @@ def make_generator_stages(
         proxy=proxy,
         mean_weight=mean_weight,
         inside_weight=settings.inside_weight,
-        channels=learnt,
     )
     weights, terms = settings.weights.model_dump(), (*TERMS, *(OF_EDITS if generator.path.in_one_step else ()))
     stages.append(

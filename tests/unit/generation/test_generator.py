@@ -62,11 +62,14 @@ def make_batch(*, pairs: bool = False, seed: int = 0) -> GenerationBatch:
     )
 
 
-def make_generator(batch: GenerationBatch, *, awake: bool = True, **settings: Any) -> CellGenerator:
+def make_generator(
+    batch: GenerationBatch, *, awake: bool = True, channels: tuple[str, ...] | None = None, **settings: Any
+) -> CellGenerator:
     values = {"network": SMALL, "conditions": tuple(batch.conditions), **settings}
     config = GeneratorConfig.model_validate(values)
     torch.manual_seed(0)
-    generator = CellGenerator(config, SPACE, {name: value.shape[1] for name, value in batch.conditions.items()})
+    widths = {name: value.shape[1] for name, value in batch.conditions.items()}
+    generator = CellGenerator(config, SPACE, widths, channels)
     if awake:  # layers that start at zero would hide what stands before them
         with torch.no_grad():
             for parameter in generator.parameters():
@@ -304,6 +307,59 @@ def test_the_flow_loss_is_that_of_the_path_and_skips_absent_channels() -> None:
     assert torch.equal(learn(hidden, 0)["flow"].total, learn(painted, 0)["flow"].total)
 
 
+# --- channels that are not there are seen as 0, in training as in drawing
+
+
+@pytest.mark.parametrize("solver", ["euler", "midpoint", "heun", "adaptive"])
+def test_drawing_does_not_see_channels_that_are_not_learnt(solver: str) -> None:
+    batch = make_batch()
+    generator = make_generator(batch, channels=("DAPI",))
+    start = gaussian(batch.key, (2, 16, 16), 1)
+    other = torch.cat([start[:, :1], start[:, 1:] - 4], dim=1)
+    settings = SolverSettings(kind=solver, evaluations=7)
+    drawn, again = (generator.sample(x, batch.conditions, batch.known, solver=settings).x for x in (start, other))
+    assert torch.equal(drawn[:, 0], again[:, 0])
+    assert torch.equal(again[:, 1], other[:, 1])
+    assert not torch.equal(drawn[:, 0], start[:, 0])
+    everything = make_generator(batch)
+    drawn, again = (everything.sample(x, batch.conditions, batch.known, solver=settings).x for x in (start, other))
+    assert not torch.equal(drawn[:, 0], again[:, 0])
+
+
+@pytest.mark.parametrize("solver", ["heun", "adaptive"])
+def test_drawing_does_not_see_channels_that_a_source_lacks(solver: str) -> None:
+    batch = make_batch()
+    generator = make_generator(batch)
+    present = batch.channels_present.clone()
+    present[2, 1] = False
+    start = gaussian(batch.key, (2, 16, 16), 1)
+    other = torch.cat([start[:, :1], start[:, 1:] - 4], dim=1)
+    settings = SolverSettings(kind=solver, evaluations=7)
+    drawn, again = (
+        generator.sample(x, batch.conditions, batch.known, present=present, solver=settings).x for x in (start, other)
+    )
+    same = [torch.equal(a, b) for a, b in zip(drawn[:, 0], again[:, 0], strict=True)]
+    assert same == [False, False, True, False, False, False]
+
+
+def test_training_and_drawing_see_the_same() -> None:
+    batch = make_batch()
+    generator = make_generator(batch, channels=("DAPI",))
+    present = torch.tensor([[True, False]]).expand(ROWS, 2)
+    walked = objective(generator, {}).walk(replace(batch, channels_present=present), 0)
+    shown = torch.cat([walked.x_t[:, :1], torch.full_like(walked.x_t[:, 1:], 7.0)], dim=1)
+    assert torch.equal(generator(shown, walked.t, batch.conditions, batch.known), walked.output)
+
+
+def test_a_folder_says_which_channels_are_learnt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("spatia.generation.checkpoint.model_id", lambda _: "model")
+    generator = make_generator(make_batch(), channels=("DAPI",))
+    save_generator(tmp_path, generator, {"channels": ["DAPI"]})
+    assert load_generator(tmp_path).generator.learnt.tolist() == [True, False]
+    save_generator(tmp_path, generator, {})  # of before
+    assert load_generator(tmp_path).generator.learnt.tolist() == [True, True]
+
+
 def test_contrast_is_the_same_loss_against_another_row() -> None:
     batch = make_batch()
     generator = make_generator(batch)
@@ -397,10 +453,11 @@ def test_channels_that_only_the_model_knows_do_not_stop_what_reads_the_others() 
     assert ProxyObjective(reader, intensities, channels=only_dapi)(painted, 0)["proxy"].total == term.total
 
     reader.accepted[:] = True
-    generator = make_generator(batch, path={"time_mean": 3.0})  # late: images that the term reads
     weights = {"morphology": 1.0, "adversarial": 1.0}
-    for channels, asked in ((None, 0), (only_dapi, ROWS)):
-        terms = objective(generator, weights, proxy=reader, channels=channels)(lacking, 0)
+    for channels, asked in ((None, 0), (("DAPI",), ROWS)):
+        late = {"time_mean": 3.0}  # images that the term reads
+        generator = make_generator(batch, channels=channels, path=late)
+        terms = objective(generator, weights, proxy=reader)(lacking, 0)
         assert terms["adversarial"].count == asked
         assert terms["morphology"].count == 3 * asked
 
