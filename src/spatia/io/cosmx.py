@@ -27,6 +27,7 @@ from spatia.io.source import Source
 from spatia.io.tables import make_table
 
 LOOKS_FOR = "*exprMat_file.csv with *metadata_file.csv"
+READS: tuple[str, ...] = ()
 _NOT_GENES = ("fov", "cell_ID", "cell", "cell_id")
 _GLOBAL = ["CenterX_global_px", "CenterY_global_px"]
 _LABELS_PER_FIELD = 1_000_000
@@ -87,11 +88,12 @@ def read(source: Source) -> SpatialData:
     features = describe_features(text.genes, expression_path)
     table = make_table(source, matrix, features, obs.drop(columns=_GLOBAL), frame.to_um(centres))
     polygons = _file(folder, "polygons")
+    used = [expression_path, metadata_path, _file(folder, "fov_positions_file"), polygons, *_rasters(fields)]
     info = SlideInfo(
         sample=source.sample,
         platform="cosmx",
         source=source.to_json(),
-        files=[str(p.relative_to(folder)) for p in (expression_path, metadata_path, polygons, *_images(fields)) if p],
+        files=[str(path.relative_to(folder)) for path in used if path is not None],
         um_per_px=um_per_px if image else None,
         rgb=bool(image and image.rgb),
         image_absence=None if image else _absence(source),
@@ -158,8 +160,9 @@ def _absence(source: Source) -> str:
     return "left out on request (--no-image)" if source.no_image else "the folder has no images of fields of view"
 
 
-def _images(fields: list[Field]) -> list[Path]:
-    return [field.image for field in fields]
+def _rasters(fields: list[Field]) -> list[Path]:
+    """List the images of the fields, then their labels."""
+    return [*(field.image for field in fields), *(field.labels for field in fields if field.labels is not None)]
 
 
 def _file(folder: Path, stem: str) -> Path | None:

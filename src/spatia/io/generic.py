@@ -21,6 +21,7 @@ from spatia.io.source import Source
 from spatia.io.tables import make_table, read_cell_list
 
 LOOKS_FOR = "nothing: it is used where counts are named (--counts) instead of a folder"
+READS = ("counts", "image", "outlines", "labels")
 _TOLERANCE_UM = 1.0  # positions in µm and in pixels that differ by more are two different claims
 _PX = "spatial_px"
 
@@ -56,7 +57,8 @@ def read(source: Source) -> SpatialData:
     if labels is not None:
         obs = obs.assign(**{keys.LABEL: _label_values(obs, source)})
     table = make_table(source, cells.matrix, features, obs, centroids)
-    named = (source.counts, source.image if raster else None, source.outlines, source.labels)
+    listed = Path(source.facts["cells"]) if source.facts.get("cells") else None
+    named = (source.counts, listed, source.image if raster else None, source.outlines, source.labels)
     info = SlideInfo(
         sample=source.sample,
         platform="generic",

@@ -27,10 +27,11 @@ from spatia.io.outlines import read_outlines
 from spatia.io.paths import path_inside
 from spatia.io.source import Source
 from spatia.io.tables import make_table, read_cell_list
-from spatia.io.xenium_image import find_image, named_image_files, open_bundle_image, open_other_image
+from spatia.io.xenium_image import alignment_file, find_image, named_image_files, open_bundle_image, open_other_image
 from spatia.io.xenium_labels import CellLabels, read_labels
 
 LOOKS_FOR = "experiment.xenium, or cell_feature_matrix with cells.parquet or cells.csv.gz"
+READS = ("image",)
 _CENTROIDS = ["x_centroid", "y_centroid"]
 
 
@@ -70,7 +71,8 @@ def read(source: Source) -> SpatialData:
     outlines, outline_files = _outlines(folder)
     labels, label_files = (None, []) if keys.CELL_OUTLINES in outlines else _labels(folder)
     cells = _cells(folder, source, labels)
-    files = [*cells.files, *outline_files, *label_files, *image_files]
+    facts = [path for path in [folder / "experiment.xenium"] if path.is_file()]
+    files = [*facts, *cells.files, *outline_files, *label_files, *image_files]
     info = SlideInfo(
         sample=source.sample,
         platform="xenium",
@@ -164,7 +166,9 @@ def _image(
     if source.no_image:
         return None, [], "left out on request (--no-image)"
     if source.image is not None:
-        return open_other_image(source, um_per_px), [source.image], None
+        alignment = alignment_file(source)
+        files = [source.image, *([alignment] if alignment else [])]
+        return open_other_image(source, um_per_px), files, None
     files = find_image(folder, named_image_files(folder, experiment))
     if not files:
         return None, [], "the folder has no morphology image and its metadata names none"

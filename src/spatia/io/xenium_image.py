@@ -93,7 +93,7 @@ def open_other_image(source: Source, um_per_px_bundle: float | None) -> Pyramid:
     raster = open_raster(source.image)
     if source.um_per_px is not None:
         return _placed(raster, (source.um_per_px,) * 2, source.image_origin_um, source)
-    alignment = _alignment_file(source.image)
+    alignment = alignment_file(source)
     if alignment is not None:
         if um_per_px_bundle is None:
             raise SlideError(f"{alignment}: maps to pixels of a bundle whose pixel size is unknown. Give --um-per-px.")
@@ -136,9 +136,12 @@ def _placed(raster: Raster, um_per_px: tuple[float, ...], origin_um: tuple[float
     return raster.pyramid(size, origin_um=origin, channels=source.channels)
 
 
-def _alignment_file(image: Path) -> Path | None:
-    stem = image.name.split(".")[0]
-    found = sorted(image.parent.glob(f"{stem}*imagealignment.csv"))
+def alignment_file(source: Source) -> Path | None:
+    """Return the `*imagealignment.csv` that places the image the user names; None where the user states its pixel size."""
+    if source.image is None or source.um_per_px is not None:
+        return None
+    stem = source.image.name.split(".")[0]
+    found = sorted(source.image.parent.glob(f"{stem}*imagealignment.csv"))
     return found[0] if found else None
 
 

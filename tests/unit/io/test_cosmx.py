@@ -100,6 +100,14 @@ def test_the_pixel_size_comes_from_areas_or_is_asked_for(tmp_path: Path) -> None
     assert slide_info(read_slide(Source("s", folder))).um_per_px == pytest.approx(0.12)
 
 
+def test_every_file_that_was_read_is_named(tmp_path: Path) -> None:
+    folder = write_export(tmp_path, local_y_up=True)
+    positions = pd.DataFrame({"x_global_px": [0, 1000], "x_global_mm": [0.0, 0.12]})
+    positions.to_csv(folder / "run_fov_positions_file.csv", index=False)
+    files = slide_info(read_slide(Source("s", folder))).files
+    assert set(files) == {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
 def test_a_field_without_image_is_refused_and_can_be_declined(tmp_path: Path) -> None:
     folder = write_export(tmp_path, local_y_up=True)
     (folder / "CellComposite" / "CellComposite_F002.png").unlink()

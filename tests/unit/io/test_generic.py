@@ -90,6 +90,7 @@ def test_every_kind_of_file_gives_the_same_cells(kind: str, tmp_path: Path) -> N
     np.testing.assert_array_equal(found.X.compute().toarray(), COUNTS)
     np.testing.assert_array_equal(found.obsm["spatial"], XY)
     assert slide_info(slide).image_absence == "no image given"
+    assert set(slide_info(slide).files) == {str(path) for path in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize("layout", ["csr", "csc", "dense"])

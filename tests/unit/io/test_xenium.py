@@ -93,6 +93,16 @@ def test_an_he_image_takes_the_place_of_the_stains(bundle: Path, tmp_path: Path)
     np.testing.assert_array_equal(pyramid.levels[0].pixels.compute(), np.moveaxis(colours, 2, 0))
 
 
+def test_files_that_decide_the_places_are_named(bundle: Path, tmp_path: Path) -> None:
+    image, alignment = tmp_path / "he.tif", tmp_path / "he_imagealignment.csv"
+    tifffile.imwrite(image, np.zeros((64, 64, 3), np.uint8), photometric="rgb")
+    alignment.write_text("2,0,0\n0,2,0\n0,0,1\n")
+    source = Source("s", bundle, image=image)
+    assert {"experiment.xenium", str(image), str(alignment)} <= set(slide_info(read_slide(source)).files)
+    stated = Source("s", bundle, image=image, um_per_px=0.5)
+    assert str(alignment) not in slide_info(read_slide(stated)).files
+
+
 def test_a_bundle_without_image_must_be_asked_for(bundle: Path) -> None:
     shutil.rmtree(bundle / "morphology_focus")
     with pytest.raises(SlideError, match="morphology_focus"):
