@@ -21,6 +21,7 @@ _CONTROL_NAMES = {
     "Blank Codeword": re.compile(r"(BLANK[_-]|FalseCode|Blank\d+$)", re.IGNORECASE),
     "Unassigned Codeword": re.compile(r"UnassignedCodeword", re.IGNORECASE),
     "Deprecated Codeword": re.compile(r"DeprecatedCodeword", re.IGNORECASE),
+    "Genomic Control": re.compile(r"Intergenic_Region_", re.IGNORECASE),
     "System Control": re.compile(r"(SystemControl|Custom\d*Control)", re.IGNORECASE),
 }
 

@@ -29,6 +29,7 @@ from spatia.io.source import Source
 from spatia.io.tables import make_table
 
 LOOKS_FOR = "a zarr store with the attribute spatialdata_attrs"
+READS: tuple[str, ...] = ()
 IMAGE_NAMES = ("morphology_focus", "morphology_mip", "image", "he_image")
 CELL_NAMES = ("cell_boundaries", "cells", "cell_outlines")
 NUCLEUS_NAMES = ("nucleus_boundaries", "nuclei", "nucleus_outlines")
@@ -63,15 +64,22 @@ def read(source: Source) -> spatialdata.SpatialData:
     table = _table(store, source)
     shapes = _choose(store.shapes, CELL_NAMES, source, "shapes_element")
     nuclei = _choose(store.shapes, NUCLEUS_NAMES, source, "nuclei_element")
-    image_name = None if source.no_image else _choose(store.images, IMAGE_NAMES, source, "image_element")
+    # also where the image is left out: its scale says what the unit of the shapes is
+    image_name = _choose(store.images, IMAGE_NAMES, source, "image_element")
     image = None if image_name is None else _first_level(store.images[image_name])
     um_per_unit = _um_per_unit(source, image, store.shapes[shapes] if shapes else None)
     cells = _polygons(store.shapes[shapes], um_per_unit, source) if shapes else None
     ids, centroids = _cells(table, cells, um_per_unit, source)
-    matrix = CountMatrix(counts_in_memory(_raw(table)), ids, [str(name) for name in table.var_names], _gene_ids(table))
-    features = describe_features(matrix.symbols, source.path, ids=matrix.ids)
-    obs = table.obs.drop(columns=[name for name in ("region", "instance_id") if name in table.obs])
-    pyramid = None if image_name is None else _pyramid(store.images[image_name], um_per_unit, source)
+    matrix = CountMatrix(
+        counts=counts_in_memory(_raw(table)),
+        cell_ids=ids,
+        symbols=[str(name) for name in table.var_names],
+        ids=_var_column(table, "gene_ids", "gene_id"),
+        types=_var_column(table, keys.FEATURE_TYPE, "feature_types"),
+    )
+    features = describe_features(matrix.symbols, source.path, ids=matrix.ids, types=matrix.types)
+    obs = table.obs.drop(columns=_links(table))
+    pyramid = None if image_name is None or source.no_image else _pyramid(store.images[image_name], um_per_unit, source)
     info = SlideInfo(
         sample=source.sample,
         platform="spatialdata",
@@ -85,7 +93,7 @@ def read(source: Source) -> spatialdata.SpatialData:
         if source.no_image
         else "no image in the store",
         notices=features.notices,
-        details={"elements": {"image": image_name, "shapes": shapes, "nuclei": nuclei}},
+        details={"elements": {"image": image_name if pyramid else None, "shapes": shapes, "nuclei": nuclei}},
     )
     return make_slide(
         info,
@@ -109,7 +117,7 @@ def _choose(elements: Mapping[str, Any], known: tuple[str, ...], source: Source,
         return found[0]
     if fact == "image_element" and len(elements) == 1:
         return next(iter(elements))
-    if fact == "image_element" and len(elements) > 1:
+    if fact == "image_element" and len(elements) > 1 and not source.no_image:
         raise SlideError(f"{source.path}: images {sorted(elements)}: which one? Name it in the samplesheet ({fact}).")
     return None
 
@@ -127,19 +135,30 @@ def _raw(table: ad.AnnData) -> Any:
     return table.layers.get("counts", table.X)
 
 
-def _gene_ids(table: ad.AnnData) -> list[str] | None:
-    column = next((name for name in ("gene_ids", "gene_id") if name in table.var), None)
+def _var_column(table: ad.AnnData, *names: str) -> list[str] | None:
+    column = next((name for name in names if name in table.var), None)
     return None if column is None else [str(value) for value in table.var[column]]
+
+
+def _links(table: ad.AnnData) -> list[str]:
+    """Return the columns by which SpatialData links rows to shapes; a column of the user's own of that name is none."""
+    attrs = table.uns.get("spatialdata_attrs") or {}
+    linking = {attrs.get("region_key"), attrs.get("instance_key")} & {"region", "instance_id"}
+    return sorted(linking & set(table.obs))
 
 
 def _first_level(element: Any) -> xr.DataArray:
     return next(iter(element["scale0"].ds.data_vars.values())) if isinstance(element, xr.DataTree) else element
 
 
-def _matrix(element: Any, source: Source, what: str) -> Matrix:
+def _affine(element: Any) -> Matrix:
     transformations = get_transformation(element, get_all=True)
     system = COORDINATES if COORDINATES in transformations else sorted(transformations)[0]
-    matrix = np.asarray(transformations[system].to_affine_matrix(("x", "y"), ("x", "y")), np.float64)
+    return np.asarray(transformations[system].to_affine_matrix(("x", "y"), ("x", "y")), np.float64)
+
+
+def _matrix(element: Any, source: Source, what: str) -> Matrix:
+    matrix = _affine(element)
     if abs(matrix[0, 1]) + abs(matrix[1, 0]) > 1e-9 or matrix[0, 0] <= 0 or matrix[1, 1] <= 0:
         raise SlideError(
             f"{source.path}: the transformation of {what} turns or mirrors it: {matrix.tolist()}. Expected scale and "
@@ -150,16 +169,18 @@ def _matrix(element: Any, source: Source, what: str) -> Matrix:
 
 def _um_per_unit(source: Source, image: xr.DataArray | None, shapes: gpd.GeoDataFrame | None) -> float:
     """Return µm per unit of the common coordinate system, from what is certain."""
-    image_scale = None if image is None else _matrix(image, source, "the image")[0, 0]
+    # length of a pixel; an image that is turned says it, too, where it is left out (--no-image)
+    image_scale = None if image is None else float(np.linalg.norm(_affine(image)[:2, 0]))
     if source.um_per_px is not None and image_scale is not None:
         return source.um_per_px / image_scale
     shapes_scale = None if shapes is None else _matrix(shapes, source, "the shapes")[0, 0]
-    if image_scale == 1 and shapes_scale is not None and shapes_scale != 1:
-        return 1 / shapes_scale  # spatialdata-io: shapes in µm, scaled onto the pixels of the image
     if image_scale is not None and image_scale != 1:
         return 1.0  # the image is scaled onto a system of its own, in µm by convention; the doctor checks sizes
-    if image is None and source.um_per_px is None:
-        return 1.0
+    # spatialdata-io: shapes in µm, scaled onto the pixels of the image, also where the store was written without it
+    if shapes_scale is not None and (shapes_scale > 1 or (shapes_scale < 1 and image_scale == 1)):
+        return 1 / shapes_scale
+    if image_scale is None:
+        return source.um_per_px or 1.0
     raise SlideError(
         f"{source.path}: image and shapes share pixel coordinates and nothing states the pixel size. Give it with --um-per-px."
     )

@@ -25,7 +25,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*autosharding.*")  # anndata an
 COUNTS = np.arange(12).reshape(4, 3)
 
 
-def write_store(path: Path, image_to_global: object, shapes_to_global: object, container: object | None = None) -> Path:
+def write_store(
+    path: Path,
+    image_to_global: object,
+    shapes_to_global: object,
+    container: object | None = None,
+    feature_types: list[str] | None = None,
+) -> Path:
     """Write four cells, squares of side 10 in the shapes' own unit, and an image of 40 x 80 pixels."""
     pixels = np.arange(3200, dtype=np.uint16).reshape(1, 40, 80)
     squares = [box(10 * i, 0, 10 * i + 10, 10) for i in range(3)]
@@ -33,6 +39,8 @@ def write_store(path: Path, image_to_global: object, shapes_to_global: object, c
     shapes = gpd.GeoDataFrame(geometry=squares, index=["a", "b", "c", "d"])
     obs = pd.DataFrame({"region": pd.Categorical(["cell_boundaries"] * 4), "cell_id": list("dcba")}, index=list("wxyz"))
     table = ad.AnnData(sp.csr_matrix(COUNTS), obs=obs, var=pd.DataFrame(index=["EPCAM", "VIM", "BLANK_1"]))
+    if feature_types:
+        table.var["feature_types"] = feature_types
     store = SpatialData.init_from_elements(
         {
             "morphology_focus": Image2DModel.parse(
@@ -80,10 +88,31 @@ def test_everything_in_pixels_needs_the_pixel_size(tmp_path: Path) -> None:
     assert slide_pyramid(slide).levels[0].um_per_px == (0.25, 0.25)
 
 
+@pytest.mark.parametrize(
+    "image_to_global,shapes_to_global",
+    [(Identity(), Scale([2.0, 2.0], axes=("x", "y"))), (Scale([0.5, 0.5], axes=("x", "y")), Identity())],
+)
+def test_cells_lie_at_the_same_place_without_the_image(
+    image_to_global: object, shapes_to_global: object, tmp_path: Path
+) -> None:
+    path = write_store(tmp_path / "s.zarr", image_to_global, shapes_to_global)
+    without = read_slide(Source("s", path, no_image=True))
+    assert slide_pyramid(without) is None
+    np.testing.assert_allclose(slide_table(without).obsm["spatial"][1:], [[25, 5], [15, 5], [5, 5]])
+
+
+def test_what_the_store_says_of_a_feature_counts(tmp_path: Path) -> None:
+    types = ["Gene Expression", "Protein Expression", "Gene Expression"]
+    path = write_store(tmp_path / "s.zarr", Identity(), Scale([2.0, 2.0], axes=("x", "y")), feature_types=types)
+    found = slide_table(read_slide(Source("s", path))).var["feature_type"]
+    assert list(found) == ["gene", "Protein Expression", "Blank Codeword"]
+
+
 def test_a_turned_image_and_an_unknown_element_are_refused(tmp_path: Path) -> None:
     turned = Affine([[0, -1, 0], [1, 0, 0], [0, 0, 1]], input_axes=("x", "y"), output_axes=("x", "y"))
     path = write_store(tmp_path / "s.zarr", turned, Scale([2.0, 2.0], axes=("x", "y")))
     with pytest.raises(SlideError, match="turns or mirrors it"):
         read_slide(Source("s", path))
+    np.testing.assert_allclose(slide_table(read_slide(Source("s", path, no_image=True))).obsm["spatial"][3], [5, 5])
     with pytest.raises(SlideError, match="no element 'nowhere'"):
         read_slide(Source("s", path, facts={"shapes_element": "nowhere"}))
