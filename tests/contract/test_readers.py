@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import anndata as ad
@@ -16,7 +17,7 @@ from tests.unit.io.test_visium_hd import write_run
 
 from spatia.errors import SlideError
 from spatia.io.border import slide_info, slide_table
-from spatia.io.read import READERS, read_slide, recognise
+from spatia.io.read import FILES, READERS, read_slide, recognise
 from spatia.io.source import Source
 from spatia.simulate.settings import SimulationSettings
 from spatia.simulate.slide import simulate
@@ -75,9 +76,10 @@ SMALL: dict[str, Callable[[Path], Source]] = {
 }
 
 
-def test_every_reader_has_the_same_three_names() -> None:
+def test_every_reader_has_the_same_four_names() -> None:
     for module in map(importlib.import_module, READERS.values()):
         assert isinstance(module.LOOKS_FOR, str)
+        assert set(module.READS) <= set(FILES)
         assert callable(module.recognises)
         assert callable(module.read)
 
@@ -100,6 +102,15 @@ def test_a_reader_returns_the_border(platform: str, tmp_path: Path) -> None:
     assert "gene" in set(table.var["feature_type"])
     assert ("image" in slide.images) == (info.image_absence is None)
     assert all((Path(source.path or "") / name).exists() for name in info.files)
+
+
+@pytest.mark.filterwarnings("ignore:.*autosharding.*")
+@pytest.mark.parametrize("platform", [name for name in READERS if name != "generic"])
+def test_a_file_that_a_reader_does_not_read_is_refused(platform: str, tmp_path: Path) -> None:
+    source = SMALL[platform](tmp_path)
+    for name in set(FILES) - set(importlib.import_module(READERS[platform]).READS):
+        with pytest.raises(SlideError, match=rf"{name}=.*not read with a slide of {platform}"):
+            read_slide(replace(source, **{name: tmp_path / "x"}))
 
 
 def test_an_empty_folder_is_of_no_platform(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from spatia.io.source import Source
 from spatia.io.tables import make_table, read_cell_list
 
 LOOKS_FOR = "cell_by_gene.csv with cell_metadata.csv"
+READS = ("outlines",)
 _CENTROIDS = ["center_x", "center_y"]
 _MOSAIC = re.compile(r"mosaic_(?P<stain>.+)_z(?P<z>\d+)\.tiff?$")
 _ID_COLUMNS = ("EntityID", "cell", "Unnamed: 0")
@@ -67,7 +68,7 @@ def read(source: Source) -> SpatialData:
         sample=source.sample,
         platform="merscope",
         source=source.to_json(),
-        files=[str(path.relative_to(folder)) for path in used],
+        files=[str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path) for path in used],
         um_per_px=pyramid.levels[0].um_per_px[0] if pyramid else None,
         image_absence=None
         if pyramid
@@ -160,6 +161,10 @@ def _placement(images: Path) -> tuple[tuple[float, float], tuple[float, float]]:
 
 
 def _boundaries(folder: Path, source: Source) -> Path | None:
+    if source.outlines is not None and not source.outlines.is_file():
+        raise SlideError(
+            f"{source.outlines}: no such file of outlines. Expected GeoParquet with one polygon per cell; correct --outlines."
+        )
     path = source.outlines or folder / "cell_boundaries.parquet"
     return path if path.is_file() else None
 

@@ -1,7 +1,6 @@
 """Open any slide: recognise the platform, call its reader. One platform is one file and one line of `READERS`."""
 
 import importlib
-from collections.abc import Callable
 from pathlib import Path
 
 from spatialdata import SpatialData
@@ -10,7 +9,9 @@ from spatia.errors import SlideError
 from spatia.io.source import Source
 from spatia.io.synthetic import is_synthetic, refusal
 
-# platform -> module with `recognises(folder) -> bool` and `read(source) -> SpatialData`; asked in this order
+FILES = ("counts", "image", "outlines", "labels")  # what a user may name beside a folder, or in place of one
+# platform -> module with `recognises(folder) -> bool`, `read(source) -> SpatialData` and `READS`, those of the files above
+# that it looks at; asked in this order
 READERS = {
     "xenium": "spatia.io.xenium",
     "cosmx": "spatia.io.cosmx",
@@ -32,7 +33,11 @@ def read_slide(source: Source) -> SpatialData:
     for given in (source.path, source.counts):
         if given is not None and is_synthetic(Path(given)):
             raise SlideError(refusal(Path(given)))
-    return _reader(source)(source)
+    platform = _platform(source)
+    reader = importlib.import_module(READERS[platform])
+    _require_read(source, platform, reader.READS)
+    slide: SpatialData = reader.read(source)
+    return slide
 
 
 def recognise(path: Path) -> str:
@@ -54,10 +59,22 @@ def recognise(path: Path) -> str:
     raise SlideError(f"{path}: not the folder of a known platform. Looked for {looked_for}.")
 
 
-def _reader(source: Source) -> Callable[[Source], SpatialData]:
+def _platform(source: Source) -> str:
     platform = source.platform
     if platform is None:
         platform = "generic" if source.path is None else recognise(source.path)
     if platform not in READERS:
         raise SlideError(f"{source.where}: unknown platform {platform!r}. Known: {', '.join(READERS)}.")
-    return importlib.import_module(READERS[platform]).read
+    return platform
+
+
+def _require_read(source: Source, platform: str, reads: tuple[str, ...]) -> None:
+    """Refuse a file that the reader would not look at: the user would take its image or outlines for those of the slide."""
+    unread = [name for name in FILES if getattr(source, name) is not None and name not in reads]
+    if unread:
+        named = ", ".join(f"{name}={getattr(source, name)}" for name in unread)
+        raise SlideError(
+            f"{source.where}: {named} given, which is not read with a slide of {platform}; expected "
+            f"{' or '.join(reads) or 'none'} of {', '.join(FILES)} beside it. Leave it out, or name every file yourself, "
+            "without the folder (--counts)."
+        )

@@ -25,8 +25,8 @@ class Source:
     platform
         Name of a reader (`spatia.io.read.READERS`); None: recognised from the folder.
     counts, image, outlines, labels
-        The generic door: AnnData h5ad / 10x h5 / csv, image, vertex table or label raster. With a vendor folder, `image`
-        replaces the folder's own image (an H&E, for instance).
+        The generic door: AnnData h5ad / 10x h5 / csv, image, vertex table or label raster. With a vendor folder, those
+        that its reader reads (``READS``): `image` replaces the folder's own (an H&E, for instance).
     um_per_px
         Pixel size of `image` (and `labels`) in µm; None: read from the data, and an error where the data does not say.
     channels

@@ -24,6 +24,7 @@ from spatia.io.source import Source
 from spatia.io.tables import make_table
 
 LOOKS_FOR = "binned_outputs/square_008um (or a square_*um folder itself) with filtered_feature_bc_matrix.h5"
+READS = ("image",)
 DEFAULT_BIN = "square_008um"
 _MATRIX, _PLACE = "filtered_feature_bc_matrix.h5", ["pxl_col_in_fullres", "pxl_row_in_fullres"]
 

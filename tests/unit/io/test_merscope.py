@@ -81,6 +81,15 @@ def test_a_turned_mosaic_and_an_unknown_plane_are_refused(region: Path) -> None:
         read_slide(Source("m", region))
 
 
+def test_outlines_may_lie_elsewhere_and_must_be_there(region: Path, tmp_path: Path) -> None:
+    elsewhere = (region / "cell_boundaries.parquet").rename(tmp_path / "boundaries.parquet")
+    slide = read_slide(Source("m", region, outlines=elsewhere))
+    assert slide_outlines(slide, "cell_outlines") is not None
+    assert str(elsewhere) in slide_info(slide).files
+    with pytest.raises(SlideError, match=r"boundries.parquet: no such file of outlines"):
+        read_slide(Source("m", region, outlines=tmp_path / "boundries.parquet"))
+
+
 def test_it_builds(region: Path, tmp_path: Path) -> None:
     result = build([Source("m", region)], tmp_path / "corpus", force=True)
     assert result.exit_code == 0, result
