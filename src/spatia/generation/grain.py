@@ -9,7 +9,8 @@ noise makes it up,
 .. math:: y = l + g_b\,(x - l) + s_b\,\varepsilon, \qquad g_b^2 = \min(1, r_b / d_b), \quad s_b^2 = \tfrac98 \max(0, r_b - d_b),
 
 with :math:`l` the local mean, :math:`b` its bin, :math:`r_b, d_b` the real and the drawn variance of what differs from it; the factor
-is the share of independent noise that a mean over nine pixels takes away.
+is the share of independent noise that a mean over nine pixels takes away. Pixels of equal brightness cannot be ranked among each
+other: a black ground is one bin, as large as it is, and is compared with all ranks that it takes.
 """
 # ruff: noqa: F722, F821 - shapes in jaxtyping annotations are not Python expressions
 
@@ -24,6 +25,7 @@ from spatia.generation.noise import GRAIN, gaussian
 
 BINS: Final = 32
 LEAST_IMAGES: Final = 16  # fewer say too little of 32 bins
+HALF_A_STEP: Final = 1 / 18  # of the mean of nine whole numbers
 Images = UInt8[Tensor, "rows channels y x"]
 
 
@@ -77,11 +79,12 @@ class Grain(nn.Module):
             (low, fine), (own_low, own_fine) = (
                 _parts(images[rows][:, channel : channel + 1]) for images in (drawn, real)
             )
-            steps = torch.linspace(0, 1, BINS + 1, device=low.device)[1:-1]
-            self.edges[channel] = _quantiles(low, steps)
-            made = _variance(fine, _bins(low, self.edges[channel : channel + 1]))
-            wanted = _variance(own_fine, _bins(own_low, _quantiles(own_low, steps)[None]))
-            known = made.isfinite() & wanted.isfinite()
+            self.edges[channel] = _edges(low)
+            bins = _bins(low, self.edges[channel : channel + 1]).flatten()
+            count = torch.bincount(bins, minlength=BINS)
+            made = (torch.bincount(bins, fine.flatten().double().square(), BINS) / count).float()
+            wanted = _variance_by_rank(own_low, own_fine, count)
+            known = count > 0
             ratio = torch.where(known, wanted / made.clamp(min=1e-9), 1)
             self.gain[channel] = ratio.clamp(max=1).sqrt()
             self.noise[channel] = torch.where(known, (wanted - made).clamp(min=0) * 9 / 8, 0).sqrt()
@@ -102,15 +105,21 @@ def _bins(
     return found.view_as(values)
 
 
-def _variance(values: Tensor, bins: Tensor) -> Float[Tensor, "bins"]:
-    """Return the mean square of some values by bin, NaN where there are none."""
-    where = bins.flatten()
-    count = torch.bincount(where, minlength=BINS)
-    total = torch.bincount(where, values.transpose(0, 1).flatten().double().square(), BINS)
-    return (total / count).float()
+def _edges(low: Tensor) -> Float[Tensor, "edges"]:
+    """Return brightnesses that cut pixels into parts of equal size; one that takes several parts has a bin of its own."""
+    ordered = low.flatten().sort().values  # torch.quantile takes 2^24 values at most
+    shares = torch.linspace(0, 1, BINS + 1, device=low.device)[1:-1]
+    edges = ordered[(shares * (len(ordered) - 1)).round().long()]
+    repeats = edges.diff() == 0
+    last = F.pad(repeats, (1, 0)) & ~F.pad(repeats, (0, 1))
+    return torch.where(last, edges + HALF_A_STEP, edges)
 
 
-def _quantiles(values: Tensor, shares: Tensor) -> Tensor:
-    """Return quantiles of any number of values; ``torch.quantile`` takes 2^24 at most."""
-    ordered = values.flatten().sort().values
-    return ordered[(shares * (len(ordered) - 1)).round().long()]
+def _variance_by_rank(low: Tensor, fine: Tensor, count: Int64[Tensor, "bins"]) -> Float[Tensor, "bins"]:
+    """Return the mean square of ``fine`` over ranks of ``low``, so many at a time; equal values share the ranks that they take."""
+    ordered, order = low.flatten().sort()
+    _, tied, n = ordered.unique_consecutive(return_inverse=True, return_counts=True)
+    shared = torch.bincount(tied, fine.flatten()[order].double().square()) / n
+    upto = F.pad(shared[tied].cumsum(0), (1, 0))
+    ends = F.pad(count.cumsum(0), (1, 0))
+    return (upto[ends].diff() / count).float()

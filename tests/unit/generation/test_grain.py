@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from spatia.generation.grain import LEAST_IMAGES, Grain
+from spatia.generation.grain import BINS, LEAST_IMAGES, Grain, _edges, _variance_by_rank
 
 N, PX = 48, 24
 
@@ -76,3 +76,50 @@ def test_it_is_saved_with_the_weights() -> None:
     other.load_state_dict(fitted().state_dict())
     images = pictures(2, 9, 2)
     assert torch.equal(other(images, torch.arange(N), 0), fitted()(images, torch.arange(N), 0))
+
+
+# --- pixels of equal brightness, such as a black ground
+
+
+def cells(radius: float, seed: int) -> Tensor:
+    """One channel: a grainy disc on black, about half of the pixels."""
+    rng = torch.Generator().manual_seed(seed)
+    y, x = torch.meshgrid(torch.arange(PX), torch.arange(PX), indexing="ij")
+    distance = ((y - PX / 2 + 0.5) ** 2 + (x - PX / 2 + 0.5) ** 2).sqrt()
+    shade = torch.sigmoid((radius + 0.6 * torch.randn(N, 1, 1, generator=rng) - distance) * 1.5)
+    images = 140 * shade - 3 + 6 * shade * torch.randn(N, PX, PX, generator=rng)
+    return images.round().clamp(0, 255).to(torch.uint8)[:, None]
+
+
+@pytest.mark.parametrize("radius", [7.9, 7.5, 7.1])
+def test_a_black_ground_stays_black(radius: float) -> None:
+    """Where it is larger than that of real images, too, and some of it is compared with the edges of real cells."""
+    real, drawn, grain = cells(7.9, 0), cells(radius, 1), Grain(1)
+    grain.fit(drawn, real, torch.ones(N, 1, dtype=torch.bool))
+    after = grain(drawn, torch.arange(N), 0)
+    corner = after[..., :3, :3].float()
+    assert corner.mean() < 0.5
+    assert corner.max() <= 3
+
+
+def test_a_ground_with_grain_becomes_as_even_as_the_black_one_of_real_images() -> None:
+    rng = torch.Generator().manual_seed(2)
+    real, grain = cells(7.9, 0), Grain(1)
+    drawn = (real + torch.randint(0, 9, real.shape, generator=rng) * (real == 0)).to(torch.uint8)
+    grain.fit(drawn, real, torch.ones(N, 1, dtype=torch.bool))
+    after = grain(drawn, torch.arange(N), 0)
+    before, left = (images[..., :3, :3].float().std() for images in (drawn, after))
+    assert left < 0.6 * before  # what is coarser than grain stays
+
+
+def test_each_bin_is_given_the_real_variance_of_the_ranks_that_it_takes() -> None:
+    """A quarter of the drawn ones are equal, and so are the real ones of the darkest half."""
+    n = 1600
+    low, fine = torch.arange(n).float(), torch.ones(n)
+    own_low, own_fine = low.clamp(min=n / 2), torch.where(low < n / 4, 4.0, 1.0)
+    edges = _edges(low.clamp(min=n / 4))
+    count = torch.bincount(torch.searchsorted(edges, low.clamp(min=n / 4), right=True), minlength=BINS)
+    assert count.max() == pytest.approx(n / 4, abs=2)
+    wanted = _variance_by_rank(own_low, own_fine, count)
+    assert wanted[count == count.max()].item() == pytest.approx((16 + 1) / 2, rel=0.01)
+    assert wanted[-1].item() == fine.square().mean().item()
