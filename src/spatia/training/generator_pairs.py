@@ -64,15 +64,15 @@ class PartPairs:
         """Sources times their partners."""
         return int((self.target >= 0).sum())
 
-    def among(self, kept: NDArray[np.bool_]) -> "PartPairs":
-        """Return the pairs of which both cells are kept; a source that loses some of its partners goes to the others.
+    def among(self, present: NDArray[np.bool_]) -> "PartPairs":
+        """Return the pairs whose cells have a channel in common; a source that loses some of its partners goes to the others.
 
         Parameters
         ----------
-        kept
-            By place in the cell file.
+        present
+            (cells, channels) by place in the cell file.
         """
-        there = (self.target >= 0) & kept[self.target] & kept[self.source][:, None]
+        there = (self.target >= 0) & (present[self.target] & present[self.source][:, None]).any(axis=2)
         order = np.argsort(~there, axis=1, kind="stable")  # partners stand before the places of those that are none
         target = np.take_along_axis(np.where(there, self.target, -1), order, axis=1)
         probability = np.take_along_axis(np.where(there, self.probability, 0.0), order, axis=1)
@@ -115,7 +115,7 @@ class PairData:
         if not len(self.parts[settings.part]):
             raise SettingsError(f"{pairs.path}: no pair in part {settings.part!r} to train on.")
         self._read_cells(corpus, model, folder)
-        self._leave_out(np.asarray(~self._present.any(axis=1)), pairs.path)
+        self._leave_out(pairs.path)
 
     @property
     def n_rows(self) -> int:
@@ -177,6 +177,7 @@ class PairData:
             **transition_conditions(self.names, torch.from_numpy(transition), self.deltas),
         }
         known = everywhere(conditions, len(key))
+        present = self._present[target] & self._present[source] if self._begins_at_cells else self._present[target]
         morphology, measured = torch.from_numpy(self._morphology[target]), torch.from_numpy(self._measured[target])
         conditions[AIM], known[AIM] = aim_of(morphology, measured)
         return GenerationBatch(
@@ -185,7 +186,7 @@ class PairData:
             key=key,
             target_key=row_keys(torch.from_numpy(self._section[target]), torch.from_numpy(self._row[target])),
             target=torch.from_numpy(np.array(crops[target])),
-            channels_present=torch.from_numpy(self._present[target]),
+            channels_present=torch.from_numpy(present),
             conditions=conditions,
             known=known,
             source=torch.from_numpy(np.array(crops[source])),
@@ -230,17 +231,28 @@ class PairData:
                     advance(len(at))
         crops.flush()
 
-    def _leave_out(self, bare: NDArray[np.bool_], path: Path) -> None:
-        """Leave out the pairs of cells that have no image: there would be a black one to begin at or to end at."""
+    @property
+    def _begins_at_cells(self) -> bool:
+        """Whether a channel that the source lacks has nothing to begin at."""
+        return self._settings.coupled != "noise"
+
+    def _leave_out(self, path: Path) -> None:
+        """Leave out the pairs of cells without an image, or without a channel in common: there would be a black one to begin or to end at."""
         before = sum(part.n_pairs for part in self.parts.values())
-        self.parts = {name: part.among(~bare) for name, part in self.parts.items()}
+        present = self._present if self._begins_at_cells else self._present.any(axis=1, keepdims=True)
+        self.parts = {name: part.among(present) for name, part in self.parts.items()}
         if not (n_lost := before - sum(part.n_pairs for part in self.parts.values())):
             return
-        logger.warning("%s: %d of %d pairs have a cell without an image and are left out", path, n_lost, before)
+        logger.warning(
+            "%s: %d of %d pairs have a cell without an image, or no channel in common, and are left out",
+            path,
+            n_lost,
+            before,
+        )
         if not len(self.parts[self._settings.part]):
             raise SettingsError(
-                f"{path}: no pair in part {self._settings.part!r} has an image of both its cells, in a channel that the model knows. Pair "
-                "cells that have one (has_image in cells.zarr)."
+                f"{path}: no pair in part {self._settings.part!r} has an image of both its cells, in a channel that the model knows and "
+                "both have. Pair cells that have one (has_image in cells.zarr), of slides with a common channel."
             )
 
 

@@ -90,10 +90,10 @@ def pairs(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Pairs:
 
 
 @contextmanager
-def opened(corpus: Corpus, pairs: Pairs, folder: Path) -> Iterator[PairData]:
+def opened(corpus: Corpus, pairs: Pairs, folder: Path, coupling: str = "ot") -> Iterator[PairData]:
     torch.manual_seed(0)
     model = Spatia(SMALL, Vocabulary.of([corpus])).eval()
-    settings = GeneratorSettings(task="transition", coupling="ot", batch=4)
+    settings = GeneratorSettings.model_validate({"task": "transition", "coupling": coupling, "batch": 4})
     with cell_conditions(corpus, model, device="cpu") as conditions:
         yield PairData(corpus, model, conditions, pairs, settings, folder)
 
@@ -159,6 +159,19 @@ def test_pairs_of_a_cell_without_an_image_are_left_out(
         pass
 
 
+@pytest.mark.parametrize(("coupling", "learnt"), [("ot", False), ("noise", True)])
+def test_a_channel_that_the_source_lacks_is_not_learnt_from_a_black_one(
+    corpus: Corpus, pairs: Pairs, tmp_path: Path, coupling: str, learnt: bool
+) -> None:
+    with opened(corpus, pairs, tmp_path, coupling) as data:
+        part = data.parts["train"]
+        data._present[part.source] = False
+        kept = np.setdiff1d(part.target, part.source)
+        batch = data.batch(part, np.flatnonzero(np.isin(part.target[:, 0], kept)), 0)
+        assert len(batch)
+        assert batch.channels_present.any().item() == learnt
+
+
 def test_a_source_that_loses_a_partner_goes_to_the_others() -> None:
     part = PartPairs(
         transition=np.array([0, 0, 1]),
@@ -167,11 +180,17 @@ def test_a_source_that_loses_a_partner_goes_to_the_others() -> None:
         probability=np.array([[0.5, 0.3, 0.2], [1.0, 0.0, 0.0], [0.6, 0.4, 0.0]]),
         confidence=np.array([0.1, 0.2, 0.3], np.float32),
     )
-    kept = part.among(np.arange(6) != 3)
+    kept = part.among(np.arange(6)[:, None] != 3)
     assert (kept.transition.tolist(), kept.source.tolist()) == ([0, 1], [0, 2])
     assert kept.target.tolist() == [[4, 5, -1], [4, -1, -1]]
     assert kept.probability.tolist() == [[0.3, 0.2, 0.0], [0.6, 0.0, 0.0]]
-    assert part.among(np.arange(6) != 0).source.tolist() == [1, 2]  # nor is there a way from a cell that is not kept
+    assert part.among(np.arange(6)[:, None] != 0).source.tolist() == [
+        1,
+        2,
+    ]  # nor is there a way from a cell that is not kept
+    channels = np.array([[1, 1], [0, 1], [1, 0], [1, 0], [1, 1], [1, 1]], bool)
+    common = part.among(channels)
+    assert (common.source.tolist(), common.target.tolist()) == ([0, 2], [[3, 4, 5], [4, 3, -1]])
 
 
 @pytest.mark.parametrize("coupling", ["noise", "control", "ot", "ot-confidence", "self"])
