@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spatia.corpus.build_section import build_section, put_in_place
+from spatia.corpus.build_section import build_section, put_in_place, remove_leftovers
 from spatia.corpus.corpus import MANIFEST_FILE, SECTION_FILE, read_json
 from spatia.corpus.files import input_digest, write_json
 from spatia.corpus.manifest import library_versions, register_sections, require_same_settings, write_manifest
@@ -137,8 +137,10 @@ def _build_checked(
     give_back()
     info = slide_info(slide)
     place = out / "sections" / source.sample
+    folder = out / "sections" / f".{source.sample}.building"
     fingerprint = _fingerprint(source, info, settings)
     if _stands(place, fingerprint):
+        remove_leftovers(folder, place)
         register_sections(out, settings)  # a kill may have come between placing the section and listing it
         return SectionResult(source.sample, "unchanged", n_cells=read_json(place / SECTION_FILE)["n_cells"])
     with large_blocks_returned():
@@ -146,7 +148,6 @@ def _build_checked(
     report = report.forced() if force else report
     _refuse(source, report)
     give_back()
-    folder = out / "sections" / f".{source.sample}.building"
     facts = build_section(slide, source, settings, folder, fingerprint, scheduler)
     write_json(folder / "section" / SECTION_FILE, _section_json(source, info, report, fingerprint, facts))
     write_manifest(folder / "section", scheduler)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from spatia import keys
 from spatia.corpus.canvas import decode_tile
-from spatia.corpus.crops import cut_crops, window_corners
+from spatia.corpus.crops import cut_crops, pixels_on_image, window_corners
 from spatia.corpus.files import write_text
 from spatia.corpus.intensity import IntensityMap
 from spatia.corpus.label_outlines import rings_from_labels
@@ -104,10 +104,23 @@ def _measure_batch(
         nucleus = None if nucleus_rings is None else measure_shapes(nucleus_rings, stop - start)
         columns += [has_outline[:, None], shape_table(measure_shapes(cell_rings, stop - start), nucleus)]
         if images is not None:
-            columns.append(stain_table(images, masks, plan.has_nucleus))
+            columns.append(stain_table(images, _measurable(plan, centre, masks, share), plan.has_nucleus))
     else:
         columns.append(np.zeros((stop - start, 1)))
     return np.hstack(columns).astype(np.float32)
+
+
+def _measurable(
+    plan: SectionPlan, centre_um: NDArray[np.float64], masks: NDArray[np.uint8], share: NDArray[np.float32]
+) -> NDArray[np.uint8]:
+    """Return the masks without the pixels beyond the image: its stain there is not known, and 0 only in the crop."""
+    cut = np.flatnonzero(share < 1)
+    if plan.canvas is None or not len(cut):
+        return masks
+    level = plan.settings.cell
+    kept = masks.copy()
+    kept[cut] *= pixels_on_image(plan.canvas, centre_um[cut], level.px, level.um_per_px)
+    return kept
 
 
 def _cell_rings(plan: SectionPlan, start: int, stop: int) -> Rings:

@@ -29,6 +29,7 @@ from spatia.corpus.build_images import (
 )
 from spatia.corpus.build_tables import write_counts
 from spatia.corpus.canvas import plan_canvas, total_histogram
+from spatia.corpus.crops import image_share
 from spatia.corpus.expression import spill_counts
 from spatia.corpus.files import write_json, write_text
 from spatia.corpus.intensity import IDENTITY_UINT8, IntensityMap, map_from_histogram
@@ -133,7 +134,8 @@ def build_section(
 
 def _begin(folder: Path, fingerprint: dict[str, Any]) -> None:
     note = folder / "scratch" / "fingerprint.json"
-    if note.exists() and json.loads(note.read_text()) == fingerprint:
+    # without its stores, what is left is that of a section that was put in its place
+    if (folder / "section").is_dir() and note.exists() and json.loads(note.read_text()) == fingerprint:
         logger.info("%s: continuing a build that was interrupted", folder.name)
         return
     if folder.exists():
@@ -363,6 +365,11 @@ def _group_obs(plan: SectionPlan, level: str) -> tuple[pd.DataFrame, NDArray[np.
     centre, tissue = window_centres(plan, level)
     frame = pd.DataFrame(index=pd.Index([f"{plan.source.sample}:{level}{i}" for i in range(len(centre))]))
     frame["sample"] = _constant(plan.source.sample, len(frame))
+    frame["has_image"] = False
+    if plan.canvas is not None:
+        window = level_settings(plan, level)
+        frame["image_share"] = image_share(plan.canvas, np.asarray(centre), window.px, window.um_per_px)
+        frame["has_image"] = frame["image_share"] > 0
     if level == "niche":
         frame[keys.TISSUE] = np.asarray(tissue).astype(np.int32)
         if plan.niches_around_cells:
@@ -426,11 +433,20 @@ def put_in_place(folder: Path, place: Path) -> None:
 
     An older section there goes aside first and is removed last, so that at no moment both are gone.
     """
-    old = place.with_name(f".{place.name}.old")
+    old = _aside(place)
     if old.exists():
         shutil.rmtree(old)
     if place.exists():
         place.replace(old)
     (folder / "section").replace(place)
-    shutil.rmtree(folder)
-    shutil.rmtree(old, ignore_errors=True)
+    remove_leftovers(folder, place)
+
+
+def remove_leftovers(folder: Path, place: Path) -> None:
+    """Remove what only the build of a section needed; a build killed at its very end has left it."""
+    for left in (folder, _aside(place)):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _aside(place: Path) -> Path:
+    return place.with_name(f".{place.name}.old")

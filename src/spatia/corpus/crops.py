@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from spatia.corpus.canvas import Canvas
+from spatia.corpus.canvas import Canvas, CanvasPlan
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,24 @@ def cut_crops(
         for member in members:
             x, y = index[member] - low
             images[member] = mapped[:, y : y + px, x : x + px]
-    return Crops(images, corner, _share_on_image(canvas, corner - origin, px * um_per_px))
+    return Crops(images, corner, image_share(canvas.plan, centre_um, px, um_per_px))
+
+
+def image_share(plan: CanvasPlan, centre_um: NDArray[np.float64], px: int, um_per_px: float) -> NDArray[np.float32]:
+    """Return the share of each window that lies on the image, (n,)."""
+    size_um = px * um_per_px
+    corner_um = window_corners(centre_um, px, um_per_px, plan.origin_um) - np.asarray(plan.origin_um)
+    inside = np.clip(np.minimum(corner_um + size_um, _extent_um(plan)) - np.maximum(corner_um, 0), 0, size_um)
+    return (inside.prod(axis=1) / size_um**2).astype(np.float32)
+
+
+def pixels_on_image(plan: CanvasPlan, centre_um: NDArray[np.float64], px: int, um_per_px: float) -> NDArray[np.bool_]:
+    """Say which pixels of each window lie on the image as a whole, (n, px, px): the others are padding, or part of it."""
+    corner_um = window_corners(centre_um, px, um_per_px, plan.origin_um) - np.asarray(plan.origin_um)
+    pixel_um = corner_um[:, :, None] + np.arange(px) * um_per_px  # (n, axis, px)
+    rounding = 1e-6
+    inside = (pixel_um >= -rounding) & (pixel_um + um_per_px <= _extent_um(plan)[:, None] + rounding)
+    return inside[:, 1, :, None] & inside[:, 0, None, :]
 
 
 def _groups(group: NDArray[np.integer]) -> list[NDArray[np.int64]]:
@@ -82,9 +99,6 @@ def _groups(group: NDArray[np.integer]) -> list[NDArray[np.int64]]:
     return np.split(order, np.flatnonzero(np.diff(group[order])) + 1) if len(order) else []
 
 
-def _share_on_image(canvas: Canvas, corner_um: NDArray[np.float64], size_um: float) -> NDArray[np.float32]:
-    extent = np.array(
-        [canvas.plan.shape[2] * canvas.plan.um_per_px[0], canvas.plan.shape[1] * canvas.plan.um_per_px[1]]
-    )
-    inside = np.clip(np.minimum(corner_um + size_um, extent) - np.maximum(corner_um, 0), 0, size_um)
-    return (inside.prod(axis=1) / size_um**2).astype(np.float32)
+def _extent_um(plan: CanvasPlan) -> NDArray[np.float64]:
+    """Return width and height of the image in µm."""
+    return np.array([plan.shape[2] * plan.um_per_px[0], plan.shape[1] * plan.um_per_px[1]])

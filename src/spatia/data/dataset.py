@@ -228,7 +228,7 @@ class PoolReader:
                 continue
             wanted = source.channel_index >= 0
             channel = source.channel_index[wanted]
-            # niches and windows: has_image is written where some lie outside the image altogether
+            # corpora of before do not say it of niches and windows
             shown = level == "cell" or table.has("obs/has_image")
             has_image = _take(table, "obs/has_image", row).astype(bool) if shown else np.ones(len(row), bool)
             present[at.start : at.stop, channel] = has_image[:, None]

@@ -1,5 +1,7 @@
 """A section of a small slide: what a killed build left is finished, and what is not on the image is not measured."""
 
+import json
+import shutil
 from pathlib import Path
 
 import anndata as ad
@@ -27,7 +29,8 @@ def write_slide(folder: Path, image_um: float = 120.0, **obs: object) -> Source:
     corners = GRID[:, None] + 4.0 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
     vertices = {"vertex_x": corners[..., 0].ravel(), "vertex_y": corners[..., 1].ravel()}
     pd.DataFrame({"cell_id": np.repeat(IDS, 4), **vertices}).to_csv(folder / "o.csv", index=False)
-    tifffile.imwrite(folder / "i.tif", np.random.default_rng(1).integers(100, 999, 2 * [int(2 * image_um)], np.uint16))
+    chequered = np.indices(2 * [int(2 * image_um)]).sum(axis=0) % 2
+    tifffile.imwrite(folder / "i.tif", (500 + 400 * chequered).astype(np.uint16))
     names = {"counts": folder / "a.h5ad", "outlines": folder / "o.csv", "image": folder / "i.tif"}
     return Source("s1", **names, um_per_px=0.5, channels=("DAPI",))
 
@@ -59,3 +62,45 @@ def test_a_column_named_region_is_the_users_own(tmp_path: Path) -> None:
     source = write_slide(tmp_path, region=["cortex"] * len(GRID))
     assert build([source], tmp_path / "corpus", force=True).exit_code == 0
     assert set(cells_of(tmp_path / "corpus").obs["region"]) == {"cortex"}
+
+
+def test_stain_is_measured_on_the_image_alone(tmp_path: Path) -> None:
+    """The image ends within the cells at 65 µm; half of its pixels are bright, so that a cell's mean is half the range."""
+    assert build([write_slide(tmp_path, image_um=62.0)], tmp_path / "corpus", force=True).exit_code == 0
+    cells = cells_of(tmp_path / "corpus")
+    mean, furthest = cells.obsm["morphology"]["DAPI_mean"], cells.obsm["spatial"].max(axis=1)
+    assert (furthest == 65).any()
+    assert mean[furthest <= 65].between(110, 145).all()
+    assert mean[furthest > 65].isna().all()
+
+
+def test_windows_beyond_the_image_have_none(tmp_path: Path) -> None:
+    assert build([write_slide(tmp_path, image_um=50.0)], tmp_path / "corpus", force=True).exit_code == 0
+    niches = ad.read_zarr(tmp_path / "corpus" / "sections" / "s1" / "niches.zarr")
+    half = 27.2
+    expected = np.clip(50 - (niches.obsm["spatial"] - half), 0, 2 * half).prod(axis=1) / (2 * half) ** 2
+    np.testing.assert_allclose(niches.obs["image_share"], expected, atol=0.02)
+    np.testing.assert_array_equal(niches.obs["has_image"], niches.obs["image_share"] > 0)
+    assert 0 < niches.obs["has_image"].sum() < niches.n_obs
+    assert not niches.obsm["images"][~niches.obs["has_image"]].any()
+
+
+def test_what_a_build_killed_at_its_very_end_left_is_removed(tmp_path: Path) -> None:
+    source, corpus = write_slide(tmp_path), tmp_path / "corpus"
+    assert build([source], corpus, force=True).exit_code == 0
+    sections = corpus / "sections"
+    section = json.loads((sections / "s1" / "section.json").read_text())
+    names = ("source", "input", "settings", "versions", "machine")
+    left = sections / ".s1.building" / "scratch"
+
+    def leave_scratch() -> None:
+        left.mkdir(parents=True)
+        (left / "fingerprint.json").write_text(json.dumps({name: section[name] for name in names}))
+
+    leave_scratch()
+    (sections / ".s1.old").mkdir()
+    assert build([source], corpus, force=True).sections[0].status == "unchanged"
+    assert [path.name for path in sections.iterdir()] == ["s1"]
+    leave_scratch()
+    shutil.rmtree(sections / "s1")
+    assert build([source], corpus, force=True).sections[0].status == "built"
