@@ -1,9 +1,11 @@
 """What the loop trains: the border between it and the models. The loop knows nothing of cells or genes."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from torch import Tensor, nn
+
+ADVERSARIAL: Final = "adversarial"  # the term by this name is low where the critic wins: it is logged, and chooses no epoch
 
 
 class LossTerm(Protocol):
@@ -51,7 +53,8 @@ class Stage(Protocol):
         (seed, epoch, section, row). Only parameters with ``requires_grad`` are trained. It may have a method
         ``embedding(batch) -> (rows, width)``; the loop then watches it for collapse.
     weights
-        Weight of each term by name; ``forward`` may leave terms out, but brings no others.
+        Weight of each term by name; ``forward`` may leave terms out, but brings no others. The validation loss, which chooses the epoch,
+        is without the one named `ADVERSARIAL`.
 
     Notes
     -----

@@ -27,7 +27,7 @@ from spatia.training.parallel import (
     whole,
 )
 from spatia.training.settings import LoopSettings
-from spatia.training.stage import Batches, Stage
+from spatia.training.stage import ADVERSARIAL, Batches, Stage
 
 SPREAD_BATCHES: Final = 4  # the embedding of about a thousand cells says whether it has collapsed
 EVALUATION_EPOCH: Final = 0  # masks of the validation are those of one epoch, so that its losses can be compared
@@ -215,8 +215,8 @@ class StageTraining:
         sums, counts, _ = self._sum_over_ranks(totals, [])
         self._require_finite(sums, totals, None, number)
         terms = mean_terms(self.weights, sums, counts)
-        loss = weighted(terms, self.weights) if any(counts) else None
-        return Validation(loss, terms, self._measure_spread())
+        judged = {name: value for name, value in terms.items() if name != ADVERSARIAL and value is not None}
+        return Validation(weighted(judged, self.weights) if judged else None, terms, self._measure_spread())
 
     def _measure_spread(self) -> Spread | None:
         """Measure the embedding of the first batches, of the validation data or else of the first training epoch."""

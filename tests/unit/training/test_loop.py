@@ -204,6 +204,23 @@ def test_the_best_epoch_is_what_remains(corpora: list[Corpus], tmp_path: Path, m
     assert same(weights(stage), averages[1])
 
 
+def test_a_critic_that_wins_chooses_no_epoch(corpora: list[Corpus], tmp_path: Path) -> None:
+    """Its loss is low where the model's is not: it is logged, and left out of what epochs are compared by."""
+
+    class Criticised(ToyModule):
+        def forward(self, batch: Any, epoch: int) -> Any:
+            terms = super().forward(batch, epoch)
+            return {"genes": terms["genes"], "adversarial": terms.get("image", terms["genes"])}
+
+    module = Criticised(len(Stage(corpora).loader(0, 1).vocabulary.genes))
+    stage = Stage(corpora, module=module)
+    stage.weights = {"genes": 1.0, "adversarial": 2.0}
+    folder = fit(tmp_path / "m", [stage], corpora, settings())
+    found = [line for line in lines(folder) if line["kind"] == "validation"]
+    assert [line["loss"] for line in found] == [line["terms"]["genes"] for line in found]
+    assert all(line["terms"]["adversarial"] > 0 for line in found)
+
+
 def test_validation_leaves_the_training_alone(corpora: list[Corpus], tmp_path: Path) -> None:
     with_, without = (
         fit(tmp_path / str(v), [Stage(corpora, dropout=0.3, validate=v)], corpora, settings()) for v in (True, False)
