@@ -5,7 +5,7 @@ from typing import Any, Final, Protocol
 
 from torch import Tensor, nn
 
-ADVERSARIAL: Final = "adversarial"  # the term by this name is low where the critic wins: it is logged, and chooses no epoch
+ADVERSARIAL: Final = "adversarial"  # such a term is low where the critic wins: it is logged, and chooses no epoch
 
 
 class LossTerm(Protocol):
