@@ -83,7 +83,8 @@ class CorpusEntry:
 class Split:
     """One file of ``splits/``: which rows of which section belong to which part.
 
-    ``parts[part][sample]`` are half-open ranges of rows of ``cells.zarr``, ascending and disjoint.
+    ``parts[part][sample]`` are half-open ranges of rows of ``cells.zarr``, ascending and disjoint. ``cells[sample]`` says
+    which cells these rows were (`Section.cells_sha256`); splits of before do not say it.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Split:
     seed: int
     parts: dict[str, dict[str, tuple[tuple[int, int], ...]]]
     settings: dict[str, Any] = field(default_factory=dict)
+    cells: dict[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -157,6 +159,11 @@ class Section:
         """Return the centres of the cells in µm, (cells, 2)."""
         stored = self.cells.read(f"obsm/{SPATIAL}", 0, self.entry.n_cells)
         return np.asarray(stored, np.float64)[:, :2]
+
+    @cached_property
+    def cells_sha256(self) -> str:
+        """SHA-256 of where the cells lie, in their order: rows mean the same cells as long as it stays the same."""
+        return hashlib.sha256(np.ascontiguousarray(self.positions_um()).tobytes()).hexdigest()
 
     @cached_property
     def details(self) -> dict[str, Any]:
@@ -291,12 +298,25 @@ class Corpus:
         return sorted(path.stem for path in (self.path / "splits").glob("*.json"))
 
     def split(self, name: str) -> Split:
-        """Read a split and check that its ranges are ascending, disjoint within a part and inside their sections."""
+        """Read a split and check that its rows are those of the cells it was made of.
+
+        Raises
+        ------
+        CorpusError
+            If there is none of that name, a section was built anew since, or ranges are not ascending, disjoint within a part
+            and inside their sections.
+        """
         if name not in self.split_names():
             have = ", ".join(self.split_names()) or "none"
             raise CorpusError(f"{self.path}: no split {name!r} (there: {have}). Make one with `spatia split`.")
         path = self.path / "splits" / f"{name}.json"
         split = _validated(Split, read_json(path), path)
+        for sample, digest in split.cells.items():
+            if self.section(sample).cells_sha256 != digest:
+                raise CorpusError(
+                    f"{path}: section {sample!r} has other cells than when the split was made; expected the same, in the same order. "
+                    "It was built anew: make a split of another name with `spatia split`, or delete this file if nothing was made on it."
+                )
         for part, by_sample in split.parts.items():
             for sample, ranges in by_sample.items():
                 n_cells, last = self.section(sample).entry.n_cells, 0

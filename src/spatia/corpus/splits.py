@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.spatial import cKDTree
 
-from spatia.corpus.corpus import Corpus, Split
+from spatia.corpus.corpus import Corpus, Split, read_json
 from spatia.corpus.files import write_json
 from spatia.corpus.order import grid_windows
 from spatia.errors import CorpusError, SettingsError
@@ -119,18 +119,46 @@ def make_split(
         },
     )
     _require_parts(corpus, split, settings)
-    proof = prove(corpus, split)
-    folder = corpus.path / "splits"
-    folder.mkdir(exist_ok=True)
-    path = folder / f"{split.name}.json"
-    if path.exists() and not replace and corpus.split(called).parts != split.parts:
+    path = split_path(corpus, called)
+    if path.exists() and not replace and read_json(path).get("parts") != _as_read(split.parts):
         raise SettingsError(
             f"{path}: another split has this name, and models and pairs made on it would be judged on cells that they have seen. Choose "
             "another name (--name), or delete the file if nothing was made on it."
         )
-    content = {"name": split.name, "by": by, "seed": seed, "settings": split.settings, "parts": split.parts}
-    write_json(path, {**content, "proof": proof.to_json()})
+    return write_split(corpus, split)
+
+
+def split_path(corpus: Corpus, name: str) -> Path:
+    """Return where a split of that name stands."""
+    return corpus.path / "splits" / f"{name}.json"
+
+
+def write_split(corpus: Corpus, split: Split) -> Path:
+    """Prove a split and write it, with the cells that its rows are now, where it does not stand there just so.
+
+    Raises
+    ------
+    CorpusError
+        If it is not disjoint (`prove`).
+    """
+    samples = {sample for by_sample in split.parts.values() for sample in by_sample}
+    cells = {name: section.cells_sha256 for name, section in corpus.sections.items() if name in samples}
+    content = {"name": split.name, "by": split.by, "seed": split.seed, "settings": split.settings}
+    content |= {"parts": _as_read(split.parts), "cells": cells}
+    path = split_path(corpus, split.name)
+    standing = read_json(path) if path.exists() else {}
+    if any(standing.get(name) != value for name, value in content.items()):
+        proof = prove(corpus, split)
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, {**content, "proof": proof.to_json()})
     return path
+
+
+def _as_read(parts: dict[str, dict[str, tuple[tuple[int, int], ...]]]) -> dict[str, dict[str, list[list[int]]]]:
+    """Return parts as JSON gives them back."""
+    return {
+        part: {sample: [list(one) for one in ranges] for sample, ranges in of.items()} for part, of in parts.items()
+    }
 
 
 def prove(corpus: Corpus, split: Split) -> Proof:

@@ -2,13 +2,16 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 from spatia.corpus.corpus import Corpus
+from spatia.corpus.splits import SplitSettings, make_split
 from spatia.errors import CorpusError
 
 
@@ -132,6 +135,19 @@ def test_split_with_impossible_ranges_is_refused(damaged_corpus, ranges):
         Corpus.open(damaged_corpus.path).split("block")
 
 
+def test_a_split_does_not_go_with_a_section_that_was_built_anew(tiny_corpus, tmp_path):
+    path = Path(shutil.copytree(tiny_corpus.path, tmp_path / "corpus"))
+    parts = SplitSettings(validation=0.3, test=0.3)
+    make_split(Corpus.open(path), "section", settings=parts)
+    before = Corpus.open(path).split("section")
+    assert set(before.cells) == {"left", "right", "bare"}
+    zarr.open_group(path / "sections/left/cells.zarr", mode="r+")["obsm/spatial"][3] += 1
+    with pytest.raises(CorpusError, match=r"section.json: section 'left' has other cells than when the split was made"):
+        Corpus.open(path).split("section")
+    make_split(Corpus.open(path), "section", settings=parts, replace=True)
+    assert Corpus.open(path).split("section").parts == before.parts
+
+
 def shards(corpus_path: Path) -> Path:
     return corpus_path / "sections/left/cells.zarr/obsm/single_cell_images/c"
 
@@ -161,8 +177,6 @@ def test_a_damaged_shard_is_named(damaged_corpus):
 
 
 def test_columns_beyond_the_panel_are_refused(damaged_corpus):
-    import zarr
-
     store = damaged_corpus.path / "sections/left/cells.zarr"
     zarr.open_group(store, mode="a")["X/indices"][0] = 99
     with pytest.raises(CorpusError, match=r"a column lies outside \[0, 3\)"):

@@ -4,7 +4,6 @@ It is the split of the cells without those whose niches come too near, written b
 part of a split, and what they are judged beside leave out the same niches.
 """
 
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -12,9 +11,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from spatia import keys
-from spatia.corpus.corpus import Corpus, Section, Split
-from spatia.corpus.files import write_json
-from spatia.corpus.splits import MARGIN, prove, row_ranges
+from spatia.corpus.corpus import Section, Split
+from spatia.corpus.splits import MARGIN, row_ranges, write_split
 from spatia.tasks.generated_cells import CellIndex
 
 SUFFIX: Final = "-niches"
@@ -49,9 +47,9 @@ def split_of_niches(index: CellIndex, split: str) -> str:
             both = (parts[part].get(sample, ()), parts[MARGIN].get(sample, ()))
             parts[part][sample], parts[MARGIN][sample] = _moved(section.entry.n_cells, *both, given)
     filled = {part: {sample: ranges for sample, ranges in of.items() if ranges} for part, of in parts.items()}
-    return _write(
-        index.corpus, Split(name=split + SUFFIX, by=base.by, seed=base.seed, settings=base.settings, parts=filled)
-    )
+    own = Split(name=split + SUFFIX, by=base.by, seed=base.seed, settings=base.settings, parts=filled)
+    write_split(index.corpus, own)
+    return own.name
 
 
 def overlapping(index: CellIndex, split: str, part: str) -> Rows:
@@ -83,12 +81,3 @@ def _moved(n_cells: int, source: Ranges, target: Ranges, cells: Rows) -> tuple[R
             own[start:stop] = True
     inside[0, cells], inside[1, cells] = False, True
     return row_ranges(inside[0]), row_ranges(inside[1])
-
-
-def _write(corpus: Corpus, split: Split) -> str:
-    """Write a split with its proof where it does not stand there just so."""
-    path: Path = corpus.path / "splits" / f"{split.name}.json"
-    if split.name not in corpus.split_names() or corpus.split(split.name) != split:
-        content = {"name": split.name, "by": split.by, "seed": split.seed, "settings": split.settings}
-        write_json(path, {**content, "parts": split.parts, "proof": prove(corpus, split).to_json()})
-    return split.name
