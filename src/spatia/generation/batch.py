@@ -1,10 +1,11 @@
 """What a generator is trained on: target images, what is known of them beforehand, and where they come from."""
 # ruff: noqa: F722, F821 - shapes in jaxtyping annotations are not Python expressions
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
@@ -92,6 +93,19 @@ class GenerationBatch:
     def take(self, index: Tensor) -> "GenerationBatch":
         """Return some rows."""
         return self._map(lambda tensor: tensor[index])
+
+    @staticmethod
+    def joined(parts: Sequence["GenerationBatch"]) -> "GenerationBatch":
+        """Return the rows of several batches of one loader."""
+
+        def join(values: Sequence[Any]) -> Any:
+            if isinstance(values[0], Mapping):
+                return {name: torch.cat([value[name] for value in values]) for name in values[0]}
+            return None if any(value is None for value in values) else torch.cat(list(values))
+
+        return GenerationBatch(
+            **{field.name: join([getattr(part, field.name) for part in parts]) for field in fields(GenerationBatch)}
+        )
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "GenerationBatch":
         changed: dict[str, Any] = {}

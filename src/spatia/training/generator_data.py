@@ -1,6 +1,6 @@
 """Batches for a generator: cells or niches of a corpus with what is known of them, and a few rows to look at."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final, Protocol
@@ -155,14 +155,31 @@ class Shown:
     training: Tensor
 
 
-def choose_shown(data: GeneratorData, settings: GeneratorSettings) -> Shown:
-    """Choose rows to look at, spread over the data, and training images to look among."""
+def choose_shown(data: GeneratorData, settings: GeneratorSettings) -> Shown | None:
+    """Choose rows to look at, and training images to look among; None where nothing has an image."""
     part = settings.validation_part if data.has_validation else settings.part
-    first = next(iter(data.loader(part, 0, 1, shuffle=not data.has_validation)))
-    seen = first.channels_present.any(dim=1).nonzero()[:, 0]
-    chosen = seen[torch.linspace(0, len(seen) - 1, min(settings.sample_rows, len(seen))).long()]
+    first = _first_with_images(data.loader(part, 0, 1, shuffle=not data.has_validation), settings.sample_rows)
     batches = islice(data.loader(settings.part, 0, 1, shuffle=True), max(1, POOL_ROWS // settings.batch))
-    return Shown(first.take(chosen), torch.cat([batch.target for batch in batches]))
+    training = torch.cat([_rows_with_images(batch).target for batch in batches])
+    if first is None or not len(training):
+        return None
+    chosen = torch.linspace(0, len(first) - 1, min(settings.sample_rows, len(first))).long()
+    return Shown(first.take(chosen), training)
+
+
+def _first_with_images(batches: Iterable[GenerationBatch], least: int) -> GenerationBatch | None:
+    """Return the rows with an image of as many batches as hold ``least`` of them, or of all."""
+    found: list[GenerationBatch] = []
+    for batch in batches:
+        if len(seen := _rows_with_images(batch)):
+            found.append(seen)
+        if sum(map(len, found)) >= least:
+            break
+    return GenerationBatch.joined(found) if found else None
+
+
+def _rows_with_images(batch: GenerationBatch) -> GenerationBatch:
+    return batch.take(batch.channels_present.any(dim=1).nonzero()[:, 0])
 
 
 def measure_conditions(data: GeneratorData, settings: GeneratorSettings) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from spatia.nn.hashing import row_keys
 from spatia.pairing.pair import pair
 from spatia.pairing.pairs import Pairs
 from spatia.pairing.settings import CostSettings, PairSettings, SolverSettings
-from spatia.training.generator_data import CorpusData
+from spatia.training.generator_data import CorpusData, choose_shown
 from spatia.training.generator_pairs import PairData, PartPairs
 from spatia.training.generator_settings import GeneratorSettings
 from spatia.training.generator_stages import ProxyStage
@@ -78,6 +78,48 @@ def test_there_is_validation_where_the_loader_gives_rows_of_it(
         if expected:
             assert len(data.loader("validation", 0, 1, shuffle=False)) > 0
     assert not data_of(Corpus.open(path), split=None).has_validation
+
+
+# --- rows to look at while training
+
+
+class Drawn:
+    """Batches of two rows, of which the ones named have an image."""
+
+    has_validation = False
+
+    def __init__(self, seen: tuple[int, ...], n_batches: int = 6) -> None:
+        self.n_rows = 2 * n_batches
+        self._seen = set(seen)
+
+    def loader(self, part: str | None, rank: int, world_size: int, *, shuffle: bool) -> Any:
+        for row in range(0, self.n_rows, 2):
+            rows = torch.arange(row, row + 2)
+            yield GenerationBatch(
+                section=torch.zeros(2, dtype=torch.int64),
+                row=rows,
+                key=rows,
+                target=rows[:, None, None, None].expand(2, 1, 4, 4).to(torch.uint8),
+                channels_present=torch.tensor([[number in self._seen] for number in rows.tolist()]),
+                conditions={"genes": rows[:, None].float()},
+                known={"genes": torch.ones(2, dtype=torch.bool)},
+            )
+
+
+@pytest.mark.parametrize(
+    ("seen", "shown"), [((5, 8, 9, 10), [5, 8, 9]), ((11,), [11]), ((0, 1, 3), [0, 1, 3]), ((), None)]
+)
+def test_rows_to_look_at_are_found_beyond_a_first_batch_without_an_image(
+    seen: tuple[int, ...], shown: list[int] | None
+) -> None:
+    data: Any = Drawn(seen)
+    found = choose_shown(data, GeneratorSettings(sample_rows=3, batch=2))
+    if shown is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.batch.row.tolist() == found.batch.conditions["genes"][:, 0].tolist() == shown
+        assert found.training[:, 0, 0, 0].tolist() == list(seen)  # no black one among which the nearest is looked for
 
 
 # --- pairs without a validation part: what the proxy is judged on is held out by hash
