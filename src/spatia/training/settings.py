@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -52,7 +52,7 @@ class MaskSettings(BaseModel):
 
     model_config = STRICT
 
-    image: tuple[float, ...] = Field(
+    image: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         (0.75, 0.5, 0.0), min_length=1, description="share of patches hidden, epoch by epoch"
     )
     genes: float = Field(
@@ -66,6 +66,15 @@ class MaskSettings(BaseModel):
     turn: bool = Field(False, description="crops are turned and mirrored at random: a cell has no up")
     cells: float = Field(0.3, ge=0, lt=1, description="share of cells hidden from their niche")
     niches: float = Field(0.25, ge=0, lt=1, description="share of blocks of niches hidden from their window")
+
+    @model_validator(mode="after")
+    def _something_is_shown_of_every_cell(self) -> "MaskSettings":
+        if self.all_image + self.all_genes > 1:
+            raise SettingsError(
+                f"masking.all_image={self.all_image:g} and masking.all_genes={self.all_genes:g}: together they are above 1, so that of some "
+                "cells neither image nor genes would be shown. Lower one of them."
+            )
+        return self
 
 
 class StageEpochs(BaseModel):

@@ -32,6 +32,9 @@ def test_the_later_wins(tmp_path: Path) -> None:
         ("preset=huge", "preset is 'huge'"),
         ("lr=[", "is not valid YAML"),
         ("epochs=3", "epochs is 3"),
+        ("masking.image=[75,0]", r"masking.image.0 is 75: input should be less than or equal to 1"),
+        ("masking.image=[-1]", r"masking.image.0 is -1: input should be greater than or equal to 0"),
+        ("masking.all_image=0.7", r"masking.all_image=0.7 and masking.all_genes=0.35: together they are above 1"),
     ],
 )
 def test_a_wrong_line_is_named(line: str, said: str) -> None:
