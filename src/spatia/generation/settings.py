@@ -19,6 +19,9 @@ OF_TRANSITION: Final = ("control", "niche", "tissue", "transition", "delta_genes
 OF_EDIT: Final = (AIM, "niche", "tissue")
 CONDITIONS: Final = tuple(dict.fromkeys((*OF_NICHE, *OF_TRANSITION, AIM, LABEL)))
 
+LEAST_UNTOLD: Final = (
+    0.01  # share of training rows that are told nothing, from which guidance has something to compare with
+)
 LEAST_ADAPTIVE: Final = 7  # evaluations: one where it begins, three for each of two steps, the first of which is short
 
 Coupling = Literal["noise", "control", "ot", "ot-confidence", "self"]
@@ -140,6 +143,16 @@ class DropSettings(BaseModel):
     all: float = Field(
         0.1, ge=0, lt=1, description="share of rows that lack every condition: what guidance compares with"
     )
+
+    def untold(self, conditions: int) -> float:
+        """Return the share of rows that are told none of so many conditions.
+
+        Examples
+        --------
+        >>> DropSettings(each=0.5, all=0.2).untold(2)
+        0.4
+        """
+        return self.all + (1 - self.all) * self.each**conditions
 
 
 def edits(values: Any) -> bool:

@@ -102,6 +102,7 @@ def generate(
     how = Drawing(draws, seed, **drawing)
     maker.check_drop(how.drop)
     maker.check_draws(how.draws)
+    maker.check_guidance(how.guidance)
     if how.draws > 1 and maker.config.coupled != "noise":
         if maker.resampled is None:
             logger.warning(

@@ -22,7 +22,7 @@ from spatia.generation.checkpoint import MODEL_FOLDER, load_generator
 from spatia.generation.generator import CellGenerator, ImageSpace
 from spatia.generation.nuclei import of_measurements
 from spatia.generation.samples import begin_at
-from spatia.generation.settings import AIM, LEAST_ADAPTIVE, GeneratorConfig, SolverSettings
+from spatia.generation.settings import AIM, LEAST_ADAPTIVE, LEAST_UNTOLD, GeneratorConfig, SolverSettings
 from spatia.generation.solvers import Solution
 from spatia.generation.transformer import DiffusionTransformer
 from spatia.inference.asked import Asked
@@ -247,6 +247,7 @@ class Generator:
         if how.draws < 1:
             raise SettingsError(f"draws={how.draws}: expected at least 1.")
         self._check_solver(how)
+        self.check_guidance(how.guidance)
         self.check_draws(how.draws)
         each = [self._without(asked.for_draw(draw, how.draws), how.drop) for draw in range(how.draws)]
         parts = [self._draw(one, how, draw) for draw, one in enumerate(each)]
@@ -261,6 +262,7 @@ class Generator:
         """Return the points of the paths at some times, (cells, times, channels, y, x) uint8: how one image becomes another."""
         how = how or Drawing()
         self._check_solver(how)
+        self.check_guidance(how.guidance)
         ascending = [0.0, *times] if times[0] > 0 else list(times)
         if ascending != sorted(ascending) or not 0 <= ascending[0] <= ascending[-1] <= 1:
             raise SettingsError(f"times={list(times)}: expected ascending times from 0 to 1.")
@@ -376,6 +378,16 @@ class Generator:
             raise SettingsError(
                 f"draws={draws}: {self.folder} knows the change of {known.shape[1]} resamples of its training cells. Ask for at most so many."
             )
+
+    def check_guidance(self, guidance: float | None) -> None:
+        """Refuse guidance where too few training rows were told nothing; generators of before do not say how many were."""
+        untold = self.facts.get("untold", 1.0)
+        if guidance in (None, 1) or self.network.path.in_one_step or untold >= LEAST_UNTOLD:
+            return
+        raise SettingsError(
+            f"guidance={guidance:g}: {self.folder} was trained with {untold:.2g} of its rows told nothing, so that there is nothing to compare "
+            f"with; expected at least {LEAST_UNTOLD:g}. Take guidance 1, or train with drop.all=0.1."
+        )
 
     def check_drop(self, drop: Collection[str]) -> None:
         """Refuse to leave out a condition that this generator is not told."""

@@ -87,6 +87,7 @@ class MomentDrawer:
     """
 
     def __init__(self, maker: Generator, how: Drawing, asked: Asked, time: float) -> None:
+        maker.check_guidance(how.guidance)
         self._maker, self._how = maker, how
         self._time = max(time, maker.network.path.start)
         self._points = torch.stack([self._walk(asked, draw) for draw in range(how.draws)], dim=1)

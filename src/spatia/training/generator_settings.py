@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from spatia.errors import SettingsError
 from spatia.generation.objective import GeneratorWeights
-from spatia.generation.settings import STRICT, DropSettings, GeneratorConfig, edits
+from spatia.generation.settings import LEAST_UNTOLD, SELF, STRICT, DropSettings, GeneratorConfig, edits
 from spatia.training.settings import LoopSettings
 
 
@@ -84,6 +84,12 @@ class GeneratorSettings(LoopSettings, GeneratorConfig):
             raise SettingsError(
                 f"epochs.proxy=0 with weights.morphology={self.weights.morphology:g}: the term is read by a proxy, which would never be "
                 "trained. Set weights.morphology=0, or leave epochs.proxy out."
+            )
+        untold = self.drop.untold(len(self.generator.told))
+        if self.guidance != 1 and self.coupled != SELF and untold < LEAST_UNTOLD:
+            raise SettingsError(
+                f"guidance={self.guidance:g} with drop.all={self.drop.all:g}: guidance compares with what is drawn of cells that nothing is told "
+                f"of, and {untold:.2g} of the rows are such. Set drop.all to {LEAST_UNTOLD:g} or more (0.1 by default), or guidance=1."
             )
         return self
 

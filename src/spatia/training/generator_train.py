@@ -233,6 +233,7 @@ def _write(
     facts["channels"] = [name for name in objective.generator.space.channels if name in corpus.channels]
     facts["start"] = folder.facts.get("start", {})
     facts["weights"] = objective.weights.model_dump()
+    facts["untold"] = objective.drop.untold(len(objective.generator.config.told))
     facts["conditions_compared"] = folder.facts.get("conditions_compared", {})
     if objective.proxy is not None:
         proxy = objective.proxy

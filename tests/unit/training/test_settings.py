@@ -42,6 +42,16 @@ def test_a_wrong_line_is_named(line: str, said: str) -> None:
         read_settings(overrides=[line])
 
 
+def test_guidance_is_refused_where_no_row_is_told_nothing() -> None:
+    values = {"guidance": 2.0, "drop": {"each": 0.1, "all": 0.0}}
+    with pytest.raises(
+        SettingsError, match=r"guidance=2 with drop.all=0: .* and 0.001 of the rows are such. Set drop.all to 0.01"
+    ):
+        GeneratorSettings.model_validate(values)
+    assert GeneratorSettings.model_validate({**values, "drop": {}}).guidance == 2
+    assert GeneratorSettings.model_validate({**values, "conditions": ("genes",)}).guidance == 2  # hidden of a tenth
+
+
 @pytest.mark.parametrize(
     ("content", "said"), [("- 1", "expected settings by name"), ("a: [", "not valid YAML"), ("lrr: 1", "mean 'lr'")]
 )
