@@ -19,9 +19,7 @@ OF_TRANSITION: Final = ("control", "niche", "tissue", "transition", "delta_genes
 OF_EDIT: Final = (AIM, "niche", "tissue")
 CONDITIONS: Final = tuple(dict.fromkeys((*OF_NICHE, *OF_TRANSITION, AIM, LABEL)))
 
-LEAST_UNTOLD: Final = (
-    0.01  # share of training rows that are told nothing, from which guidance has something to compare with
-)
+LEAST_UNTOLD: Final = 0.01  # of the training rows are to be told nothing, for guidance to compare with
 LEAST_ADAPTIVE: Final = 7  # evaluations: one where it begins, three for each of two steps, the first of which is short
 
 Coupling = Literal["noise", "control", "ot", "ot-confidence", "self"]

@@ -7,9 +7,10 @@ import ot
 import pytest
 
 from spatia.errors import PairingError
+from spatia.pairing import solvers
 from spatia.pairing.plans import Plan, Problem, costs, rows_of
 from spatia.pairing.settings import SolverSettings
-from spatia.pairing.solvers import blocks_of, marginal_errors, solve
+from spatia.pairing.solvers import Block, blocks_of, marginal_errors, solve
 
 METHODS = {
     "exact": SolverSettings(method="exact"),
@@ -139,6 +140,25 @@ def test_blocks_hold_each_cell_once_and_are_small() -> None:
     assert sorted(np.concatenate([block.source for block in blocks]).tolist()) == list(range(333))
     assert sorted(np.concatenate([block.target for block in blocks]).tolist()) == list(range(70))
     assert max(len(block.source) * len(block.target) for block in blocks) <= 50**2
+
+
+@pytest.mark.parametrize(("n", "m"), [(333, 70), (70, 333), (1000, 3), (3, 1000), (81, 80)])
+def test_blocks_have_the_right_marginals_up_to_whole_cells(n: int, m: int) -> None:
+    found = solve(problem(n, m), SolverSettings(method="exact", max_cells=30), 3).convergence
+    assert found.parts > 1
+    assert found.target_error <= found.parts / (2 * max(n, m)) < 0.06
+
+
+def test_a_cut_that_gives_targets_the_wrong_mass_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though the plan of every block has the right marginals."""
+
+    def uneven(_: Problem, block: Block) -> list[Block]:
+        targets = np.split(block.target, [len(block.target) // 4])
+        return [Block(*pair) for pair in zip(np.array_split(block.source, 2), targets, strict=True)]
+
+    monkeypatch.setattr(solvers, "_halves", uneven)
+    with pytest.raises(PairingError, match=r"'exact, blocks' did not converge: .* its marginal error is 2.50e-01"):
+        solve(problem(40, 40), SolverSettings(method="exact", max_cells=30), 3)
 
 
 def test_a_single_target_takes_all() -> None:
