@@ -1,30 +1,41 @@
 """Start a generator from another one: what both have by the same name is copied, the rest begins anew, and both are said."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
 from spatia.errors import ModelError, SettingsError
-from spatia.generation.checkpoint import load_generator
+from spatia.generation.checkpoint import MODEL_FOLDER, load_generator
 from spatia.generation.generator import CellGenerator
+from spatia.generation.settings import AIM, LABEL
 from spatia.log import logger
+from spatia.models.checkpoint import model_id
 
-NETWORK = "network."
-GRAIN = "grain."  # measured on what the finished generator draws (`grain_images`), not learnt
+NETWORK: Final = "network."
+OF_CONDITIONS: Final = tuple(f"condition.{part}." for part in ("absence_tokens", "maps", "scales"))
+GRAIN: Final = "grain."  # measured on what the finished generator draws (`grain_images`), not learnt
 
 
-def start_from(generator: CellGenerator, folder: Path) -> dict[str, Any]:
+def start_from(generator: CellGenerator, folder: Path, model: str, named: Mapping[str, Any]) -> dict[str, Any]:
     """Copy the weights of a trained generator into a new one.
 
     The network that draws must be the same. Conditions go by name: those that only one of the two is told begin anew, or are left
-    out. A generator of transitions may so begin at one of images from expression, which has seen every cell and not only those
+    out; so do those whose columns mean something else: other transitions, labels or measurements, or embeddings of another model. A generator of transitions may so begin at one of images from expression, which has seen every cell and not only those
     of two states. Each sees its images as standard deviations from the mean of its own training images, so that these may differ; the
     scale they are of may not. The grain of its images is each one's own too, and measured when it is trained.
 
+    Parameters
+    ----------
+    model
+        Digest of the model whose embeddings the new one is told.
+    named
+        Its transitions and labels, as a generator's facts name them.
+
     Returns
     -------
-    Facts for ``run.json``: what was started from, which conditions were known, new, and left out.
+    Facts for ``run.json``: what was started from, which conditions were known, new, of other columns, and left out.
 
     Raises
     ------
@@ -45,10 +56,13 @@ def start_from(generator: CellGenerator, folder: Path) -> dict[str, Any]:
             f"{folder}: was trained on images of scale {scale!r}, asked for {generator.space.scale!r}: a step of its network means another "
             f"change there. Set intensity={scale}, or train without --from."
         )
+    told = _columns(generator, model, named)
+    before = _columns(saved.generator, model_id(folder / MODEL_FOLDER), saved.facts)
+    known = {name for name in told if name in before and told[name] == before[name]}
     common = {
         name: given[name]
         for name in own
-        if not name.startswith(GRAIN) and name in given and given[name].shape == own[name].shape
+        if _is_taken(name, known) and name in given and given[name].shape == own[name].shape
     }
     if lost := [name for name in own if name.startswith(NETWORK) and name not in common]:
         raise ModelError(
@@ -64,16 +78,33 @@ def start_from(generator: CellGenerator, folder: Path) -> dict[str, Any]:
     with torch.no_grad():
         for name, value in common.items():
             own[name].copy_(value)
-    told, before = set(generator.config.told), set(saved.generator.config.told)
     facts = {
         "generator_id": saved.generator_id,
-        "known": sorted(told & before),
-        "new": sorted(told - before),
-        "left_out": sorted(before - told),
+        "known": sorted(known),
+        "new": sorted(told.keys() - before.keys()),
+        "other": sorted((told.keys() & before.keys()) - known),
+        "left_out": sorted(before.keys() - told.keys()),
     }
     logger.info(
-        "started from %s; conditions known: %s; new: %s; left out: %s",
+        "started from %s; conditions known: %s; new: %s; of other columns, so begun anew: %s; left out: %s",
         folder,
-        *(", ".join(facts[name]) or "none" for name in ("known", "new", "left_out")),
+        *(", ".join(facts[name]) or "none" for name in ("known", "new", "other", "left_out")),
     )
     return facts
+
+
+def _columns(generator: CellGenerator, model: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the columns of each condition are: their names, or the model that they are of."""
+    named = {
+        "transition": list(facts.get("transitions", {}).get("names", ())),
+        LABEL: list(facts.get("labels", ())),
+        AIM: generator.space.features,
+    }
+    return {name: named.get(name, model) for name in generator.config.told}
+
+
+def _is_taken(name: str, known: set[str]) -> bool:
+    """Say whether a weight is copied: those of conditions where their columns agree."""
+    if name.startswith(OF_CONDITIONS):
+        return name.split(".")[2] in known
+    return not name.startswith(GRAIN)

@@ -142,11 +142,12 @@ def train_generator(
             )
             if start_from is not None:
                 last: Any = stages[-1]  # not its `module`: that freezes the proxy, which an earlier stage trains
-                folder.write(start=begin(last.objective.generator, Path(start_from)))
+                generator = last.objective.generator
+                folder.write(start=begin(generator, Path(start_from), model_id(model), _named(labelled, paired)))
             return stages
 
         def write(stages: Sequence[Stage], folder: RunFolder) -> None:
-            more: dict[str, Any] = {} if labelled is None else {"labels": list(labelled.names)}
+            more = _named(labelled, paired)
             if paired is not None:
                 more["transitions"] = transition_facts(paired, network)
             _write(stages, folder, opened, model, more, settings, paired)
@@ -214,6 +215,12 @@ def _shower(folder: RunFolder, draw: DrawSamples) -> Callable[[Samples, int], No
         draw(samples, place / f"epoch_{epoch:04d}.png")
 
     return show
+
+
+def _named(labels: CellLabels | None, pairs: Pairs | None) -> dict[str, Any]:
+    """Return the names of labels and transitions, as a generator's facts hold them."""
+    found: dict[str, Any] = {} if labels is None else {"labels": list(labels.names)}
+    return found if pairs is None else {**found, "transitions": {"names": list(pairs.transitions)}}
 
 
 def _write(

@@ -21,9 +21,18 @@ def make(scale: Any = "linear", mean: float = 0.2, px: int = 16, seed: int = 0) 
     return CellGenerator(config, ImageSpace(("DAPI",), px, 0.4, (mean,), (0.1,), scale), {"genes": 3})
 
 
-def start(monkeypatch: pytest.MonkeyPatch, saved: CellGenerator, own: CellGenerator) -> dict[str, Any]:
-    monkeypatch.setattr(generator_start, "load_generator", lambda _: Saved(saved, {}, "id"))
-    return generator_start.start_from(own, Path("other"))
+def start(
+    monkeypatch: pytest.MonkeyPatch,
+    saved: CellGenerator,
+    own: CellGenerator,
+    *,
+    facts: Any = None,
+    named: Any = None,
+    model: str = "model",
+) -> dict[str, Any]:
+    monkeypatch.setattr(generator_start, "load_generator", lambda _: Saved(saved, facts or {}, "id"))
+    monkeypatch.setattr(generator_start, "model_id", lambda _: "model")
+    return generator_start.start_from(own, Path("other"), model, named or {})
 
 
 def test_another_scale_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,3 +59,48 @@ def test_the_grain_of_another_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> N
     start(monkeypatch, saved, own)
     assert (own.grain.gain == 1).all()
     assert not own.grain.noise.any()
+
+
+def told(*names: str, features: tuple[str, ...] = (), seed: int = 0, **settings: Any) -> CellGenerator:
+    """Told conditions of two columns each, with scales that are its own."""
+    torch.manual_seed(seed)
+    config = GeneratorConfig.model_validate({"network": NETWORK, "conditions": names, **settings})
+    space = ImageSpace(("DAPI",), 16, 0.4, (0.2,), (0.1,), features=features)
+    generator = CellGenerator(config, space, dict.fromkeys(names, 2))
+    for name in names:
+        generator.condition.measure(name, torch.randn(9, 2))
+    return generator
+
+
+TRANSITION: dict[str, Any] = {"task": "transition", "coupling": "ot"}
+UP_DOWN, DOWN_UP = ({"transitions": {"names": names}} for names in (["up", "down"], ["down", "up"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "own", "other"),
+    [
+        ("transition", TRANSITION, {"named": UP_DOWN}, {"named": DOWN_UP}),
+        ("label", {}, {"named": {"labels": ["a", "b"]}}, {"named": {"labels": ["b", "c"]}}),
+        ("genes", {}, {}, {"model": "another"}),
+        ("delta_genes", TRANSITION, {}, {"model": "another"}),
+        ("aim", TRANSITION, {"features": ("area", "mean")}, {"features": ("mean", "area")}),
+    ],
+)
+def test_a_condition_is_known_where_its_columns_are(
+    name: str, settings: dict[str, Any], own: dict[str, Any], other: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Numbers of equal count are not the same numbers: of others, map, scale and absence token begin anew."""
+    saved = told(name, "niche", features=own.get("features", ()), seed=1, **settings)
+    prefixes = tuple(f"condition.{part}.{name}" for part in ("maps", "scales", "absence_tokens"))
+    for case, known in ((own, True), (other, False)):
+        new = told(name, "niche", features=case.get("features", ()), **settings)
+        before = {key: value.clone() for key, value in new.state_dict().items()}
+        more = {key: value for key, value in case.items() if key != "features"}
+        found = start(monkeypatch, saved, new, facts=own.get("named"), **more)
+        assert (name in found["known"], name in found["other"]) == (known, not known)
+        given, now = saved.state_dict(), new.state_dict()
+        own_keys = [key for key in now if key.startswith(prefixes)]
+        assert len(own_keys) >= 5
+        source = given if known else before
+        assert all(torch.equal(now[key], source[key]) for key in own_keys)
+        assert torch.equal(now["network.head.weight"], given["network.head.weight"])
