@@ -22,7 +22,7 @@ from spatia.io.check_forecast import Forecast
 from spatia.io.findings import Report
 from spatia.io.memory import give_back, large_blocks_returned, lean_memory
 from spatia.io.read import read_slide
-from spatia.io.source import Source
+from spatia.io.source import PATH_FACTS, Source
 from spatia.log import logger
 
 
@@ -170,6 +170,7 @@ def _fingerprint(source: Source, info: SlideInfo, settings: BuildSettings) -> di
     """Say what decides the bytes of a section: digests of its input files, what the user said of it, settings, versions."""
     plain = source.to_json()
     plain.update({name: Path(value).name for name, value in plain.items() if isinstance(getattr(source, name), Path)})
+    plain["facts"] |= {name: Path(source.facts[name]).name for name in PATH_FACTS if name in source.facts}
     fingerprint = {
         "source": plain,
         "input": {name: input_digest(path) for name, path in sorted(_input_files(source, info).items())},

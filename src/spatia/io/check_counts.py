@@ -117,18 +117,7 @@ def count_findings(survey: CountSurvey, source: Source) -> list[Finding]:
             else "",
         )
     ]
-    if not intensity:
-        findings.append(
-            Finding(
-                "counts-negative",
-                "refused" if survey.n_negative else "ok",
-                "negative values in the table",
-                f"{survey.n_negative:,} of {survey.n_values:,} stored values",
-                "0",
-                "Give raw counts; scaled or background-subtracted values are not counts." if survey.n_negative else "",
-            )
-        )
-    findings.append(_raw_finding(survey, intensity))
+    findings += [_negative_finding(survey, intensity), _raw_finding(survey, intensity)]
     empty = int((survey.totals == 0).sum())
     all_empty = n_cells > 0 and empty == n_cells
     findings.append(
@@ -146,6 +135,22 @@ def count_findings(survey: CountSurvey, source: Source) -> list[Finding]:
         )
     )
     return findings
+
+
+def _negative_finding(survey: CountSurvey, intensity: bool) -> Finding:
+    remedy = (
+        "Give intensities from 0 up, of which log1p is taken: clip what a background subtraction left below 0."
+        if intensity
+        else "Give raw counts; scaled or background-subtracted values are not counts."
+    )
+    return Finding(
+        "counts-negative",
+        "refused" if survey.n_negative else "ok",
+        "negative values in the table",
+        f"{survey.n_negative:,} of {survey.n_values:,} stored values",
+        "0",
+        remedy if survey.n_negative else "",
+    )
 
 
 def _raw_finding(survey: CountSurvey, intensity: bool) -> Finding:

@@ -9,6 +9,7 @@ from spatia.io.check_positions import Plausible, scale_hint, spread_sample
 from spatia.io.check_reading import reading
 from spatia.io.findings import Finding, Severity
 from spatia.io.lazy import compute_here
+from spatia.io.stain import densest_window, inside_image
 
 Floats = NDArray[np.float64]
 
@@ -18,7 +19,7 @@ def label_findings(
 ) -> tuple[list[Finding], float]:
     """Judge a label raster: is each cell's own label under its centroid? Returns also the median cell diameter, µm."""
     level = labels.levels[0]
-    diameter, counted = _label_diameter(labels, label_of_cell)
+    diameter, counted = _label_diameter(labels, label_of_cell, position_um)
     rows = spread_sample(len(position_um), 2_000)
     tries = {
         "as stated": position_um[rows],
@@ -34,8 +35,6 @@ def label_findings(
         "refused" if stated < limits.inside_share_refused else "warning" if stated < limits.inside_share else "ok"
     )
     better = f"; {best}: {shares[best]:.1%}" if shares[best] > stated + 0.2 else ""
-    low, high = limits.diameter_um
-    fine = low <= diameter <= high
     return [
         Finding(
             "labels-inside",
@@ -45,16 +44,24 @@ def label_findings(
             f">= {limits.inside_share:.0%}",
             "" if severity == "ok" else "Correct the positions, or the label raster's pixel size, at their source.",
         ),
-        Finding(
-            "cell-diameter",
-            "ok" if fine else "refused",
-            f"median cell diameter from the labels (units; {counted:,} cells)",
-            f"{diameter:.1f} µm{'' if fine else scale_hint(diameter)}",
-            f"{low:g} to {high:g} µm",
-            "" if fine else f"Is the label raster's pixel size of {level.um_per_px[0]:.4g} µm right?",
-            forceable=True,
-        ),
+        _diameter_finding(diameter, counted, level.um_per_px[0]),
     ], diameter
+
+
+def _diameter_finding(diameter_um: float, counted: int, um_per_px: float) -> Finding:
+    low, high = Plausible().diameter_um
+    fine = low <= diameter_um <= high
+    # without a single cell nothing is known of their size: that they lie elsewhere is judged by labels-inside
+    severity: Severity = "ok" if fine else "refused" if counted else "warning"
+    return Finding(
+        "cell-diameter",
+        severity,
+        f"median cell diameter from the labels (units; {counted:,} cells)",
+        f"{diameter_um:.1f} µm{'' if fine else scale_hint(diameter_um)}" if counted else "no label of a cell",
+        f"{low:g} to {high:g} µm",
+        "" if fine else f"Is the label raster's pixel size of {um_per_px:.4g} µm right?",
+        forceable=True,
+    )
 
 
 def _label_at(labels: Pyramid, position_um: Floats) -> NDArray[np.int64]:
@@ -68,11 +75,19 @@ def _label_at(labels: Pyramid, position_um: Floats) -> NDArray[np.int64]:
     return found
 
 
-def _label_diameter(labels: Pyramid, label_of_cell: NDArray[np.int64], most_px: int = 16_000_000) -> tuple[float, int]:
+def _label_diameter(
+    labels: Pyramid, label_of_cell: NDArray[np.int64], position_um: Floats, most_px: int = 16_000_000
+) -> tuple[float, int]:
+    """Measure the cells where most of them lie: the middle of a raster may be empty. Returns the median and their number."""
     level = labels.levels[0]
     raster = level.pixels[0]
     side = int(np.sqrt(most_px))
-    top, left = (max(0, (length - side) // 2) for length in raster.shape)
+    on_raster = inside_image(position_um, labels)
+    if not on_raster.any():
+        return float("nan"), 0
+    corner_um = densest_window(position_um[on_raster], side * max(level.um_per_px))[:2]
+    corner_px = (np.asarray(corner_um) - np.asarray(labels.origin_um)) / np.asarray(level.um_per_px)
+    left, top = np.clip(corner_px.astype(int), 0, np.maximum(np.array(raster.shape[::-1]) - side, 0))
     with reading("the label raster"):
         window = compute_here(raster[top : top + side, left : left + side])
     values, tally = np.unique(window, return_counts=True)

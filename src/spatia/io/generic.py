@@ -55,7 +55,7 @@ def read(source: Source) -> SpatialData:
     obs = cells.obs
     labels = _labels(source, um_per_px) if source.labels is not None else None
     if labels is not None:
-        obs = obs.assign(**{keys.LABEL: _label_values(obs, source)})
+        obs = _with_labels(obs, source)
     table = make_table(source, cells.matrix, features, obs, centroids)
     listed = Path(source.facts["cells"]) if source.facts.get("cells") else None
     named = (source.counts, listed, source.image if raster else None, source.outlines, source.labels)
@@ -193,20 +193,34 @@ def _whole_numbers(block: NDArray, path: str) -> NDArray[np.uint32]:
     return block.astype(np.uint32)
 
 
+def _with_labels(obs: pd.DataFrame, source: Source) -> pd.DataFrame:
+    """Number the cells as in the raster; a column of that name that is something else is kept beside."""
+    numbers = _label_values(obs, source)
+    kept = obs if _numbers(obs) is not None else obs.rename(columns={keys.LABEL: f"{keys.LABEL}_original"})
+    return kept.assign(**{keys.LABEL: numbers})
+
+
+def _numbers(obs: pd.DataFrame) -> NDArray[np.int64] | None:
+    """Return obs['label'] where it holds whole numbers: it may as well hold types of cells."""
+    if keys.LABEL not in obs:
+        return None
+    values = pd.to_numeric(obs[keys.LABEL].astype(object), errors="coerce").to_numpy(np.float64)
+    return values.astype(np.int64) if np.isfinite(values).all() and (values == np.round(values)).all() else None
+
+
 def _label_values(obs: pd.DataFrame, source: Source) -> NDArray[np.int64]:
     """Return each cell's number in the raster: obs['label'], else the number that ends its id."""
-    if keys.LABEL in obs:
-        values = obs[keys.LABEL].to_numpy()
-    else:
+    values = _numbers(obs)
+    if values is None:
         endings = [re.search(r"(\d+)$", name) for name in obs.index]
         if not all(endings):
             lost = next(name for name, ending in zip(obs.index, endings, strict=True) if ending is None)
             raise SlideError(
-                f"{source.where}: cell {lost!r} has no number for the label raster. Expected obs['label'], or ids that end "
-                "in the number."
+                f"{source.where}: cell {lost!r} has no number for the label raster. Expected whole numbers in obs['label'], or "
+                "ids that end in the number."
             )
-        values = np.asarray([int(ending[1]) for ending in endings if ending])
-    numbers = pd.Series(np.asarray(values, np.int64))
+        values = np.asarray([int(ending[1]) for ending in endings if ending], np.int64)
+    numbers = pd.Series(values)
     if numbers.duplicated().any():
         first = int(numbers[numbers.duplicated()].iloc[0])
         raise SlideError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spatia.errors import SlideError
-from spatia.io.source import Source
+from spatia.io.source import PATH_FACTS, Source
 from spatia.log import logger
 
 _PATHS = ("path", "counts", "image", "outlines", "labels")
@@ -137,7 +137,9 @@ def _source(row: dict[str, str], sheet: Path, line: int) -> Source:
         words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
         fields["no_image"] = _choice(row["no_image"].lower(), words, f"{where} 'no_image'")
     known = {*_PATHS, *_TEXT, *_OTHERS}
-    fields["facts"] = {name: value for name, value in row.items() if name and name not in known and value}
+    facts = {name: value for name, value in row.items() if name and name not in known and value}
+    paths = {name: str(sheet.parent / Path(facts[name]).expanduser()) for name in PATH_FACTS if name in facts}
+    fields["facts"] = facts | paths
     return Source(**fields)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 Measure = Literal["counts", "intensity"]
 PATHS = ("path", "counts", "image", "outlines", "labels")
+PATH_FACTS = ("cells",)  # facts that name a file
 
 
 @dataclass(frozen=True)

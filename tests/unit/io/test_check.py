@@ -17,10 +17,11 @@ from spatialdata import SpatialData
 
 from spatia import keys
 from spatia.io.alignment import discs
-from spatia.io.border import Notice, SlideInfo, counts_in_memory, make_slide, vertices_in_memory
+from spatia.io.border import Level, Notice, Pyramid, SlideInfo, counts_in_memory, make_slide, vertices_in_memory
 from spatia.io.check import CheckSettings, check_open_slide, check_slide
 from spatia.io.check_counts import explain_fractions, survey_counts
 from spatia.io.check_forecast import Forecast
+from spatia.io.check_labels import label_findings
 from spatia.io.check_offset import explain_offset
 from spatia.io.check_outlines import measure_rings, survey_outlines
 from spatia.io.check_positions import spread_sample
@@ -102,11 +103,12 @@ def test_one_bad_value_in_the_last_block_is_found(value: float, code: str) -> No
     assert report.forced().refused
 
 
-def test_declared_intensities_need_not_be_whole_but_must_be_there() -> None:
+def test_declared_intensities_need_not_be_whole_but_must_be_there_and_not_below_zero() -> None:
     source = dataclasses.replace(SOURCE, measure="intensity")
     intensity = _counts() + 0.25
-    intensity[0, 0] = -0.5
     assert not check_open_slide(_slide(intensity), source).refused
+    intensity[0, 0] = -0.5  # the build would refuse it
+    assert "clip" in check_open_slide(_slide(intensity), source).of_severity("refused")[0].remedy
     intensity[3, 3] = np.nan
     assert _severity(check_open_slide(_slide(intensity), source), "counts-missing") == "refused"
 
@@ -217,6 +219,20 @@ def test_labels_off_their_cells_are_refused_and_the_swap_named() -> None:
     assert found["swapped"] is not None
     assert found["swapped"].severity == "refused"
     assert "x and y swapped: 100.0%" in found["swapped"].found
+
+
+def test_cells_are_measured_where_they_lie_in_a_raster_with_an_empty_middle() -> None:
+    position = _position()  # in a corner
+    raster = np.zeros((4_500, 4_500), np.int32)
+    for label, (x, y) in enumerate(position, start=1):
+        raster[int(y) - 5 : int(y) + 5, int(x) - 5 : int(x) + 5] = label
+    labels = Pyramid((Level(da.from_array(raster[None]), (1.0, 1.0)),), ("labels",))
+    findings, diameter = label_findings(labels, np.arange(1, N + 1), position)
+    assert [finding.severity for finding in findings] == ["ok", "ok"]
+    assert diameter == pytest.approx(2 * 10 / np.sqrt(np.pi))
+    findings, diameter = label_findings(labels, np.arange(1, N + 1), position + 1e6)
+    assert [finding.severity for finding in findings] == ["refused", "warning"]
+    assert findings[1].found == "no label of a cell"
 
 
 @pytest.mark.parametrize("chunksize", [7, 12, 25, 1_000])

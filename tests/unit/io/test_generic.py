@@ -160,6 +160,20 @@ def test_labels_are_numbered_by_the_ids(tmp_path: Path) -> None:
         slide_labels(read_slide(source)).levels[0].pixels.compute()
 
 
+def test_a_column_label_of_cell_types_is_no_number(tmp_path: Path) -> None:
+    made = table(spatial=XY)
+    made.obs["label"] = pd.Categorical(["tumour", "stroma", "tumour", "tumour", "stroma"])
+    made.write_h5ad(tmp_path / "a.h5ad")
+    tifffile.imwrite(tmp_path / "l.tif", np.zeros((40, 40), np.uint16))
+    source = Source("s", counts=tmp_path / "a.h5ad", labels=tmp_path / "l.tif", um_per_px=1.0)
+    found = slide_table(read_slide(source)).obs
+    assert list(found["label"]) == [1, 2, 3, 4, 5]
+    assert list(found["label_original"])[:2] == ["tumour", "stroma"]
+    made.obs["label"] = pd.Categorical(["9", "8", "7", "6", "5"])
+    made.write_h5ad(tmp_path / "a.h5ad")
+    assert list(slide_table(read_slide(source)).obs["label"]) == [9, 8, 7, 6, 5]
+
+
 def without_positions(folder: Path) -> Source:
     table().write_h5ad(folder / "a.h5ad")
     return Source("s", counts=folder / "a.h5ad")

@@ -31,6 +31,11 @@ def test_every_column_arrives(tmp_path: Path) -> None:
     assert second.facts == {"stage": "T2"}
 
 
+def test_a_table_of_positions_is_looked_for_beside_the_sheet(tmp_path: Path) -> None:
+    (source,) = read_samplesheet(sheet(tmp_path, "sample,counts,cells\na,a.h5,cells.csv\n"))
+    assert source.facts == {"cells": str(tmp_path / "cells.csv")}
+
+
 @pytest.mark.parametrize(
     "text,message",
     [
