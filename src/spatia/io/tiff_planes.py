@@ -138,11 +138,22 @@ def _levels_of(pages: list[tifffile.TiffPage], path: Path) -> list[list[tifffile
     groups: list[list[tifffile.TiffPage]] = [[]]
     for page in pages:
         if groups[-1] and page.shape != groups[-1][0].shape:
-            if not page.is_reduced:  # a thumbnail or label beside the image, as slide scanners add
+            if not _is_smaller(page, groups[-1][0]):  # a thumbnail, label or macro picture, as slide scanners add
                 continue
             groups.append([])
         groups[-1].append(page)
     return groups
+
+
+def _is_smaller(page: tifffile.TiffPage, finer: tifffile.TiffPage) -> bool:
+    """Tell whether a page shows all of a finer one, divided by a power of two.
+
+    Whether it says that it is reduced does not tell: labels of Aperio's scanners say so, and their levels do not.
+    """
+    factor = 2 ** max(round(np.log2(finer.imagelength / page.imagelength)), 1)
+    sides = ((finer.imagelength, page.imagelength), (finer.imagewidth, page.imagewidth))
+    fits = all(abs(less - whole / factor) <= 1 for whole, less in sides)
+    return fits and (page.is_tiled or page.is_reduced)
 
 
 def _plane(page: tifffile.TiffPage, path: Path) -> Plane:
