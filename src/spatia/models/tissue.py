@@ -117,7 +117,8 @@ class TissueTransformer(nn.Module):
         middle = (torch.arange(side, device=niche.device, dtype=niche.dtype) + 0.5 - side / 2) * size
         near_x, near_y = (self._nearness(offset_um[..., axis, None] - middle) for axis in (0, 1))
         near = (near_y[..., :, None] * near_x[..., None, :]).flatten(-2)  # windows longest blocks
-        return (near @ total) / (near @ count[..., None]).clamp(min=1e-6)
+        weight_around = near @ count[..., None]  # 1e-12 where all are far, 0 where none is shown
+        return (near @ total) / weight_around.clamp(min=1e-20)
 
     def _nearness(self, distance_um: Tensor) -> Tensor:
         return torch.exp(-0.5 * (distance_um / REACH_UM).square()) + 1e-6  # far niches count where there are no others

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 
 from spatia.corpus.corpus import Corpus
@@ -61,6 +62,17 @@ def test_a_hidden_niche_cannot_be_seen_from_its_window(setup: Any) -> None:
     other[2] = 50.0
     one, two = (setup.model.encode_tissues(batch, values, niche_shown=shown).niche for values in (niches.niche, other))
     assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("apart_um", [0.0, 30.0, 200.0, 420.0])
+def test_around_a_niche_lies_the_mean_of_what_is_shown_however_far(setup: Any, apart_um: float) -> None:
+    transformer = setup.model.tissue_transformer
+    niche = torch.full((1, 2, 5), 3.0)
+    offset_um = torch.tensor([[[-apart_um / 2, -apart_um / 2], [apart_um / 2, apart_um / 2]]])
+    around = transformer._mean_around(niche, offset_um, torch.tensor([[False, True]]))
+    torch.testing.assert_close(around, niche)
+    nothing = transformer._mean_around(niche, offset_um, torch.zeros(1, 2, dtype=torch.bool))
+    assert not nothing.any()
 
 
 def test_moving_a_whole_section_changes_nothing(setup: Any) -> None:
