@@ -72,7 +72,7 @@ class NetworkSettings(BaseModel):
         192, ge=16, multiple_of=8, description="features of a token, or of the coarsest level of a U-Net"
     )
     layers: int = Field(
-        4, ge=1, description="transformer layers; of a U-Net, blocks on each side, at least one a level"
+        4, ge=1, description="transformer layers; of a U-Net, blocks on each side, as many a level and at least one"
     )
     heads: int = Field(4, ge=1)
     ratio: float = Field(3.0, gt=0, description="hidden width of a feed-forward layer, in widths")
@@ -118,7 +118,8 @@ class SolverSettings(BaseModel):
     early: float = Field(
         2.0,
         ge=1,
-        description="t is the step's share of the way to this power: 1 evenly, above it shorter steps near the beginning",
+        description="t is the step's share of the way to this power: 1 evenly, above it shorter steps near the beginning; "
+        "adaptive: it chooses its own",
     )
     tolerance: float = Field(0.02, gt=0, description="adaptive: error of a step, in standard deviations of the image")
 

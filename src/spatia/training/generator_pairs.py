@@ -239,7 +239,7 @@ class PairData:
     def _leave_out(self, path: Path) -> None:
         """Leave out the pairs of cells without an image, or without a channel in common: there would be a black one to begin or to end at."""
         before = sum(part.n_pairs for part in self.parts.values())
-        present = self._present if self._begins_at_cells else self._present.any(axis=1, keepdims=True)
+        present = self._present if self._begins_at_cells else np.asarray(self._present.any(axis=1, keepdims=True))
         self.parts = {name: part.among(present) for name, part in self.parts.items()}
         if not (n_lost := before - sum(part.n_pairs for part in self.parts.values())):
             return

@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from spatia.errors import SettingsError
 from spatia.generation.objective import GeneratorWeights
-from spatia.generation.settings import LEAST_UNTOLD, SELF, STRICT, DropSettings, GeneratorConfig, edits
+from spatia.generation.settings import LEAST_UNTOLD, SELF, STRICT, DropSettings, GeneratorConfig, SolverSettings, edits
 from spatia.training.settings import LoopSettings
 
 
@@ -90,6 +90,22 @@ class GeneratorSettings(LoopSettings, GeneratorConfig):
             raise SettingsError(
                 f"guidance={self.guidance:g} with drop.all={self.drop.all:g}: guidance compares with what is drawn of cells that nothing is told "
                 f"of, and {untold:.2g} of the rows are such. Set drop.all to {LEAST_UNTOLD:g} or more (0.1 by default), or guidance=1."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_is_set_that_is_not_used(self) -> "GeneratorSettings":
+        network = self.network
+        if network.kind == "unet" and network.layers > network.levels and network.layers % network.levels:
+            fewer = network.layers // network.levels * network.levels
+            raise SettingsError(
+                f"network.layers={network.layers} with network.levels={network.levels}: a U-Net has as many blocks at every level. Take "
+                f"{fewer} or {fewer + network.levels} layers."
+            )
+        if self.solver.kind == "adaptive" and self.solver.early != SolverSettings().early:
+            raise SettingsError(
+                f"solver.early={self.solver.early:g} with solver.kind=adaptive: it chooses its steps itself. Leave solver.early out, or take "
+                "heun."
             )
         return self
 

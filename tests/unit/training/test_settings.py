@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from spatia.errors import SettingsError, TrainingError
+from spatia.generation.settings import GeneratorConfig
 from spatia.training.generator_settings import GeneratorSettings
 from spatia.training.run_folder import _refuse_other
 from spatia.training.settings import FREE_ON_RESUME, TrainSettings, flatten, read_settings
@@ -40,6 +41,27 @@ def test_the_later_wins(tmp_path: Path) -> None:
 def test_a_wrong_line_is_named(line: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         read_settings(overrides=[line])
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"network": {"layers": 6, "levels": 4}}, r"network.layers=6 with network.levels=4: .* Take 4 or 8 layers"),
+        ({"solver": {"kind": "adaptive", "early": 3.0}}, r"solver.early=3 with solver.kind=adaptive: it chooses"),
+        ({"network": {"layers": 2, "levels": 4}}, None),
+        ({"network": {"layers": 8, "levels": 4}}, None),
+        ({"network": {"layers": 6, "levels": 4, "kind": "transformer"}}, None),
+        ({"solver": {"kind": "adaptive"}}, None),
+    ],
+)
+def test_what_would_not_be_used_is_refused(values: dict[str, object], said: str | None) -> None:
+    """In training alone: generators that were trained with it are read and drawn with as before."""
+    GeneratorConfig.model_validate(values)
+    if said is None:
+        GeneratorSettings.model_validate(values)
+        return
+    with pytest.raises(SettingsError, match=said):
+        GeneratorSettings.model_validate(values)
 
 
 def test_guidance_is_refused_where_no_row_is_told_nothing() -> None:
