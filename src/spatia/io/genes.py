@@ -41,6 +41,8 @@ def feature_type(symbol: str) -> str:
     --------
     >>> feature_type("EPCAM"), feature_type("Blank-12"), feature_type("NegPrb10")
     ('gene', 'Blank Codeword', 'Negative Control Probe')
+    >>> feature_type("Intergenic_Region_1004")
+    'Genomic Control'
     """
     return next((kind for kind, pattern in _CONTROL_NAMES.items() if pattern.match(symbol)), GENE)
 

@@ -143,8 +143,8 @@ def _var_column(table: ad.AnnData, *names: str) -> list[str] | None:
 def _links(table: ad.AnnData) -> list[str]:
     """Return the columns by which SpatialData links rows to shapes; a column of the user's own of that name is none."""
     attrs = table.uns.get("spatialdata_attrs") or {}
-    linking = {attrs.get("region_key"), attrs.get("instance_key")} & {"region", "instance_id"}
-    return sorted(linking & set(table.obs))
+    linking = (attrs.get("region_key"), attrs.get("instance_key"))
+    return [name for name in ("region", "instance_id") if name in linking and name in table.obs]
 
 
 def _first_level(element: Any) -> xr.DataArray:
