@@ -138,8 +138,9 @@ def _source(row: dict[str, str], sheet: Path, line: int) -> Source:
         fields["no_image"] = _choice(row["no_image"].lower(), words, f"{where} 'no_image'")
     known = {*_PATHS, *_TEXT, *_OTHERS}
     facts = {name: value for name, value in row.items() if name and name not in known and value}
-    paths = {name: str(sheet.parent / Path(facts[name]).expanduser()) for name in PATH_FACTS if name in facts}
-    fields["facts"] = facts | paths
+    if "counts" in fields:  # of a vendor's folder, a column of that name may be anything
+        facts |= {name: str(sheet.parent / Path(facts[name]).expanduser()) for name in PATH_FACTS if name in facts}
+    fields["facts"] = facts
     return Source(**fields)
 
 

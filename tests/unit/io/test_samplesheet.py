@@ -32,8 +32,9 @@ def test_every_column_arrives(tmp_path: Path) -> None:
 
 
 def test_a_table_of_positions_is_looked_for_beside_the_sheet(tmp_path: Path) -> None:
-    (source,) = read_samplesheet(sheet(tmp_path, "sample,counts,cells\na,a.h5,cells.csv\n"))
-    assert source.facts == {"cells": str(tmp_path / "cells.csv")}
+    generic, vendor = read_samplesheet(sheet(tmp_path, "sample,counts,path,cells\na,a.h5,,cells.csv\nb,,outs,12000\n"))
+    assert generic.facts == {"cells": str(tmp_path / "cells.csv")}
+    assert vendor.facts == {"cells": "12000"}
 
 
 @pytest.mark.parametrize(
