@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spatia.corpus.build_section import build_section, put_in_place, remove_leftovers
+from spatia.corpus.build_section import build_section
 from spatia.corpus.corpus import MANIFEST_FILE, SECTION_FILE, read_json
 from spatia.corpus.files import input_digest, write_json
 from spatia.corpus.manifest import library_versions, register_sections, require_same_settings, write_manifest
 from spatia.corpus.scheduling import Scheduler
+from spatia.corpus.section_folder import building_folder, put_in_place, remove_leftovers
 from spatia.corpus.settings import BuildSettings
 from spatia.errors import SettingsError, SlideError, SpatiaError
 from spatia.io.border import SlideInfo, slide_info
@@ -137,10 +138,10 @@ def _build_checked(
     give_back()
     info = slide_info(slide)
     place = out / "sections" / source.sample
-    folder = out / "sections" / f".{source.sample}.building"
+    folder = building_folder(place)
     fingerprint = _fingerprint(source, info, settings)
     if _stands(place, fingerprint):
-        remove_leftovers(folder, place)
+        remove_leftovers(place)
         register_sections(out, settings)  # a kill may have come between placing the section and listing it
         return SectionResult(source.sample, "unchanged", n_cells=read_json(place / SECTION_FILE)["n_cells"])
     with large_blocks_returned():
@@ -151,7 +152,7 @@ def _build_checked(
     facts = build_section(slide, source, settings, folder, fingerprint, scheduler)
     write_json(folder / "section" / SECTION_FILE, _section_json(source, info, report, fingerprint, facts))
     write_manifest(folder / "section", scheduler)
-    put_in_place(folder, place)
+    put_in_place(place)
     warnings = tuple(f"{finding.code}: {finding.what}: {finding.found}" for finding in report.of_severity("warning"))
     return SectionResult(source.sample, "built", n_cells=facts["n_cells"], warnings=warnings)
 

@@ -426,27 +426,3 @@ def _facts(plan: SectionPlan, info: SlideInfo, tables: Tables, intensity: dict[s
         "median_counts": tables.depth,
         "vertices_without_cell": tables.vertices_without_cell,
     }
-
-
-def put_in_place(folder: Path, place: Path) -> None:
-    """Rename a finished section to its place and remove what only its build needed.
-
-    An older section there goes aside first and is removed last, so that at no moment both are gone.
-    """
-    old = _aside(place)
-    if old.exists():
-        shutil.rmtree(old)
-    if place.exists():
-        place.replace(old)
-    (folder / "section").replace(place)
-    remove_leftovers(folder, place)
-
-
-def remove_leftovers(folder: Path, place: Path) -> None:
-    """Remove what only the build of a section needed; a build killed at its very end has left it."""
-    for left in (folder, _aside(place)):
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def _aside(place: Path) -> Path:
-    return place.with_name(f".{place.name}.old")

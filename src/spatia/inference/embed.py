@@ -65,10 +65,12 @@ def embed(
 
     Returns
     -------
-    Cells of the sections, in the order that is asked for (of the corpus, where none is). ``X`` raw counts (or declared intensities: ``uns["spatia"]["measure"]``, by section) over the union of the panels (a gene that a section does
-    not measure has no entries there: ``uns["spatia"]["measured"]``, (sections, ``measured_genes``), says which), ``obs`` as in the corpus and ``spatia_ood`` (above 1:
-    unlike 99 % of the training cells), by cell id (``sample:cell_id`` where ids repeat between sections, and ``obs["cell_id"]`` then), ``obsm`` ``spatial`` (µm), ``X_spatia`` and ``X_spatia_cell``, ``_niche``, ``_tissue``,
-    and where images are seen too ``X_spatia_genes``: the cell as it is where genes alone are seen
+    Cells of the sections, in the order that is asked for (of the corpus, where none is). ``X``: raw counts (or declared intensities:
+    ``uns["spatia"]["measure"]``, by section) over the union of the panels; a gene that a section does not measure has no entries there
+    (``uns["spatia"]["measured"]``, (sections, ``measured_genes``), says which). ``obs`` as in the corpus and ``spatia_ood`` (above 1:
+    unlike 99 % of the training cells), by cell id (``sample:cell_id`` where ids repeat between sections, and ``obs["cell_id"]`` then).
+    ``obsm``: ``spatial`` (µm), ``X_spatia`` and ``X_spatia_cell``, ``_niche``, ``_tissue``, and where images are seen too
+    ``X_spatia_genes``, the cell as it is where genes alone are seen
     (float32), ``uns["spatia"]``. Or the path, where ``out`` is given.
 
     Raises

@@ -75,8 +75,8 @@ def generate(
 
     Returns
     -------
-    The path of an AnnData zarr, in the place of an earlier one of drawn images: a row an image; ``obs`` ``cell_id, sample, draw, synthetic``; ``obsm["single_cell_images"]``; and
-    ``uns["spatia"]`` with ``synthetic: true`` and how they were made. A killed run continues with the next call.
+    The path of an AnnData zarr, in the place of an earlier one of drawn images: a row an image; ``obs`` ``cell_id, sample, draw,
+    synthetic``; ``obsm["single_cell_images"]``; and ``uns["spatia"]`` with ``synthetic: true`` and how they were made. A killed run continues with the next call.
 
     Raises
     ------

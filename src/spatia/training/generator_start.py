@@ -22,9 +22,10 @@ def start_from(generator: CellGenerator, folder: Path, model: str, named: Mappin
     """Copy the weights of a trained generator into a new one.
 
     The network that draws must be the same. Conditions go by name: those that only one of the two is told begin anew, or are left
-    out; so do those whose columns mean something else: other transitions, labels or measurements, or embeddings of another model. A generator of transitions may so begin at one of images from expression, which has seen every cell and not only those
-    of two states. Each sees its images as standard deviations from the mean of its own training images, so that these may differ; the
-    scale they are of may not. The grain of its images is each one's own too, and measured when it is trained.
+    out; so do those whose columns mean something else: other transitions, labels or measurements, or embeddings of another model. A
+    generator of transitions may so begin at one of images from expression, which has seen every cell and not only those of two states.
+    Each sees its images as standard deviations from the mean of its own training images, so that these may differ; the scale they are
+    of may not. The grain of its images is each one's own too, and measured when it is trained.
 
     Parameters
     ----------
