@@ -45,6 +45,10 @@ def generate(
     keep: Annotated[
         float | None, typer.Option(help="With --real: share of the way to it that is kept, 0.2; 1: as it is.")
     ] = None,
+    align: Annotated[
+        bool,
+        typer.Option(help="Move what is told of a section that training did not see to where those that it saw lay."),
+    ] = True,
     seed: Annotated[int, typer.Option(help="Equal seeds draw equal images.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     json_: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -76,7 +80,7 @@ def generate(
     path = run(
         opened, maker, out, draws=draws, seed=seed, sections=section, split=split, part=part, limit=limit,
         transition=transition, pairs=pairs, cells=ids, labels=table_of_labels, shuffle=shuffle, real=real, keep=keep, device=device, solver=steps, guidance=guidance, drop=tuple(drop or ()),
-        precision=precision,
+        precision=precision, align=align,
     )  # fmt: skip
     import anndata
 

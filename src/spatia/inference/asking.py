@@ -52,12 +52,15 @@ def asking(
     labels
         Type or state of the cells, for a generator that is told it.
     real, how
-        Real cells that drawings begin at, None: at noise; how many draws, and what is withheld, says ``how``.
+        Real cells that drawings begin at, None: at noise; how many draws, what is withheld, and whether sections are aligned, says ``how``.
     """
     names = wanted.sections
     rows = {name: wanted.row[wanted.sample == name] for name in names} if maker.config.level == "cell" else None
     told = _labels_of(corpus, maker, labels)
-    with cell_conditions(corpus, maker.model, sections=names, rows=rows, device=device, labels=told) as conditions:
+    references = maker.references if how is None or how.align else ()
+    with cell_conditions(
+        corpus, maker.model, sections=names, rows=rows, device=device, labels=told, references=references
+    ) as conditions:
         yield Asker(corpus, maker, conditions, names, real, how)
 
 
@@ -76,13 +79,13 @@ def _labels_of(corpus: Corpus, maker: Generator, labels: pd.DataFrame | None) ->
 
 @contextmanager
 def ask_for_cells(
-    corpus: Corpus | str | Path, maker: Generator, cells: Sequence[str], transition: str | None
+    corpus: Corpus | str | Path, maker: Generator, cells: Sequence[str], transition: str | None, how: Drawing
 ) -> Iterator[Asked]:
     """Yield what is known of named cells."""
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     check_levels(opened.levels, maker.model.config, corpus=opened.path)
     wanted = with_transition(choose_rows(opened, maker, list(opened.sections), cells=cells), maker, transition)
-    with asking(opened, maker, wanted, device=str(maker.network.device)) as asker:
+    with asking(opened, maker, wanted, device=str(maker.network.device), how=how) as asker:
         yield asker(wanted)
 
 
@@ -95,6 +98,8 @@ class Asker:
         Of the labels that are told, and of the real cells that are begun at: a killed run goes on with the same ones only.
     real
         Real cells that drawings begin at; None: they begin at noise, or at cells of their own.
+    shifts
+        By section that training did not see: how what is told of its cells was moved.
     """
 
     def __init__(
@@ -108,6 +113,7 @@ class Asker:
     ) -> None:
         self._maker, self._conditions, self._names = maker, conditions, list(names)
         self.real, self._how, self._corpus_id = real, how or Drawing(), corpus.corpus_id
+        self.shifts = conditions.shifts
         self.digest = conditions.labels_digest + ("" if real is None else real.digest)
         self._number = {sample: number for number, sample in enumerate(corpus.sections)}
         self._niches = self._sources = None

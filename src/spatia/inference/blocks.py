@@ -187,13 +187,26 @@ class SectionEmbedder:
     @torch.inference_mode()
     def read(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
         """Return the finished embeddings of some cells: each of the request's outputs, and ``"ood"`` (rows,)."""
-        width, split = self.model.config.cell_width, self.model.config.niche_width
-        cells, context = self.cells.read(rows), self.context.read(rows)
-        cell, niche, tissue = cells[:, :width], context[:, :split], context[:, split:]
+        levels, width = self.levels(rows), self.model.config.cell_width
         device = self.model.device
-        fused = self.model.fuse(*(torch.from_numpy(part).to(device) for part in (cell, niche, tissue)))
+        fused = self.model.fuse(*(torch.from_numpy(levels[name]).to(device) for name in ("cell", "niche", "tissue")))
+        cells = self.cells.read(rows)
         alone = {GENES: cells[:, width : 2 * width]} if self._request.genes_alone else {}
-        return {"cell": cell, "niche": niche, "tissue": tissue, "fused": _host(fused), **alone, "ood": cells[:, -1]}
+        return {**levels, "fused": _host(fused), **alone, "ood": cells[:, -1]}
+
+    def levels(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+        """Return ``"cell"``, ``"niche"`` and ``"tissue"`` of some cells, each by itself: no network is asked."""
+        cells, context = self.cells.read(rows), self.context.read(rows)
+        split = self.model.config.niche_width
+        return {
+            "cell": cells[:, : self.model.config.cell_width],
+            "niche": context[:, :split],
+            "tissue": context[:, split:],
+        }
+
+    def width_of(self, output: str) -> int:
+        """Return the width of the embedding of a level."""
+        return int(getattr(self.model.config, f"{output}_width"))
 
     def _encode(self, batch: CellBatch) -> NDArray[np.float32]:
         request, batch = self._request, batch.to(self.model.device)

@@ -18,6 +18,7 @@ from spatia.data.loader import RowReader
 from spatia.generation.batch import GenerationBatch
 from spatia.generation.displacement import Place
 from spatia.generation.settings import AIM, LABEL
+from spatia.inference.alignment import Reference, Shift, alignment, looked_at
 from spatia.inference.blocks import SectionEmbedder
 from spatia.inference.cell_labels import CellLabels
 from spatia.inference.session import embedded
@@ -52,10 +53,22 @@ class CellConditions:
 
     Use :func:`cell_conditions`. The model sees genes only, so no image of a target can reach the generator, not even by way of the
     niche. A label is what the user gives, for cells that have one.
+
+    Attributes
+    ----------
+    sections
+        Embedders of the sections, in the order in which they are counted.
+    shifts
+        By name of a section: what is taken away from the embeddings of its cells.
     """
 
-    def __init__(self, sections: Sequence[SectionEmbedder], labels: CellLabels | None = None) -> None:
-        self._sections, self._labels = sections, labels
+    def __init__(
+        self,
+        sections: Sequence[SectionEmbedder],
+        labels: CellLabels | None = None,
+        shifts: Mapping[str, Shift] | None = None,
+    ) -> None:
+        self.sections, self._labels, self.shifts = sections, labels, dict(shifts or {})
 
     @property
     def labels_digest(self) -> str:
@@ -68,19 +81,30 @@ class CellConditions:
         rows, sections = row.cpu().numpy(), section.cpu().numpy()
         for number in np.unique(sections).tolist():
             at = np.flatnonzero(sections == number)
-            values = self._sections[number].read(rows[at])
-            for name, level in EMBEDDINGS.items():
+            shift = self.shifts.get(self.sections[number].sample)
+            for name, values in _embeddings(self.sections[number], rows[at]).items():
                 if name not in out:
-                    out[name] = np.empty((len(rows), values[level].shape[1]), np.float32)
-                out[name][at] = values[level]
+                    out[name] = np.empty((len(rows), values.shape[1]), np.float32)
+                out[name][at] = values if shift is None else values - shift.of[name]
         return {name: torch.from_numpy(values) for name, values in out.items()}
+
+    def shift_of(self, section: Tensor) -> dict[str, Tensor]:
+        """Return what is taken away from the embeddings of cells, by condition, each (rows, width)."""
+        out: dict[str, Tensor] = {}
+        for number in section.unique().tolist():
+            one = self.sections[number]
+            shift = self.shifts.get(one.sample)
+            for name, level in EMBEDDINGS.items():
+                moved = np.zeros(one.width_of(level), np.float32) if shift is None else shift.of[name]
+                out.setdefault(name, torch.zeros(len(section), len(moved)))[section == number] = torch.from_numpy(moved)
+        return out
 
     def of_rows(self, section: Tensor, row: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return what is known of cells, by condition (rows, width), and of which of them (rows,)."""
         conditions = self.read(section, row)
         known = everywhere(conditions, len(row))
         if self._labels is not None:
-            names = [one.sample for one in self._sections]
+            names = [one.sample for one in self.sections]
             conditions[LABEL], known[LABEL] = self._labels.read(names, section, row)
         return conditions, known
 
@@ -111,6 +135,12 @@ class CellConditions:
             conditions=conditions,
             known=dict.fromkeys(conditions, batch.n_members > 0),
         )
+
+
+def _embeddings(section: SectionEmbedder, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+    """Return the embeddings of cells of one section, by condition."""
+    values = section.levels(rows)
+    return {name: values[level] for name, level in EMBEDDINGS.items()}
 
 
 @dataclass(frozen=True)
@@ -252,6 +282,7 @@ def cell_conditions(
     device: str = "auto",
     min_coverage: float = 0.5,
     labels: CellLabels | None = None,
+    references: Sequence[Reference] = (),
 ) -> Iterator[CellConditions]:
     """Embed every cell of a corpus from genes alone, and hand over what reads the embeddings.
 
@@ -267,8 +298,45 @@ def cell_conditions(
         Folder for the embeddings, continued after a kill; None: a temporary one.
     labels
         Types or states of the cells, for a generator that is told them.
+    references
+        The sections that a generator learnt from: others are moved to where the one most like them lay. None: every cell as it is.
     """
+    names = list(corpus.sections) if sections is None else list(sections)
+    known = {one.cells_sha256 for one in references}
+    strange = [name for name in names if known and corpus.section(name).cells_sha256 not in known]
+    seen = {name: looked_at(corpus.section(name).entry.n_cells) for name in strange}
+    if rows is not None:
+        rows = {**rows, **{name: np.union1d(rows[name], seen[name]) for name in strange if name in rows}}
     with embedded(
-        corpus, model, use=SEEN, sections=sections, rows=rows, scratch=scratch, device=device, min_coverage=min_coverage
+        corpus, model, use=SEEN, sections=names, rows=rows, scratch=scratch, device=device, min_coverage=min_coverage
     ) as session:
-        yield CellConditions(session.sections, labels)
+        shifts = {
+            one.sample: alignment(one.sample, _embeddings(one, seen[one.sample]), references)
+            for one in session.sections
+            if one.sample in seen
+        }
+        yield CellConditions(
+            session.sections, labels, {name: shift for name, shift in shifts.items() if shift is not None}
+        )
+
+
+def references_of(
+    conditions: CellConditions, corpus: Corpus, *, split: str | None, part: str, most: int = 4096
+) -> list[Reference]:
+    """Describe the sections that are learnt from, so that others can be aligned to them.
+
+    Parameters
+    ----------
+    split, part
+        Whose cells are learnt from; of a section that has none there, nothing is kept.
+    most
+        Cells of each section, evenly taken.
+    """
+    found = []
+    for one in conditions.sections:
+        ranges = [(0, one.n_cells)] if split is None else corpus.split(split).ranges(part, one.sample)
+        rows = np.concatenate([np.zeros(0, np.int64), *(np.arange(start, stop) for start, stop in ranges)])
+        rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))]
+        if len(rows):
+            found.append(Reference.of(one.sample, corpus.section(one.sample).cells_sha256, _embeddings(one, rows)))
+    return found

@@ -52,6 +52,8 @@ class Drawing:
     keep
         Of drawings that begin at real cells: what share of the way from noise to the real cell they begin at. 1: the real cell as it is;
         near 0 all that the conditions decide is drawn anew.
+    align
+        Whether what is told of the cells of a section that training did not see is moved to where the training section most like it lay.
     """
 
     draws: int = 1
@@ -61,6 +63,7 @@ class Drawing:
     drop: tuple[str, ...] = ()
     precision: Precision = "32-true"
     keep: float = 0.2
+    align: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.keep <= 1:

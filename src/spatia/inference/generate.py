@@ -125,7 +125,7 @@ def generate(
     wanted = wanted.at_most(limit)
     told = wanted.shuffled(seed) if shuffle else None
     if real is not None and not isinstance(real, RealCells):
-        real = real_cells(real, maker, split=split, seed=seed, device=device)
+        real = real_cells(real, maker, split=split, seed=seed, device=device, align=how.align)
     if real is not None:
         logger.info(
             "drawings begin at %d real cells; what is told explains %.2f of the variance of their pictures, held out",

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,7 @@ from spatia.generation.samples import begin_at
 from spatia.generation.settings import AIM, LEAST_ADAPTIVE, LEAST_UNTOLD, GeneratorConfig, SolverSettings
 from spatia.generation.solvers import Solution
 from spatia.generation.transformer import DiffusionTransformer
+from spatia.inference.alignment import Reference
 from spatia.inference.asked import Asked
 from spatia.inference.drawing import Drawing, GeneratedImages
 from spatia.inference.session import choose_device
@@ -103,6 +105,11 @@ class Generator:
         learnt = self.facts.get("channels", self.space.channels)
         return tuple(name for name in self.space.channels if name in learnt)
 
+    @cached_property
+    def references(self) -> tuple[Reference, ...]:
+        """The sections that it learnt from, to align others to; none of a generator that is told no embedding, or of an earlier version."""
+        return tuple(Reference.from_json(one) for one in self.facts.get("sections", ()))
+
     @property
     def transitions(self) -> tuple[str, ...]:
         """Names of the transitions it makes; none where it draws cells from expression."""
@@ -156,8 +163,9 @@ class Generator:
         -------
         Images in the order of the corpus.
         """
-        with self._asked(cells, transition, corpus) as asked:
-            return self.draw(asked, Drawing(draws, seed, **options))
+        how = Drawing(draws, seed, **options)
+        with self._asked(cells, transition, corpus, how) as asked:
+            return self.draw(asked, how)
 
     def interpolate(
         self,
@@ -170,14 +178,17 @@ class Generator:
         **options: Any,
     ) -> NDArray[np.uint8]:
         """Return the points on the way from source (or noise) to image, (cells, times, channels, y, x)."""
-        with self._asked(cells, transition, corpus) as asked:
-            return self.walk(asked, times, Drawing(1, seed, **options))
+        how = Drawing(1, seed, **options)
+        with self._asked(cells, transition, corpus, how) as asked:
+            return self.walk(asked, times, how)
 
     @contextmanager
-    def _asked(self, cells: Sequence[str], transition: str | None, corpus: Corpus | str | Path) -> Iterator[Asked]:
+    def _asked(
+        self, cells: Sequence[str], transition: str | None, corpus: Corpus | str | Path, how: Drawing
+    ) -> Iterator[Asked]:
         from spatia.inference.asking import ask_for_cells
 
-        with ask_for_cells(corpus, self, cells, transition) as asked:
+        with ask_for_cells(corpus, self, cells, transition, how) as asked:
             yield asked
 
     def set_merging(self, ratio: float | tuple[float, ...]) -> None:

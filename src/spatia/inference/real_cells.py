@@ -168,6 +168,7 @@ def real_cells(
     most: int = MOST,
     seed: int = 0,
     device: str = "auto",
+    align: bool = True,
 ) -> RealCells:
     """Return cells of a corpus that drawn ones may begin at: of a part of a split where one is named, else all that have an image which the edge of
     the slide does not cut.
@@ -182,6 +183,8 @@ def real_cells(
         Whose cells. Those that a drawing is to be compared with must not be among them.
     most
         At most so many, drawn at random.
+    align
+        As the drawings (`Drawing.align`).
 
     Raises
     ------
@@ -198,7 +201,7 @@ def real_cells(
             f"{opened.path}: no section has all of {', '.join(maker.channels)}: no real cell to begin at."
         )
     pool = choose_rows(opened, maker, names, split=split, part=part if split is not None else None)
-    return real_cells_of(opened, maker, pool, most=most, seed=seed, device=device)
+    return real_cells_of(opened, maker, pool, most=most, seed=seed, device=device, align=align)
 
 
 def check_start(maker: Generator) -> None:
@@ -214,7 +217,14 @@ def check_start(maker: Generator) -> None:
 
 
 def real_cells_of(
-    corpus: Corpus, maker: Generator, pool: Wanted, *, most: int = MOST, seed: int = 0, device: str = "auto"
+    corpus: Corpus,
+    maker: Generator,
+    pool: Wanted,
+    *,
+    most: int = MOST,
+    seed: int = 0,
+    device: str = "auto",
+    align: bool = True,
 ) -> RealCells:
     """Return the cells of a pool that have an image which the edge of the slide does not cut, with what is known of them.
 
@@ -245,7 +255,10 @@ def real_cells_of(
     names = pool.sections
     rows = {name: pool.row[pool.sample == name] for name in names}
     counted = pool.counted_in(names)
-    with cell_conditions(corpus, maker.model, sections=names, rows=rows, device=device) as conditions:
+    references = maker.references if align else ()
+    with cell_conditions(
+        corpus, maker.model, sections=names, rows=rows, device=device, references=references
+    ) as conditions:
         found = conditions.read(torch.from_numpy(counted.section), torch.from_numpy(counted.row))
     told = {name: found[name].numpy() for name in maker.config.told}
     return RealCells(corpus, maker.model, pool, told, pictures)

@@ -41,20 +41,24 @@ class CellEncoder:
         (cells, genes) which genes were measured.
     follower
         Embeds the surroundings again; None: they stay as in ``base``.
+    shifts
+        By condition, (cells, width): what is taken away from the embeddings of each chosen cell to align its section.
     """
 
     maker: Generator
     base: Asked
     visible: NDArray[np.bool_]
     follower: NicheFollower | None
+    shifts: dict[str, Tensor]
 
     def __call__(self, cells: NDArray[np.int64], counts: Counts) -> Asked:
         """Return what is known of cells with other counts, (rows, genes) over the model's vocabulary."""
         at = torch.from_numpy(cells)
         conditions = {name: value[at] for name, value in self.base.conditions.items()}
-        conditions["genes"] = embed_counts(self.maker.model, counts, self.visible[cells])
+        genes = embed_counts(self.maker.model, counts, self.visible[cells])
+        conditions["genes"] = genes - self.shifts["genes"][at]
         if self.follower is not None and "niche" in conditions:
-            conditions["niche"] = self.follower(cells, conditions["genes"])
+            conditions["niche"] = self.follower(cells, genes) - self.shifts["niche"][at]
         known = {name: torch.ones(len(cells), dtype=torch.bool) for name in conditions}
         return Asked(self.base.key[at], conditions, known)
 

@@ -18,10 +18,9 @@ from spatia.config import make_settings
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError
 from spatia.inference.asked import Asked
-from spatia.inference.conditions import SEEN, CellConditions, everywhere
+from spatia.inference.conditions import CellConditions, cell_conditions, everywhere
 from spatia.inference.drawing import Drawing
 from spatia.inference.generator import AT_ONCE, Generator, replace_evaluations
-from spatia.inference.session import Session, embedded
 from spatia.log import duration, logger, progress
 from spatia.models.levels import check_levels
 from spatia.nn.hashing import row_keys
@@ -234,28 +233,30 @@ def _image_reader(
     row = chosen.obs[ROW].to_numpy(np.int64)[chosen.changed]
     rows = chosen.rows_by_section(chosen.changed)
     device, follower = str(maker.network.device), None
-    with embedded(chosen.corpus, maker.model, use=SEEN, sections=chosen.samples, rows=rows, device=device) as session:
-        base = _as_they_are(chosen, session, maker, section, row)
+    with cell_conditions(
+        chosen.corpus, maker.model, sections=chosen.samples, rows=rows, device=device, references=maker.references
+    ) as told:
+        base, shifts = _as_they_are(chosen, told, maker, section, row), told.shift_of(torch.from_numpy(section))
         if how.surroundings == "drop":
             base = without_surroundings(base)
         elif how.surroundings == "follow" and "niche" in base.conditions:
-            follower = NicheFollower(chosen.corpus, maker.model, session.sections, section, row)
-    encoder = CellEncoder(maker, base, counts.visible(chosen.changed), follower)
+            follower = NicheFollower(chosen.corpus, maker.model, told.sections, section, row)
+    encoder = CellEncoder(maker, base, counts.visible(chosen.changed), follower, shifts)
     own = counts(chosen.changed)
     drawer = _make_drawer(maker, encoder(np.arange(len(own)), own), how)
     return ImageReader(encoder, drawer, readings, own)
 
 
 def _as_they_are(
-    chosen: ChosenCells, session: Session, maker: Generator, section: NDArray[np.int64], row: NDArray[np.int64]
+    chosen: ChosenCells, told: CellConditions, maker: Generator, section: NDArray[np.int64], row: NDArray[np.int64]
 ) -> Asked:
     """Return what the generator is told of the cells; their noise is a function of their place in the corpus."""
     place = {name: number for number, name in enumerate(chosen.corpus.sections)}
     in_corpus = torch.tensor([place[chosen.samples[number]] for number in section.tolist()], dtype=torch.int64)
     rows = torch.from_numpy(row)
-    found = CellConditions(session.sections).read(torch.from_numpy(section), rows)
-    told = {name: value for name, value in found.items() if name in maker.config.told}
-    return Asked(row_keys(in_corpus, rows), told, everywhere(told, len(rows)))
+    found = told.read(torch.from_numpy(section), rows)
+    conditions = {name: value for name, value in found.items() if name in maker.config.told}
+    return Asked(row_keys(in_corpus, rows), conditions, everywhere(conditions, len(rows)))
 
 
 def _make_drawer(maker: Generator, asked: Asked, settings: ScreenSettings) -> Drawer:

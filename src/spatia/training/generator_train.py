@@ -18,7 +18,7 @@ from spatia.generation.generator import ImageSpace
 from spatia.generation.samples import Samples
 from spatia.generation.settings import LABEL, SELF
 from spatia.inference.cell_labels import CellLabels
-from spatia.inference.conditions import cell_conditions
+from spatia.inference.conditions import EMBEDDINGS, CellConditions, cell_conditions, references_of
 from spatia.inference.generator import Generator
 from spatia.models.checkpoint import load_model, model_id
 from spatia.models.levels import check_levels
@@ -106,6 +106,7 @@ def train_generator(
     paired = _read_pairs(pairs, opened, settings)
     settings = _with_split_of(paired, settings)
     labelled = _read_labels(labels, opened, settings)
+    sections: list[CellConditions] = []  # what is told of the cells, once they are embedded
     with ExitStack() as stack:
 
         def make_stages(folder: RunFolder) -> list[Stage]:
@@ -116,6 +117,7 @@ def train_generator(
             found = stack.enter_context(
                 cell_conditions(opened, model, sections=names, scratch=where, device=device, labels=labelled)
             )
+            sections[:] = [found]
             data: GeneratorData = CorpusData(opened, network.vocabulary, found, settings)
             pictures: GeneratorData | None = None
             mean_weight = 1.0
@@ -150,6 +152,9 @@ def train_generator(
             more = _named(labelled, paired)
             if paired is not None:
                 more["transitions"] = transition_facts(paired, network)
+            if set(EMBEDDINGS) & set(settings.generator.told):
+                references = references_of(sections[0], opened, split=settings.split, part=settings.part)
+                more["sections"] = [one.to_json() for one in references]
             _write(stages, folder, opened, model, more, settings, paired)
 
         inputs = {"model": model_id(model)}

@@ -54,6 +54,8 @@ class Flow:
         Learns from pairs whose sources have swapped their partners.
     keep
         Drawings begin at real training cells, of which so much is kept (`Drawing.keep`); None: at noise.
+    align
+        Sections that training did not see are aligned to those that it saw (`Drawing.align`).
     """
 
     lines: tuple[str, ...] = ()
@@ -62,6 +64,7 @@ class Flow:
     from_expression: bool = False
     wrong_partners: bool = False
     keep: float | None = None
+    align: bool = True
 
     def __call__(self, problem: GenerationProblem) -> Images:
         """Train where it was not trained yet, and draw the wanted cells."""
@@ -143,11 +146,12 @@ def drawn(problem: GenerationProblem, maker: Generator, flow: Flow) -> Images:
     if flow.labels:
         labels = labels_of(problem, problem.wanted)
         labels = labels[labels["label"].isin(maker.facts["labels"])]
-    corpus, real, how = problem.cells.corpus, None, Drawing(seed=problem.seed)
+    corpus, real, how = problem.cells.corpus, None, Drawing(seed=problem.seed, align=flow.align)
     if flow.keep is not None:
         pool = wanted_of(replace(problem, wanted=problem.train, transition=None))
         how = replace(how, keep=flow.keep)
-        real = real_cells_of(corpus, maker, pool, seed=problem.seed, device=str(maker.network.device))
+        device = str(maker.network.device)
+        real = real_cells_of(corpus, maker, pool, seed=problem.seed, device=device, align=flow.align)
     return draw_wanted(corpus, maker, wanted, how, told=told, labels=labels, real=real)
 
 

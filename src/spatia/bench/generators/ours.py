@@ -14,6 +14,14 @@ OURS_SHUFFLED = Generator(
     "the same, each cell told what is known of another one",
     learns=True,
 )
+# What another donor's cells gain by being told as if they were of the donors that training saw.
+OURS_UNALIGNED = Generator(
+    "ours, sections as they are",
+    Flow(align=False),
+    "the same, what is told of sections that training did not see left as it is",
+    tasks=frozenset((EXPRESSION,)),
+    learns=True,
+)
 # The cell that ours takes for the most alike, as it is: what the next gains over it is gained by drawing.
 OURS_CHOSEN = Generator(
     "real cell that ours chooses",

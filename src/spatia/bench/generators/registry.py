@@ -31,6 +31,7 @@ _ALL = (
     ours.OURS_CHOSEN,
     ours.OURS_FROM_REAL,
     ours.OURS_FROM_REAL_SHUFFLED,
+    ours.OURS_UNALIGNED,
     ours.OURS_FLOW,
     ours.OURS_FROM_EXPRESSION,
     ours.OURS_WRONG_PARTNERS,
