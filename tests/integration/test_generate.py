@@ -28,6 +28,7 @@ from spatia.data.vocabulary import Vocabulary
 from spatia.errors import CorpusError, ModelError, SettingsError, SlideError, TrainingError
 from spatia.generation.samples import Samples
 from spatia.inference import generated_store
+from spatia.inference.beside_real import beside_real
 from spatia.inference.conditions import cell_conditions
 from spatia.inference.drawing import Drawing
 from spatia.inference.wanted import choose_rows
@@ -351,8 +352,26 @@ def test_niches_are_drawn_by_the_same_generator(tiny: Path, model: Path, tmp_pat
     out = train_generator(tiny, tmp_path / "niches", model, settings("level=niche", "epochs.generator=1"))
     generator = Generator.load(out, device="cpu")
     assert generator.config.told == ("genes", "niche", "tissue", "composition")
-    drawn = images(tiny, generator, tmp_path / "out.zarr", limit=4)
+    drawn = images(tiny, generator, tmp_path / "out.zarr", limit=4, sections=["left"])
     assert drawn.shape == (4, 2, 8, 8)
+    corpus = Corpus.open(tiny)
+    shown = beside_real(tmp_path / "out.zarr", corpus, Vocabulary.of([corpus]), "block", cells=4)
+    ids = ad.read_zarr(tmp_path / "out.zarr").obs["cell_id"].astype(str)
+    rows = corpus.section("left").niches.obs().index.astype(str).get_indexer(ids)
+    stored = zarr.open_array(tiny / "sections/left/niches.zarr/obsm/images", mode="r")[:]
+    assert np.array_equal(shown.generated.numpy(), drawn)
+    assert np.array_equal(shown.real.numpy(), stored[rows])
+    ranges = corpus.split("block").ranges("train", "left")
+    inside = {image.tobytes() for begin, end in _whole(corpus, ranges) for image in stored[begin:end]}
+    assert all(image.tobytes() in inside for image in shown.nearest.numpy())
+
+
+def _whole(corpus: Corpus, ranges: tuple[tuple[int, int], ...]) -> list[tuple[int, int]]:
+    """Return the ranges of niches of "left" that lie whole in ranges of cells."""
+    niches = corpus.section("left").niches
+    start, stop = (niches.column(name).to_numpy(np.int64) for name in ("cell_start", "cell_stop"))
+    whole = [any(a <= first and last <= b for a, b in ranges) for first, last in zip(start, stop, strict=True)]
+    return [(at, at + 1) for at in np.flatnonzero(whole).tolist()]
 
 
 def test_a_model_of_other_channels_draws_nothing(tiny: Path, tmp_path: Path) -> None:
