@@ -27,6 +27,9 @@ def annotate(
     ignore_rare: Annotated[
         bool, typer.Option(help="Take labels of fewer cells as unknown, instead of refusing.")
     ] = False,
+    align: Annotated[
+        bool, typer.Option(help="Move sections without a labelled cell to where those with some lie.")
+    ] = True,
     seed: options.Seed = 0,
     figure: options.Figure = None,
     json: options.Json = False,
@@ -38,7 +41,13 @@ def annotate(
     from spatia.tasks.on_cells import annotate_cells
 
     options.check_before(out or cells, figure)
-    values = {"target_accuracy": target_accuracy, "min_cells": min_cells, "ignore_rare": ignore_rare, "seed": seed}
+    values = {
+        "target_accuracy": target_accuracy,
+        "min_cells": min_cells,
+        "ignore_rare": ignore_rare,
+        "align": align,
+        "seed": seed,
+    }
     settings = make_settings(AnnotateSettings, values, where="spatia annotate")
     table = read_cells(cells)
     other = None if reference is None else read_cells(reference)

@@ -18,12 +18,12 @@ from spatia.data.loader import RowReader
 from spatia.generation.batch import GenerationBatch
 from spatia.generation.displacement import Place
 from spatia.generation.settings import AIM, LABEL
-from spatia.inference.alignment import Reference, Shift, alignment, looked_at
 from spatia.inference.blocks import SectionEmbedder
 from spatia.inference.cell_labels import CellLabels
 from spatia.inference.session import embedded
 from spatia.models.spatia import Spatia
 from spatia.nn.hashing import row_keys
+from spatia.readout.alignment import Reference, Shift, alignment, looked_at
 
 # generator's name of a condition -> model's name of the embedding
 EMBEDDINGS: Final = {"genes": "cell", "niche": "niche", "tissue": "tissue"}
@@ -338,5 +338,7 @@ def references_of(
         rows = np.concatenate([np.zeros(0, np.int64), *(np.arange(start, stop) for start, stop in ranges)])
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))]
         if len(rows):
-            found.append(Reference.of(one.sample, corpus.section(one.sample).cells_sha256, _embeddings(one, rows)))
+            found.append(
+                Reference.of(one.sample, corpus.section(one.sample).cells_sha256, _embeddings(one, rows), "genes")
+            )
     return found

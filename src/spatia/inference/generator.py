@@ -26,12 +26,12 @@ from spatia.generation.samples import begin_at
 from spatia.generation.settings import AIM, LEAST_ADAPTIVE, LEAST_UNTOLD, GeneratorConfig, SolverSettings
 from spatia.generation.solvers import Solution
 from spatia.generation.transformer import DiffusionTransformer
-from spatia.inference.alignment import Reference
 from spatia.inference.asked import Asked
 from spatia.inference.drawing import Drawing, GeneratedImages
 from spatia.inference.session import choose_device
 from spatia.models.checkpoint import load_model, model_id
 from spatia.models.spatia import Spatia
+from spatia.readout.alignment import Reference
 
 if TYPE_CHECKING:
     from spatia.inference.real_cells import RealCells

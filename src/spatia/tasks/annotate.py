@@ -1,7 +1,7 @@
 """Give cells labels that are known for some of them, with a probability, or with a reason for giving none."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +18,7 @@ from spatia.metrics.classification import (
     expected_calibration_error,
     macro_f1,
 )
+from spatia.readout.alignment import Shift, align_sections
 from spatia.readout.folds import inner_folds
 from spatia.readout.predictors import fit_logistic
 from spatia.tasks.calibration import Threshold, calibrate, choose_threshold
@@ -48,6 +49,9 @@ class AnnotateSettings(BaseModel):
         Take labels of fewer cells as unknown, instead of refusing.
     n_folds
         Held-out folds that the calibration, the threshold and the scores are measured on.
+    align
+        Move sections without a labelled cell to the most similar one with some (:mod:`spatia.readout.alignment`), where
+        sections are given.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +61,7 @@ class AnnotateSettings(BaseModel):
     min_cells: int = Field(default=10, ge=2)
     ignore_rare: bool = False
     n_folds: int = Field(default=5, ge=2)
+    align: bool = True
     seed: int = 0
 
 
@@ -121,6 +126,8 @@ class Annotation:
         Predictions of the known cells.
     choice
         Of the embedding, where there were several.
+    aligned
+        By section without a labelled cell: how it was moved.
     """
 
     classes: tuple[str, ...]
@@ -134,6 +141,7 @@ class Annotation:
     target_accuracy: float
     held_out: HeldOut
     choice: Choice | None = None
+    aligned: Mapping[str, Shift] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return what was done and how good it is on held-out cells as JSON values."""
@@ -148,6 +156,7 @@ class Annotation:
             "threshold": self.threshold.value if finite else None,
             "accuracy_at_threshold": self.threshold.accuracy,
             "coverage_at_threshold": self.threshold.coverage,
+            "aligned": {name: {"to": one.sample, "overlap": one.overlap} for name, one in self.aligned.items()},
         } | ({"embedding": self.choice.name, "embeddings": dict(self.choice.held_out)} if self.choice else {})
 
 
@@ -182,6 +191,7 @@ def annotate(
     The multinomial logistic regression of :mod:`spatia.readout.predictors`. On held-out folds of the known cells a temperature
     is fitted, then the lowest probability is chosen at which the target accuracy is reached, and the distance to the
     nearest class that `typical_share` of them stay below. A cell beyond either gets NaN and its reason in ``status``.
+    What is said about held-out cells holds for sections with labelled cells; of others nothing is known.
     """
     settings = settings or AnnotateSettings()
     names = _known_labels(labels, settings)
@@ -193,7 +203,9 @@ def annotate(
         of_known = {name: np.asarray(one)[known] for name, one in embedding.items()}
         choice = choose_embedding(of_known, classes[codes], seed=settings.seed, **place)
         embedding = embedding[choice.name]
-    X = np.asarray(embedding)
+    X, aligned = np.asarray(embedding), dict[str, Shift]()
+    if settings.align and sections is not None:
+        X, aligned = align_sections(X, sections, known)
     folds = inner_folds(int(known.sum()), settings.n_folds, seed=settings.seed, **place)
     logits, distance = _cross_fit(X[known], codes, classes, folds, place, settings.seed)
     calibration = calibrate(logits, codes, folds)
@@ -235,6 +247,7 @@ def annotate(
         target_accuracy=settings.target_accuracy,
         held_out=HeldOut(classes[codes], classes[top], codes, softmax(logits, axis=1), calibrated),
         choice=choice,
+        aligned=aligned,
     )
 
 

@@ -19,7 +19,7 @@ from spatia.bench.methods.spatia_model import SpatiaSource, decode, spatia_metho
 from spatia.bench.methods.spatia_surroundings import surroundings
 from spatia.corpus.corpus import Corpus
 from spatia.data.vocabulary import Vocabulary
-from spatia.errors import LeakError, SpatiaError
+from spatia.errors import LeakError, NotApplicableError, SpatiaError
 from spatia.models.checkpoint import save_model
 from spatia.models.shipped import model_folder
 from spatia.models.spatia import Spatia
@@ -171,3 +171,26 @@ def test_tensors_go_where_the_model_is(problem: Problem, model: Spatia) -> None:
     with pytest.raises(InterruptedError):
         surroundings(elsewhere, problem.cells.corpus, np.zeros((len(problem.cells), SMALL.cell_width), np.float32))
     assert elsewhere.seen == {torch.device("meta")}
+
+
+def test_a_view_is_aligned_where_a_section_has_no_training_cell(
+    problem: Problem, model: Spatia, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = SpatiaSource(model=_saved(tmp_path / "given", model, corpora=[], split=None))
+    views = {one.name: one for one in spatia_methods(source)}
+    plain, aligned = views["spatia genes"], views["spatia genes, aligned"]
+    with pytest.raises(NotApplicableError, match="every section has training cells"):
+        aligned.embed(problem)
+    first = problem.cells.sample == problem.cells.sample[0]
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def moved(x: np.ndarray, sections: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, dict[str, object]]:
+        seen.append((sections, known))
+        return x + 1, {}
+
+    monkeypatch.setattr(spatia_model, "align_sections", moved)
+    other = replace(problem, train=np.flatnonzero(first), test=np.flatnonzero(~first))
+    np.testing.assert_allclose(aligned.embed(other), plain.embed(other) + 1)
+    sections, known = seen[0]
+    assert np.array_equal(sections, problem.cells.sample)
+    assert np.array_equal(known, first)

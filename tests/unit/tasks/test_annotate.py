@@ -79,6 +79,27 @@ def test_labels_are_transferred_to_cells_of_another_section() -> None:
     assert (result.label[told] == truth[told]).mean() > 0.9
 
 
+def test_a_section_without_labels_is_moved_to_where_labelled_ones_lie() -> None:
+    X, truth, _, xy = cells(2000, gap=1.5)
+    other = np.arange(2000) >= 1000
+    X[other] += 1.2  # stained and counted on another day
+    labels = np.where(other, None, truth).astype(object)
+    sections = np.where(other, "new", "old")
+
+    def accuracy(**more: bool) -> tuple[float, dict[str, object]]:
+        found = annotate(X, labels, positions_um=xy, sections=sections, settings=AnnotateSettings(**more))
+        told = np.asarray(found.classes)[found.probability.argmax(axis=1)]
+        return float((told == truth)[other].mean()), found.to_json()["aligned"]
+
+    moved, how = accuracy()
+    as_it_is, none = accuracy(align=False)
+    assert moved > as_it_is + 0.05
+    assert how["new"]["to"] == "old"
+    assert none == {}
+    everywhere = annotate(X, truth.astype(object), sections=sections, positions_um=xy)
+    assert not everywhere.aligned  # every section has labels
+
+
 def test_order_of_cells_does_not_matter_to_who_is_what_given_folds_of_space() -> None:
     X, _, labels, xy = cells(400, gap=3.0)
     order = np.random.default_rng(1).permutation(400)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ Modality = Literal["image", "genes"]
 BOTH: frozenset[Modality] = frozenset(("image", "genes"))
 IMAGE: frozenset[Modality] = frozenset(("image",))
 GENES: frozenset[Modality] = frozenset(("genes",))
+ALIGNED: Final = (
+    ", aligned"  # of a view's name: sections without a training cell are moved to the most similar one with some
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,9 +1,8 @@
-"""A section that training did not see, moved to where the training section most like it lay.
+"""A section that nothing was learnt from, moved to where the one most like it lay that something was learnt from.
 
-What is told of cells is an embedding of their genes, their niche and their tissue. Of another donor, stained and counted on another day,
-these are shifted as a whole: half a standard deviation is common, and a generator that has learnt one donor's places for long believes every
-bit of it. The shift is the mean difference between cells of the same group, so that a section with more of one kind of cell is not
-taken for one in which all cells are a little more of that kind.
+Embeddings of another donor, stained and counted on another day, are shifted as a whole: half a standard deviation is common, and whatever
+was learnt on one donor takes that for something about each cell. The shift is the mean difference between cells of the same group, so
+that a section with more of one kind of cell is not taken for one in which all cells are a little more of that kind.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,14 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from spatia.errors import ModelError
 from spatia.log import logger
 
-Values = Mapping[str, NDArray[np.floating]]  # by condition, (cells, width)
+Values = Mapping[str, NDArray[np.floating]]  # embeddings by name, (cells, width)
 
-GENES: Final = "genes"  # what cells are grouped by
 GROUPS: Final = 16
 CELLS_A_GROUP: Final = 50
 LEAST_CELLS: Final = 50
@@ -27,22 +25,23 @@ PASSES: Final = 20
 PLACES: Final = 4  # of a section that are looked at
 CELLS_A_PLACE: Final = 1024
 _DIGITS: Final = 5
+_WHOLE: Final = "embedding"
 
 
 @dataclass(frozen=True)
 class Shift:
-    """How far a section lies from one of training.
+    """How far a section lies from another.
 
     Attributes
     ----------
     sample
-        Name of that section.
+        Name of the other.
     overlap
         Share of cells that are of the same groups in both, 0…1.
     of
-        By condition: (width,) what is taken away from each cell.
+        By embedding: (width,) what is taken away from each cell.
     sds
-        By condition: its root mean square in standard deviations of the training section.
+        By embedding: its root mean square in standard deviations of the other section.
     """
 
     sample: str
@@ -53,48 +52,51 @@ class Shift:
 
 @dataclass(frozen=True)
 class Reference:
-    """What is kept of a training section to align others to.
+    """What is kept of a section to align others to.
 
     Attributes
     ----------
     sample, cells_sha256
         Its name, and which cells it holds (`spatia.corpus.corpus.Section.cells_sha256`).
+    by
+        Name of the embedding that cells are grouped by.
     n_cells
         (groups,) cells of each group.
     mean
-        By condition: (groups, width).
+        By embedding: (groups, width).
     sd
-        By condition: (width,) over all cells.
+        By embedding: (width,) over all cells.
     """
 
     sample: str
     cells_sha256: str
+    by: str
     n_cells: NDArray[np.int64]
     mean: dict[str, NDArray[np.float64]]
     sd: dict[str, NDArray[np.float64]]
 
     @classmethod
-    def of(cls, sample: str, cells_sha256: str, values: Values) -> "Reference":
-        """Group the cells of a section by their genes."""
+    def of(cls, sample: str, cells_sha256: str, values: Values, by: str) -> "Reference":
+        """Group the cells of a section."""
         from sklearn.cluster import KMeans
 
-        n = len(values[GENES])
+        n = len(values[by])
         sd = {name: one.astype(np.float64).std(axis=0) for name, one in values.items()}
-        scaled = values[GENES] * _inverse(sd[GENES])
+        scaled = values[by] * _inverse(sd[by])
         groups = max(1, min(GROUPS, n // CELLS_A_GROUP, len(np.unique(scaled, axis=0))))
         group = KMeans(groups, n_init=4, random_state=0).fit(scaled).labels_
         mean = {name: _means(one, group, groups) for name, one in values.items()}
-        return cls(sample, cells_sha256, np.bincount(group, minlength=groups), mean, sd)
+        return cls(sample, cells_sha256, by, np.bincount(group, minlength=groups), mean, sd)
 
     def shift_of(self, values: Values) -> Shift:
         """Return how far cells lie from those of this section."""
-        names, scale = [name for name in self.mean if name in values], _inverse(self.sd[GENES])
-        cells, centres = values[GENES] * scale, self.mean[GENES] * scale
+        names, scale = [name for name in self.mean if name in values], _inverse(self.sd[self.by])
+        cells, centres = values[self.by] * scale, self.mean[self.by] * scale
         found = {name: np.zeros(self.mean[name].shape[1]) for name in names}
         group = np.full(len(cells), -1)
         n = np.zeros(len(centres), np.int64)
         for _ in range(PASSES):  # which cell is of which group is clearer once the shift is taken away
-            nearest = _nearest(cells - found[GENES] * scale, centres)
+            nearest = _nearest(cells - found[self.by] * scale, centres)
             if (nearest == group).all():
                 break
             group, n = nearest, np.bincount(nearest, minlength=len(centres))
@@ -111,6 +113,7 @@ class Reference:
         return {
             "sample": self.sample,
             "cells_sha256": self.cells_sha256,
+            "by": self.by,
             "n_cells": self.n_cells.tolist(),
             "mean": {name: np.round(one, _DIGITS).tolist() for name, one in self.mean.items()},
             "sd": {name: np.round(one, _DIGITS).tolist() for name, one in self.sd.items()},
@@ -123,18 +126,19 @@ class Reference:
             return cls(
                 str(stored["sample"]),
                 str(stored["cells_sha256"]),
+                str(stored["by"]),
                 np.array(stored["n_cells"], np.int64),
                 {name: np.array(one, np.float64) for name, one in stored["mean"].items()},
                 {name: np.array(one, np.float64) for name, one in stored["sd"].items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(
-                f"a training section of the generator is not described as expected ({error!r}). Copy its folder again."
+                f"a training section is not described as expected ({error!r}). Copy its folder again."
             ) from error
 
 
 def looked_at(n_cells: int) -> NDArray[np.int64]:
-    """Return the rows that say where a section lies: some places of it, whatever is drawn.
+    """Return the rows that say where a section lies: some places of it, always the same.
 
     Examples
     --------
@@ -148,30 +152,77 @@ def looked_at(n_cells: int) -> NDArray[np.int64]:
 
 
 def alignment(sample: str, values: Values, references: Sequence[Reference]) -> Shift | None:
-    """Return what moves a section to the training section that is nearest, and say so; None where none is like it."""
-    n = len(values[GENES])
+    """Return what moves a section to the nearest of some others, and say so; None where none is like it."""
+    n = len(next(iter(values.values())))
     if n < LEAST_CELLS:
         logger.warning(
-            "%s: %d cells, too few to say where a section lies (at least %d): what is told of them is told as it is",
-            sample, n, LEAST_CELLS,
-        )  # fmt: skip
+            "%s: %d cells, too few to align a section (at least %d): it is taken as it is", sample, n, LEAST_CELLS
+        )
         return None
-    shifts = [reference.shift_of(values) for reference in references]
-    alike = [shift for shift in shifts if shift.overlap >= LEAST_OVERLAP]
+    shifts = [(reference.shift_of(values), reference.by) for reference in references]
+    alike = [one for one in shifts if one[0].overlap >= LEAST_OVERLAP]
     if not alike:
         logger.warning(
-            "%s: its cells are of other kinds than those of the sections that the generator learnt from (%.2f of them of the same groups at "
-            "the most): what is told of them is told as it is",
-            sample, max(shift.overlap for shift in shifts),
+            "%s: its cells are of other kinds than those of the sections that were learnt from (%.2f of them of the same groups at the "
+            "most): it is taken as it is, not aligned",
+            sample, max(shift.overlap for shift, _ in shifts),
         )  # fmt: skip
         return None
-    shift = min(alike, key=lambda one: one.sds[GENES])
+    shift, _ = min(alike, key=lambda one: one[0].sds[one[1]])
     logger.info(
-        "%s: the generator learnt from other sections; what is told of its cells is moved to where %s lay (standard deviations: %s; %.2f of "
-        "the cells of the same groups)",
+        "%s: nothing was learnt from this section; its cells are moved to where those of %s lay (standard deviations: %s; %.2f of the "
+        "cells of the same groups)",
         sample, shift.sample, ", ".join(f"{name} {sd:.2f}" for name, sd in shift.sds.items()), shift.overlap,
     )  # fmt: skip
     return shift
+
+
+def align_sections(
+    embedding: NDArray[np.floating], sections: ArrayLike, known: NDArray[np.bool_]
+) -> tuple[NDArray[np.floating], dict[str, Shift]]:
+    """Move the sections without a known cell to the most similar one with some.
+
+    Parameters
+    ----------
+    embedding
+        (cells, width).
+    sections
+        (cells,) name of each cell's section.
+    known
+        (cells,) which cells something is learnt from.
+
+    Returns
+    -------
+    The embedding, a copy where a section was moved, and how each was. Of sections with known cells those alone say where they lie.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(400, 2))
+    >>> x[200:] += 3
+    >>> moved, how = align_sections(x, np.repeat(["a", "b"], 200), np.arange(400) < 200)
+    >>> bool(np.abs(moved[200:].mean(axis=0) - x[:200].mean(axis=0)).max() < 0.2), list(how)
+    (True, ['b'])
+    """
+    names = np.asarray(sections).astype(str)
+    learnt = np.unique(names[known]).tolist()
+    strange = [name for name in np.unique(names).tolist() if name not in learnt]
+    if not learnt or not strange:
+        return embedding, {}
+    rows = {name: np.flatnonzero((names == name) & known) for name in learnt}
+    rows |= {name: np.flatnonzero(names == name) for name in strange}
+    some = {name: at[_evenly(len(at))] for name, at in rows.items()}
+    references = [Reference.of(name, name, {_WHOLE: embedding[some[name]]}, _WHOLE) for name in learnt]
+    found = {name: alignment(name, {_WHOLE: embedding[some[name]]}, references) for name in strange}
+    shifts = {name: shift for name, shift in found.items() if shift is not None}
+    moved = np.array(embedding)
+    for name, shift in shifts.items():
+        moved[rows[name]] -= shift.of[_WHOLE].astype(moved.dtype)
+    return moved, shifts
+
+
+def _evenly(n: int) -> NDArray[np.int64]:
+    """Return at most as many rows as are looked at, evenly taken."""
+    return np.unique(np.linspace(0, n - 1, min(n, PLACES * CELLS_A_PLACE)).astype(np.int64))
 
 
 def _inverse(sd: NDArray[np.floating]) -> NDArray[np.float64]:

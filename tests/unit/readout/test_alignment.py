@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from spatia.errors import ModelError
-from spatia.inference.alignment import LEAST_CELLS, Reference, alignment, looked_at
+from spatia.readout.alignment import LEAST_CELLS, Reference, align_sections, alignment, looked_at
 
 KINDS = np.array([[4.0, 0, 0], [-4, 0, 0], [0, 4, 0], [0, -4, 4]])
 MOVED = {"genes": np.array([0.5, -0.3, 0.2]), "niche": np.array([1.5, -1.0])}
@@ -27,7 +27,7 @@ def moved(values: dict[str, np.ndarray], times: float = 1.0) -> dict[str, np.nda
 
 
 def reference(values: dict[str, np.ndarray], name: str = "first") -> Reference:
-    return Reference.of(name, name * 8, values)
+    return Reference.of(name, name * 8, values, "genes")
 
 
 @pytest.mark.parametrize("shares", [[0.25, 0.25, 0.25, 0.25], [0.5, 0.3, 0.1, 0.1]])
@@ -56,7 +56,7 @@ def test_a_section_goes_to_the_nearest_one(caplog: pytest.LogCaptureFixture) -> 
     assert shift is not None
     assert shift.sample == "near"
     assert "mine" in caplog.text
-    assert "where near lay" in caplog.text
+    assert "where those of near lay" in caplog.text
 
 
 def test_what_cannot_be_aligned_stays_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
@@ -102,3 +102,19 @@ def test_rows_that_are_looked_at_lie_in_the_section_and_are_few() -> None:
         assert len(np.unique(rows)) == len(rows) == min(n, 4096)
         assert rows.min() >= 0
         assert rows.max() < n
+
+
+def test_sections_without_a_known_cell_are_moved_and_the_others_are_not() -> None:
+    parts = {name: section([0.25] * 4, seed)["genes"] for seed, name in enumerate(("a", "b", "c"))}
+    x = np.concatenate([parts["a"], parts["b"] + 1, parts["c"] + 0.2])
+    names = np.repeat(list(parts), 1200)
+    known = (names == "a") | ((names == "b") & (np.arange(len(names)) % 2 == 0))
+    moved_x, how = align_sections(x, names, known)
+    assert list(how) == ["c"]
+    assert how["c"].sample == "a"
+    assert np.array_equal(moved_x[names != "c"], x[names != "c"])
+    np.testing.assert_allclose(how["c"].of["embedding"], 0.2, atol=0.1)
+    np.testing.assert_allclose(x[names == "c"] - moved_x[names == "c"], 0.2, atol=0.1)
+    same, none = align_sections(x, names, np.ones(len(x), bool))
+    assert same is x
+    assert not none
