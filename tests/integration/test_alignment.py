@@ -21,8 +21,8 @@ from spatia.training.settings import read_settings_of
 
 GENES = ("EPCAM", "CD3E", "ACTB")
 SECTIONS = (
-    TinySection("first", 1, GENES, n_windows=12, features=("nucleus.area",)),
-    TinySection("second", 4, GENES, n_windows=12, features=("nucleus.area",)),
+    TinySection("first", 1, GENES, n_windows=44, features=("nucleus.area",)),
+    TinySection("second", 4, GENES, n_windows=44, features=("nucleus.area",)),
 )
 SETTINGS = [
     "accelerator=cpu",
@@ -83,26 +83,34 @@ def test_a_section_that_was_not_learnt_from_is_moved_and_the_images_say_so(
 
 def test_it_is_moved_alike_whatever_is_drawn(corpus: Path, generator: Path, tmp_path: Path) -> None:
     table = drawn(corpus, generator, tmp_path / "all.zarr")
-    ids = ["second-3", "second-40"]
+    ids = ["second-3", "second-400"]
     some = drawn(corpus, generator, tmp_path / "some.zarr", cells=ids)
     expected = table.obsm["single_cell_images"][table.obs["cell_id"].isin(ids).to_numpy()]
     assert np.array_equal(some.obsm["single_cell_images"], expected)
 
 
-def test_its_cells_come_nearer_to_those_of_training(corpus: Path, generator: Path) -> None:
+def test_what_is_told_of_its_cells_is_less_by_the_shift_and_nothing_else_is(corpus: Path, generator: Path) -> None:
     maker = Generator.load(generator, device="cpu")
-    rows = {name: np.arange(section.entry.n_cells) for name, section in Corpus.open(corpus).sections.items()}
-    mean: dict[bool, list[dict[str, torch.Tensor]]] = {}
+    opened = Corpus.open(corpus)
+    rows = {name: torch.arange(section.entry.n_cells) for name, section in opened.sections.items()}
+    told: dict[bool, dict[str, dict[str, torch.Tensor]]] = {}
     for align in (True, False):
         references = maker.references if align else ()
-        with cell_conditions(Corpus.open(corpus), maker.model, device="cpu", references=references) as told:
-            mean[align] = []
-            for number, name in enumerate(rows):
-                values = told.read(torch.full((len(rows[name]),), number), torch.from_numpy(rows[name]))
-                mean[align].append({level: value.mean(dim=0) for level, value in values.items()})
+        with cell_conditions(opened, maker.model, device="cpu", references=references) as conditions:
+            told[align] = {
+                name: conditions.read(torch.full_like(of, number), of) for number, (name, of) in enumerate(rows.items())
+            }
+            if align:
+                shift = conditions.shifts["second"]
+    assert list(told) == [True, False]
     for level in ("genes", "niche", "tissue"):
-        apart = {align: float((second[level] - first[level]).norm()) for align, (first, second) in mean.items()}
-        assert apart[True] < 0.7 * apart[False], level
+        assert torch.equal(told[True]["first"][level], told[False]["first"][level])
+        less = told[False]["second"][level] - told[True]["second"][level]
+        torch.testing.assert_close(less, torch.from_numpy(shift.of[level]).expand_as(less), atol=1e-5, rtol=0)
+        assert shift.of[level].any(), level
+    expected = maker.references[0].shift_of({level: one.numpy() for level, one in told[False]["second"].items()})
+    for level, value in expected.of.items():
+        np.testing.assert_allclose(shift.of[level], value, atol=1e-5)
 
 
 def test_a_cell_that_a_screen_leaves_unchanged_is_told_as_it_was(
@@ -122,3 +130,17 @@ def test_a_cell_that_a_screen_leaves_unchanged_is_told_as_it_was(
     base, unchanged = told[0]  # the first to be drawn are the cells with their own counts
     for name in ("genes", "niche", "tissue"):
         torch.testing.assert_close(unchanged.conditions[name], base.conditions[name], atol=1e-5, rtol=1e-5)
+
+
+def test_a_screen_can_leave_sections_as_they_are(
+    corpus: Path, generator: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = CellEncoder.__call__
+
+    def spied(self: CellEncoder, cells: np.ndarray, counts: Any) -> Asked:
+        assert not self.shifts["genes"].any()
+        return real(self, cells, counts)
+
+    monkeypatch.setattr(CellEncoder, "__call__", spied)
+    options = {"split": "donor", "limit": 6, "draws": 1, "evaluations": 3, "read": "image"}
+    spatia.screen(corpus, generator, device="cpu", align=False, **options)

@@ -1,6 +1,6 @@
 """What a generator is told of cells, from the representation model: computed without any image."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -321,12 +321,20 @@ def cell_conditions(
 
 
 def references_of(
-    conditions: CellConditions, corpus: Corpus, *, split: str | None, part: str, most: int = 4096
+    conditions: CellConditions,
+    corpus: Corpus,
+    sections: Collection[str],
+    *,
+    split: str | None,
+    part: str,
+    most: int = 4096,
 ) -> list[Reference]:
     """Describe the sections that are learnt from, so that others can be aligned to them.
 
     Parameters
     ----------
+    sections
+        Names of those that something is learnt from.
     split, part
         Whose cells are learnt from; of a section that has none there, nothing is kept.
     most
@@ -334,6 +342,8 @@ def references_of(
     """
     found = []
     for one in conditions.sections:
+        if one.sample not in sections:
+            continue
         ranges = [(0, one.n_cells)] if split is None else corpus.split(split).ranges(part, one.sample)
         rows = np.concatenate([np.zeros(0, np.int64), *(np.arange(start, stop) for start, stop in ranges)])
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))]

@@ -19,11 +19,16 @@ Values = Mapping[str, NDArray[np.floating]]  # embeddings by name, (cells, width
 
 GROUPS: Final = 16
 CELLS_A_GROUP: Final = 50
-LEAST_CELLS: Final = 50
+LEAST_CELLS: Final = 50  # of a section that is moved
+LEAST_LEARNT: Final = (
+    400  # of a section that others are moved to: fewer make so few groups that anything looks like them
+)
 LEAST_OVERLAP: Final = 0.5
+MOST_SDS: Final = 1.0  # root mean square; a donor's shift is 0.2 to 0.5, other kinds of cells lie further
+MOST_SDS_OF_ONE: Final = 6.0  # in any one dimension; of the tissue up to 4 were seen
 PASSES: Final = 20
-PLACES: Final = 4  # of a section that are looked at
-CELLS_A_PLACE: Final = 1024
+PLACES: Final = 16  # of a section that are looked at
+CELLS_A_PLACE: Final = 256
 _DIGITS: Final = 5
 _WHOLE: Final = "embedding"
 
@@ -105,7 +110,7 @@ class Reference:
             weight = weight / weight.sum()
             found = {name: weight @ (_means(values[name], group, len(centres)) - self.mean[name]) for name in names}
         overlap = np.minimum(self.n_cells / self.n_cells.sum(), n / n.sum()).sum()
-        sds = {name: float(np.sqrt(np.mean((found[name] * _inverse(self.sd[name])) ** 2))) for name in names}
+        sds = {name: _rms(found[name] * _inverse(self.sd[name])) for name in names}
         return Shift(self.sample, float(overlap), {name: one.astype(np.float32) for name, one in found.items()}, sds)
 
     def to_json(self) -> dict[str, Any]:
@@ -143,7 +148,7 @@ def looked_at(n_cells: int) -> NDArray[np.int64]:
     Examples
     --------
     >>> len(looked_at(300)), len(looked_at(500_000)), looked_at(500_000)[:2].tolist()
-    (300, 4096, [61988, 61989])
+    (300, 4096, [15497, 15498])
     """
     if n_cells <= PLACES * CELLS_A_PLACE:
         return np.arange(n_cells)
@@ -154,21 +159,30 @@ def looked_at(n_cells: int) -> NDArray[np.int64]:
 def alignment(sample: str, values: Values, references: Sequence[Reference]) -> Shift | None:
     """Return what moves a section to the nearest of some others, and say so; None where none is like it."""
     n = len(next(iter(values.values())))
-    if n < LEAST_CELLS:
+    known = [one for one in references if one.n_cells.sum() >= LEAST_LEARNT and (one.sd[one.by] > 0).any()]
+    if n < LEAST_CELLS or not known:
+        few = f"{n} cells" if n < LEAST_CELLS else "no section that was learnt from has enough cells"
         logger.warning(
-            "%s: %d cells, too few to align a section (at least %d): it is taken as it is", sample, n, LEAST_CELLS
-        )
-        return None
-    shifts = [(reference.shift_of(values), reference.by) for reference in references]
-    alike = [one for one in shifts if one[0].overlap >= LEAST_OVERLAP]
-    if not alike:
-        logger.warning(
-            "%s: its cells are of other kinds than those of the sections that were learnt from (%.2f of them of the same groups at the "
-            "most): it is taken as it is, not aligned",
-            sample, max(shift.overlap for shift, _ in shifts),
+            "%s: %s, too few to align it (at least %d of its own, and %d of another): it is taken as it is",
+            sample, few, LEAST_CELLS, LEAST_LEARNT,
         )  # fmt: skip
         return None
-    shift, _ = min(alike, key=lambda one: one[0].sds[one[1]])
+    scale = _inverse(np.mean([one.sd[one.by] for one in known], axis=0))
+    shifts = [one.shift_of(values) for one in known]
+    far = [np.abs(shift.of[one.by] * scale) for one, shift in zip(known, shifts, strict=True)]
+    alike = [
+        at
+        for at, shift in enumerate(shifts)
+        if shift.overlap >= LEAST_OVERLAP and _rms(far[at]) <= MOST_SDS and far[at].max() <= MOST_SDS_OF_ONE
+    ]
+    if not alike:
+        logger.warning(
+            "%s: its cells are of other kinds than those of the sections that were learnt from (%.2f of them of the same groups at the most, "
+            "and %.1f standard deviations away at the least): it is taken as it is, not aligned",
+            sample, max(shift.overlap for shift in shifts), min(map(_rms, far)),
+        )  # fmt: skip
+        return None
+    shift = shifts[min(alike, key=lambda at: _rms(far[at]))]
     logger.info(
         "%s: nothing was learnt from this section; its cells are moved to where those of %s lay (standard deviations: %s; %.2f of the "
         "cells of the same groups)",
@@ -193,14 +207,15 @@ def align_sections(
 
     Returns
     -------
-    The embedding, a copy where a section was moved, and how each was. Of sections with known cells those alone say where they lie.
+    The embedding, a copy where a section was moved, and how each was. Of sections with known cells those alone say where they lie. Cells whose
+    embedding is not finite say nothing.
 
     Examples
     --------
-    >>> x = np.random.default_rng(0).normal(size=(400, 2))
-    >>> x[200:] += 3
-    >>> moved, how = align_sections(x, np.repeat(["a", "b"], 200), np.arange(400) < 200)
-    >>> bool(np.abs(moved[200:].mean(axis=0) - x[:200].mean(axis=0)).max() < 0.2), list(how)
+    >>> x = np.random.default_rng(0).normal(size=(2000, 2))
+    >>> x[1000:] += 0.5
+    >>> moved, how = align_sections(x, np.repeat(["a", "b"], 1000), np.arange(2000) < 1000)
+    >>> bool(np.abs(moved[1000:].mean(axis=0) - x[:1000].mean(axis=0)).max() < 0.2), list(how)
     (True, ['b'])
     """
     names = np.asarray(sections).astype(str)
@@ -210,11 +225,15 @@ def align_sections(
         return embedding, {}
     rows = {name: np.flatnonzero((names == name) & known) for name in learnt}
     rows |= {name: np.flatnonzero(names == name) for name in strange}
-    some = {name: at[_evenly(len(at))] for name, at in rows.items()}
-    references = [Reference.of(name, name, {_WHOLE: embedding[some[name]]}, _WHOLE) for name in learnt]
+    finite = np.isfinite(embedding).all(axis=1)
+    some = {name: at[finite[at]] for name, at in rows.items()}
+    some = {name: at[_evenly(len(at))] for name, at in some.items()}
+    references = [
+        Reference.of(name, name, {_WHOLE: embedding[some[name]]}, _WHOLE) for name in learnt if len(some[name])
+    ]
     found = {name: alignment(name, {_WHOLE: embedding[some[name]]}, references) for name in strange}
     shifts = {name: shift for name, shift in found.items() if shift is not None}
-    moved = np.array(embedding)
+    moved = np.array(embedding, np.result_type(embedding, np.float32))
     for name, shift in shifts.items():
         moved[rows[name]] -= shift.of[_WHOLE].astype(moved.dtype)
     return moved, shifts
@@ -223,6 +242,10 @@ def align_sections(
 def _evenly(n: int) -> NDArray[np.int64]:
     """Return at most as many rows as are looked at, evenly taken."""
     return np.unique(np.linspace(0, n - 1, min(n, PLACES * CELLS_A_PLACE)).astype(np.int64))
+
+
+def _rms(values: NDArray[np.floating]) -> float:
+    return float(np.sqrt(np.mean(values**2)))
 
 
 def _inverse(sd: NDArray[np.floating]) -> NDArray[np.float64]:

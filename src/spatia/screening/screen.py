@@ -233,8 +233,9 @@ def _image_reader(
     row = chosen.obs[ROW].to_numpy(np.int64)[chosen.changed]
     rows = chosen.rows_by_section(chosen.changed)
     device, follower = str(maker.network.device), None
+    references = maker.references if how.align else ()
     with cell_conditions(
-        chosen.corpus, maker.model, sections=chosen.samples, rows=rows, device=device, references=maker.references
+        chosen.corpus, maker.model, sections=chosen.samples, rows=rows, device=device, references=references
     ) as told:
         base, shifts = _as_they_are(chosen, told, maker, section, row), told.shift_of(torch.from_numpy(section))
         if how.surroundings == "drop":

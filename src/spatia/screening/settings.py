@@ -39,6 +39,7 @@ class ScreenSettings(BaseModel):
     surroundings: Literal["follow", "keep", "drop"] = Field(
         "follow", description="embedding of the niche: made again with the changed cell, kept, or withheld"
     )
+    align: bool = Field(True, description="with read=image: align a section that the generator did not learn from")
     guidance: float | None = Field(None, ge=0, description="None: the generator's")
     score: str | None = Field(
         None, description="column of obs to read from images: numbers, or COLUMN=LABEL for the log odds of a label"

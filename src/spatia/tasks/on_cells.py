@@ -63,7 +63,7 @@ def annotate_cells(
         If the column is not there (lists the columns), the embeddings do not go together, or as :func:`annotate`.
     """
     own = _known(cells if reference is None else reference, labels, unknown)
-    X, place = _candidates(cells, embedding), place_of(cells)
+    X, place = _candidates(cells, embedding), {"sections": sections_of(cells), **place_of(cells)}
     if reference is not None:
         theirs = _candidates(reference, embedding)
         for key in X.keys() & theirs.keys():
@@ -145,14 +145,12 @@ def _check_same_model(cells: ad.AnnData, reference: ad.AnnData, width: int, othe
 
 
 def _joined_place(cells: ad.AnnData, reference: ad.AnnData) -> dict[str, Any]:
-    both = [place_of(cells), place_of(reference)]
-    if not all(both):
-        return {}
     sections = [[f"cells {s}" for s in sections_of(cells)], [f"reference {s}" for s in sections_of(reference)]]
-    return {
-        "positions_um": np.concatenate([one["positions_um"] for one in both]),
-        "sections": np.concatenate(sections),
-    }
+    joined: dict[str, Any] = {"sections": np.concatenate(sections)}
+    both = [place_of(cells), place_of(reference)]
+    if all(both):
+        joined["positions_um"] = np.concatenate([one["positions_um"] for one in both])
+    return joined
 
 
 def _first(found: Annotation, n: int) -> Annotation:

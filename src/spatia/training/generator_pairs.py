@@ -91,6 +91,11 @@ class PairData:
     ----------
     folder
         For that file.
+
+    Attributes
+    ----------
+    samples
+        Names of the sections that pairs are of.
     """
 
     def __init__(
@@ -114,6 +119,7 @@ class PairData:
         self.parts = {part: _part(*one, places) for part, one in found.items()}
         if not len(self.parts[settings.part]):
             raise SettingsError(f"{pairs.path}: no pair in part {settings.part!r} to train on.")
+        self.samples = {name for name, number in samples.items() if number in self._section}
         self._read_cells(corpus, model, folder)
         self._leave_out(pairs.path)
 

@@ -106,7 +106,8 @@ def train_generator(
     paired = _read_pairs(pairs, opened, settings)
     settings = _with_split_of(paired, settings)
     labelled = _read_labels(labels, opened, settings)
-    sections: list[CellConditions] = []  # what is told of the cells, once they are embedded
+    embeddings: list[CellConditions] = []  # what is told of the cells, once they are embedded
+    learnt: set[str] = set()  # sections that something is learnt from
     with ExitStack() as stack:
 
         def make_stages(folder: RunFolder) -> list[Stage]:
@@ -117,13 +118,15 @@ def train_generator(
             found = stack.enter_context(
                 cell_conditions(opened, model, sections=names, scratch=where, device=device, labels=labelled)
             )
-            sections[:] = [found]
+            embeddings[:] = [found]
+            learnt.update(with_images(opened))
             data: GeneratorData = CorpusData(opened, network.vocabulary, found, settings)
             pictures: GeneratorData | None = None
             mean_weight = 1.0
             if paired is not None and by_pairs:
                 scratch = stack.enter_context(TemporaryDirectory(prefix="spatia-pairs-"))
                 data = PairData(opened, network, found, paired, settings, Path(scratch))
+                learnt.intersection_update(data.samples)
                 pictures = CorpusData(opened, network.vocabulary, None, settings)
                 mean_weight = data.mean_weight
             told = settings
@@ -152,8 +155,11 @@ def train_generator(
             more = _named(labelled, paired)
             if paired is not None:
                 more["transitions"] = transition_facts(paired, network)
-            if set(EMBEDDINGS) & set(settings.generator.told):
-                references = references_of(sections[0], opened, split=settings.split, part=settings.part)
+            told = set(settings.generator.told)
+            if (
+                set(EMBEDDINGS) & told and "control" not in told
+            ):  # a source's own embedding, which is not moved, must fit the others
+                references = references_of(embeddings[0], opened, learnt, split=settings.split, part=settings.part)
                 more["sections"] = [one.to_json() for one in references]
             _write(stages, folder, opened, model, more, settings, paired)
 

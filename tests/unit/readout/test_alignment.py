@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from spatia.errors import ModelError
-from spatia.readout.alignment import LEAST_CELLS, Reference, align_sections, alignment, looked_at
+from spatia.readout.alignment import LEAST_CELLS, LEAST_LEARNT, Reference, align_sections, alignment, looked_at
 
 KINDS = np.array([[4.0, 0, 0], [-4, 0, 0], [0, 4, 0], [0, -4, 4]])
 MOVED = {"genes": np.array([0.5, -0.3, 0.2]), "niche": np.array([1.5, -1.0])}
@@ -118,3 +118,43 @@ def test_sections_without_a_known_cell_are_moved_and_the_others_are_not() -> Non
     same, none = align_sections(x, names, np.ones(len(x), bool))
     assert same is x
     assert not none
+
+
+def test_a_section_of_few_known_cells_takes_no_other_in(caplog: pytest.LogCaptureFixture) -> None:
+    parts = {name: section([0.25] * 4, seed)["genes"] for seed, name in enumerate(("a", "b", "c"))}
+    x = np.concatenate([parts["a"], parts["b"] + 0.3, parts["c"]])
+    names = np.repeat(list(parts), 1200)
+    one_of_c = np.flatnonzero(names == "c")[:1]
+    known = names == "a"
+    known[one_of_c] = True
+    _, how = align_sections(x, names, known)
+    assert {name: shift.sample for name, shift in how.items()} == {"b": "a"}
+    few = np.zeros(len(x), bool)
+    few[: LEAST_LEARNT - 1] = True
+    _, none = align_sections(x, names, few)
+    assert not none
+    assert "too few to align" in caplog.text
+
+
+def test_a_cloud_far_away_is_not_slid_onto_what_is_known(caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(0)
+    known = np.arange(1500) < 1000
+    x = rng.normal(size=(1500, 6)) + np.where(known, rng.integers(0, 2, 1500) * 3.0, 15.0)[:, None]
+    moved_x, how = align_sections(x, np.where(known, "a", "b"), known)
+    assert not how
+    assert np.array_equal(moved_x, x)
+    assert "of other kinds" in caplog.text
+
+
+def test_cells_without_numbers_say_nothing_and_whole_numbers_move() -> None:
+    x = np.round(10 * np.concatenate([section([0.25] * 4, seed)["genes"] for seed in (0, 1)])).astype(np.int64)
+    x[1200:] += 4
+    names, known = np.repeat(["a", "b"], 1200), np.arange(2400) < 1200
+    moved_x, how = align_sections(x, names, known)
+    np.testing.assert_allclose(how["b"].of["embedding"], 4, atol=1)
+    assert moved_x.dtype == np.float64
+    broken = x.astype(np.float32)
+    broken[[5, 1300]] = np.nan
+    again, how = align_sections(broken, names, known)
+    np.testing.assert_allclose(how["b"].of["embedding"], 4, atol=1)
+    assert np.isfinite(np.delete(again, [5, 1300], axis=0)).all()
