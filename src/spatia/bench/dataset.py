@@ -114,6 +114,11 @@ class DataSet(BaseModel):
             )
         return joined.drop(columns="found")
 
+    @property
+    def holds_out_sections(self) -> bool:
+        """Whether test cells are those of whole sections, of which none is trained on."""
+        return self.split in ("donor", "section")
+
     def split_name(self, seed: int) -> str:
         """Return the name of the split of one seed, and make it where it is not there yet.
 

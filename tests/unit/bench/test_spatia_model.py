@@ -17,6 +17,7 @@ from spatia.bench.methods import spatia_model
 from spatia.bench.methods.method import Problem
 from spatia.bench.methods.spatia_model import SpatiaSource, decode, spatia_methods
 from spatia.bench.methods.spatia_surroundings import surroundings
+from spatia.bench.protocols.registry import TASKS
 from spatia.corpus.corpus import Corpus
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import LeakError, NotApplicableError, SpatiaError
@@ -179,6 +180,10 @@ def test_a_view_is_aligned_where_a_section_has_no_training_cell(
     source = SpatiaSource(model=_saved(tmp_path / "given", model, corpora=[], split=None))
     views = {one.name: one for one in spatia_methods(source)}
     plain, aligned = views["spatia genes"], views["spatia genes, aligned"]
+    assert not TASKS["annotation"].takes(aligned, problem.cells)  # blocks of the same section
+    by_donor = replace(problem.cells, data=problem.cells.data.model_copy(update={"split": "donor"}))
+    assert TASKS["annotation"].takes(aligned, by_donor)
+    assert TASKS["annotation"].takes(plain, by_donor)
     with pytest.raises(NotApplicableError, match="every section has training cells"):
         aligned.embed(problem)
     first = problem.cells.sample == problem.cells.sample[0]

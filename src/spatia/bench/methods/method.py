@@ -79,6 +79,8 @@ class Method:
         ``reads`` says; it is scored instead of a ridge on an embedding, and only in tasks that predict genes.
     measures
         Needs measured morphology; it takes no part where outlines are absent.
+    across
+        It differs from another one only in what it does with sections that nothing is trained on; it takes no part elsewhere.
     zero_shot
         It is used as it comes: nothing of it was fitted on this data set.
     common_space
@@ -98,3 +100,4 @@ class Method:
     common_space: bool = False
     measures: bool = False
     zero_shot: bool = False
+    across: bool = False

@@ -345,9 +345,8 @@ def spatia_methods(source: SpatiaSource) -> list[Method]:
             level = "" if part == "fused" else f", {part}"
             aligned = _Embedding(source, view, part, align=True)
             said = f"from {sees}{level}, sections without training cells aligned"
-            methods.append(
-                Method(f"{name}{suffix}{level}{ALIGNED}", view, aligned, said, zero_shot=source.model is not None)
-            )
+            given = source.model is not None
+            methods.append(Method(f"{name}{suffix}{level}{ALIGNED}", view, aligned, said, zero_shot=given, across=True))
         if "genes" in view:
             expected = _Expected(source, view)
             methods.append(

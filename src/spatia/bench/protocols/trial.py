@@ -141,6 +141,8 @@ class Task:
         """Say whether a method takes part."""
         if ("image" in method.reads and not cells.has_images) or (method.measures and cells.morphology is None):
             return False
+        if method.across and not cells.data.holds_out_sections:
+            return False
         if self.kind == "zero-shot" and not (method.zero_shot or method.name == FITTED_HERE):
             return False
         if self.kind == "surroundings":
