@@ -8,6 +8,7 @@ import anndata as ad
 import numpy as np
 import pytest
 import torch
+from tests.integration.small_runs import TINY_GENERATOR
 from tests.unit.conftest import TinySection, write_corpus
 from tests.unit.model_setup import save_small_model
 
@@ -25,16 +26,9 @@ SECTIONS = (
     TinySection("second", 4, GENES, n_windows=44, features=("nucleus.area",)),
 )
 SETTINGS = [
-    "accelerator=cpu",
+    *TINY_GENERATOR,
     "epochs.generator=1",
     "batch=32",
-    "weights.morphology=0",
-    "network.kind=transformer",
-    "network.width=16",
-    "network.layers=2",
-    "network.heads=2",
-    "network.patch_px=2",
-    "network.stem=4",
     "solver.evaluations=3",
     "sample_rows=0",
     "split=donor",

@@ -17,6 +17,7 @@ import pytest
 import torch
 import zarr
 from safetensors.numpy import load_file
+from tests.integration.small_runs import TINY_GENERATOR
 from tests.unit.conftest import TinySection, write_corpus, write_manifest
 from tests.unit.model_setup import SMALL, save_small_model, wake
 from typer.testing import CliRunner
@@ -45,17 +46,10 @@ SECTIONS = (
     TinySection("bare", 3, ("CD3E", "EPCAM"), (), n_windows=2),
 )
 TINY = [
-    "accelerator=cpu",
+    *TINY_GENERATOR,
     "epochs.generator=2",
     "batch=16",
     "log_every=1",
-    "weights.morphology=0",
-    "network.kind=transformer",
-    "network.width=16",
-    "network.layers=2",
-    "network.heads=2",
-    "network.patch_px=2",
-    "network.stem=4",
     "network.merge=0.25",
     "solver.evaluations=5",
     "sample_rows=3",

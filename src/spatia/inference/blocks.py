@@ -187,17 +187,18 @@ class SectionEmbedder:
     @torch.inference_mode()
     def read(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
         """Return the finished embeddings of some cells: each of the request's outputs, and ``"ood"`` (rows,)."""
-        levels, width = self.levels(rows), self.model.config.cell_width
-        device = self.model.device
+        cells, width, device = self.cells.read(rows), self.model.config.cell_width, self.model.device
+        levels = self._levels(cells, rows)
         fused = self.model.fuse(*(torch.from_numpy(levels[name]).to(device) for name in ("cell", "niche", "tissue")))
-        cells = self.cells.read(rows)
         alone = {GENES: cells[:, width : 2 * width]} if self._request.genes_alone else {}
         return {**levels, "fused": _host(fused), **alone, "ood": cells[:, -1]}
 
     def levels(self, rows: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
-        """Return ``"cell"``, ``"niche"`` and ``"tissue"`` of some cells, each by itself: no network is asked."""
-        cells, context = self.cells.read(rows), self.context.read(rows)
-        split = self.model.config.niche_width
+        """Return ``"cell"``, ``"niche"`` and ``"tissue"`` of some cells, (rows, width) each: no network is asked."""
+        return self._levels(self.cells.read(rows), rows)
+
+    def _levels(self, cells: NDArray[np.float32], rows: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+        context, split = self.context.read(rows), self.model.config.niche_width
         return {
             "cell": cells[:, : self.model.config.cell_width],
             "niche": context[:, :split],

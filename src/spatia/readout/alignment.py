@@ -20,9 +20,8 @@ Values = Mapping[str, NDArray[np.floating]]  # embeddings by name, (cells, width
 GROUPS: Final = 16
 CELLS_A_GROUP: Final = 50
 LEAST_CELLS: Final = 50  # of a section that is moved
-LEAST_LEARNT: Final = (
-    400  # of a section that others are moved to: fewer make so few groups that anything looks like them
-)
+# of a section that others are moved to: fewer make so few groups that anything looks like them
+LEAST_LEARNT: Final = 400
 LEAST_OVERLAP: Final = 0.5
 MOST_SDS: Final = 1.0  # root mean square; a donor's shift is 0.2 to 0.5, other kinds of cells lie further
 MOST_SDS_OF_ONE: Final = 6.0  # in any one dimension; of the tissue up to 4 were seen
@@ -82,7 +81,17 @@ class Reference:
 
     @classmethod
     def of(cls, sample: str, cells_sha256: str, values: Values, by: str) -> "Reference":
-        """Group the cells of a section."""
+        """Group the cells of a section.
+
+        Parameters
+        ----------
+        sample, cells_sha256
+            As kept.
+        values
+            Embeddings by name, (cells, width) of the same cells, finite.
+        by
+            Which of them cells are grouped by.
+        """
         from sklearn.cluster import KMeans
 
         n = len(values[by])
@@ -94,7 +103,13 @@ class Reference:
         return cls(sample, cells_sha256, by, np.bincount(group, minlength=groups), mean, sd)
 
     def shift_of(self, values: Values) -> Shift:
-        """Return how far cells lie from those of this section."""
+        """Return how far cells of another section lie from those of this one.
+
+        Parameters
+        ----------
+        values
+            Embeddings by name, (cells, width) of at least one cell, finite; the one that cells are grouped by among them.
+        """
         names, scale = [name for name in self.mean if name in values], _inverse(self.sd[self.by])
         cells, centres = values[self.by] * scale, self.mean[self.by] * scale
         found = {name: np.zeros(self.mean[name].shape[1]) for name in names}
@@ -126,7 +141,13 @@ class Reference:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "Reference":
-        """Read what `to_json` gave."""
+        """Read what `to_json` gave.
+
+        Raises
+        ------
+        ModelError
+            If a part of it is missing or of another kind.
+        """
         try:
             return cls(
                 str(stored["sample"]),
@@ -157,7 +178,17 @@ def looked_at(n_cells: int) -> NDArray[np.int64]:
 
 
 def alignment(sample: str, values: Values, references: Sequence[Reference]) -> Shift | None:
-    """Return what moves a section to the nearest of some others, and say so; None where none is like it."""
+    """Return what moves a section to the nearest of some others, and say so; None, with a warning, where none is like it.
+
+    Parameters
+    ----------
+    sample
+        Name of the section.
+    values
+        Embeddings by name, (cells, width) of cells that say where it lies (`looked_at`).
+    references
+        The sections that were learnt from.
+    """
     n = len(next(iter(values.values())))
     known = [one for one in references if one.n_cells.sum() >= LEAST_LEARNT and (one.sd[one.by] > 0).any()]
     if n < LEAST_CELLS or not known:
@@ -233,6 +264,8 @@ def align_sections(
     ]
     found = {name: alignment(name, {_WHOLE: embedding[some[name]]}, references) for name in strange}
     shifts = {name: shift for name, shift in found.items() if shift is not None}
+    if not shifts:
+        return embedding, {}
     moved = np.array(embedding, np.result_type(embedding, np.float32))
     for name, shift in shifts.items():
         moved[rows[name]] -= shift.of[_WHOLE].astype(moved.dtype)

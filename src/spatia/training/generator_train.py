@@ -156,9 +156,8 @@ def train_generator(
             if paired is not None:
                 more["transitions"] = transition_facts(paired, network)
             told = set(settings.generator.told)
-            if (
-                set(EMBEDDINGS) & told and "control" not in told
-            ):  # a source's own embedding, which is not moved, must fit the others
+            # a source's own embedding is not moved, and must fit the others
+            if set(EMBEDDINGS) & told and "control" not in told:
                 references = references_of(embeddings[0], opened, learnt, split=settings.split, part=settings.part)
                 more["sections"] = [one.to_json() for one in references]
             _write(stages, folder, opened, model, more, settings, paired)

@@ -14,9 +14,8 @@ Modality = Literal["image", "genes"]
 BOTH: frozenset[Modality] = frozenset(("image", "genes"))
 IMAGE: frozenset[Modality] = frozenset(("image",))
 GENES: frozenset[Modality] = frozenset(("genes",))
-ALIGNED: Final = (
-    ", aligned"  # of a view's name: sections without a training cell are moved to the most similar one with some
-)
+# of a view's name: sections without a training cell are moved to the most similar one with some
+ALIGNED: Final = ", aligned"
 
 
 @dataclass(frozen=True, eq=False)

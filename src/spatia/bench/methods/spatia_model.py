@@ -194,12 +194,10 @@ class _Embedding:
     def __call__(self, problem: Problem) -> NDArray[np.floating]:
         if not self.align:
             return self._as_it_is(problem)
-        cells = problem.cells
-        if not set(cells.sample) - set(cells.sample[problem.train]):
-            raise NotApplicableError(f"{cells.data.name}: every section has training cells; there is none to align.")
-        known = np.zeros(len(cells.sample), bool)
+        sample = problem.cells.sample
+        known = np.zeros(len(sample), bool)
         known[problem.train] = True
-        return align_sections(self._as_it_is(problem), cells.sample, known)[0]
+        return align_sections(self._as_it_is(problem), sample, known)[0]
 
     def _as_it_is(self, problem: Problem) -> NDArray[np.floating]:
         view = self.view if problem.cells.has_images else self.view - IMAGE
