@@ -120,7 +120,9 @@ def test_a_cell_that_a_screen_leaves_unchanged_is_told_as_it_was(
         return found
 
     monkeypatch.setattr(CellEncoder, "__call__", spied)
-    spatia.screen(corpus, generator, device="cpu", split="donor", limit=6, draws=1, evaluations=3, read="image")
+    options = {"split": "donor", "limit": 6, "draws": 1, "evaluations": 3, "read": "image"}
+    found = spatia.screen(corpus, generator, device="cpu", **options)
+    assert found.facts["aligned"]["second"]["to"] == "first"
     base, unchanged = told[0]  # the first to be drawn are the cells with their own counts
     for name in ("genes", "niche", "tissue"):
         torch.testing.assert_close(unchanged.conditions[name], base.conditions[name], atol=1e-5, rtol=1e-5)
@@ -137,4 +139,4 @@ def test_a_screen_can_leave_sections_as_they_are(
 
     monkeypatch.setattr(CellEncoder, "__call__", spied)
     options = {"split": "donor", "limit": 6, "draws": 1, "evaluations": 3, "read": "image"}
-    spatia.screen(corpus, generator, device="cpu", align=False, **options)
+    assert spatia.screen(corpus, generator, device="cpu", align=False, **options).facts["aligned"] == {}

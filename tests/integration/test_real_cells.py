@@ -67,7 +67,7 @@ def test_the_nearest_by_what_is_predicted_come_first_and_a_cell_is_never_its_own
     pool = choose_rows(corpus, maker, ["left"], split="block", part="train").take(slice(0, 40))
     genes = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
     pictures = np.hstack([genes[:, :1] * 2.0, genes[:, :1] - 1.0])  # the first number decides, the others say nothing
-    real = RealCells(corpus, maker.model, pool, {"genes": genes}, pictures)
+    real = RealCells(corpus, maker.model, pool, {"genes": genes}, pictures, align=True)
     wanted = {"genes": torch.tensor([[genes[7, 0], 50.0, -50.0]], dtype=torch.float32)}
     chosen = real.alike(wanted, 3)
     nearest = np.argsort(np.abs(genes[:, 0] - genes[7, 0]), kind="stable")[:3]
@@ -81,6 +81,13 @@ def test_the_nearest_by_what_is_predicted_come_first_and_a_cell_is_never_its_own
         real.alike({"niche": wanted["genes"]})
     with pytest.raises(SettingsError, match="there are 40 real cells to begin at"):
         real.alike(wanted, 40)
+
+
+def test_real_cells_that_were_aligned_otherwise_than_the_drawing_are_refused(
+    tiny: Path, maker: Generator, real: RealCells, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match="both are aligned or neither"):
+        generate_cells(tiny, maker, tmp_path / "drawn.zarr", real=real, split="block", limit=2, align=False)
 
 
 def test_pictures_and_conditions_are_those_of_the_chosen_cells(tiny: Path, real: RealCells) -> None:

@@ -79,6 +79,9 @@ def test_annotate_labels_what_was_not_known(cells: Path, tmp_path: Path) -> None
     assert (table.X != before.X).nnz == 0
     assert (table.obsm["X_spatia"] == before.obsm["X_spatia"]).all()
     assert set(before.obs) <= set(table.obs)
+    how = table.uns["spatia_label"]
+    assert how["held_out"]["accuracy"] == content["held_out"]["accuracy"]
+    assert len(how["aligned"]) == 0  # every section has labelled cells
     assert figure.read_bytes().startswith(FIGURE)
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
 
@@ -87,7 +90,14 @@ def test_labels_are_transferred_from_another_table(cells: Path, tmp_path: Path) 
     out = tmp_path / "transferred.zarr"
     content = result("annotate", cells, "--labels", "type", "--reference", cells, "--ignore-rare", "-o", out)
     assert content["n_cells"]["given"] == 0
-    assert "spatia_label" in ad.read_zarr(out).obs
+    table = ad.read_zarr(out)
+    assert "spatia_label" in table.obs
+    how = table.uns["spatia_label"]
+    assert how["embedding"] == content["embedding"]
+    moved = how["aligned"].set_index("section")
+    assert moved.index.tolist() == [f"cells {sample}" for sample in table.obs["sample"].unique()]
+    assert moved["to"].str.startswith("reference ").all()
+    assert (moved["sd_embedding"] < 0.1).all()  # they are the same cells
 
 
 def test_an_unknown_column_lists_the_columns(cells: Path) -> None:

@@ -54,10 +54,16 @@ def asking(
     real, how
         Real cells that drawings begin at, None: at noise; how many draws, what is withheld, and whether sections are aligned, says ``how``.
     """
+    how = how or Drawing()
+    if real is not None and real.align != how.align:
+        raise SettingsError(
+            f"align={how.align} for the cells asked for, and {real.align} for the real ones to begin at: what is told of both is compared, so "
+            "both are aligned or neither. Choose the real cells anew with the same align."
+        )
     names = wanted.sections
     rows = {name: wanted.row[wanted.sample == name] for name in names} if maker.config.level == "cell" else None
     told = _labels_of(corpus, maker, labels)
-    references = maker.references if how is None or how.align else ()
+    references = maker.references if how.align else ()
     with cell_conditions(
         corpus, maker.model, sections=names, rows=rows, device=device, labels=told, references=references
     ) as conditions:

@@ -88,9 +88,7 @@ def write_images(
     begun_at = asker.begun_at(wanted, told)
     if asker.real is not None:
         facts |= {"real_corpus": asker.real.corpus_id, "real_cells": len(asker.real), "keep": how.keep}
-    facts["aligned"] = {
-        name: {"to": shift.sample, "overlap": shift.overlap, "sds": shift.sds} for name, shift in asker.shifts.items()
-    }
+    facts["aligned"] = {name: shift.to_json() for name, shift in asker.shifts.items()}
     write_element(root, "obs", _obs(wanted, how.draws).assign(**begun_at))
     write_element(root, "var", pd.DataFrame(index=pd.Index([], dtype=object, name="gene_id")))
     write_uns(root, {"spatia": _facts(maker, how, evaluations, corpus) | facts})

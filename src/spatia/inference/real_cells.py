@@ -50,6 +50,8 @@ class RealCells:
         What a generator would be told of each, by name, (cells, width).
     pictures
         What is regressed, (cells, values).
+    align
+        Whether cells of sections that the generator did not learn from were moved (`Drawing.align`).
 
     Attributes
     ----------
@@ -66,8 +68,10 @@ class RealCells:
         pool: Wanted,
         conditions: Mapping[str, NDArray[np.float32]],
         pictures: Floats,
+        *,
+        align: bool,
     ) -> None:
-        self.names, self.corpus_id = tuple(conditions), corpus.corpus_id
+        self.names, self.corpus_id, self.align = tuple(conditions), corpus.corpus_id, align
         self._pool, self._conditions, self._pictures = pool, conditions, pictures
         self._place = {key: at for at, key in enumerate(zip(pool.sample.tolist(), pool.row.tolist(), strict=True))}
         self._cells = RowReader([corpus], "cell", vocabulary=model.vocabulary, read=("images",))
@@ -261,7 +265,7 @@ def real_cells_of(
     ) as conditions:
         found = conditions.read(torch.from_numpy(counted.section), torch.from_numpy(counted.row))
     told = {name: found[name].numpy() for name in maker.config.told}
-    return RealCells(corpus, maker.model, pool, told, pictures)
+    return RealCells(corpus, maker.model, pool, told, pictures, align=align)
 
 
 @torch.inference_mode()

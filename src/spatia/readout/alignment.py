@@ -53,6 +53,10 @@ class Shift:
     of: dict[str, NDArray[np.float32]]
     sds: dict[str, float]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return to which section it moves, how alike they are and how far they lie apart, as JSON values."""
+        return {"to": self.sample, "overlap": self.overlap, "sds": dict(self.sds)}
+
 
 @dataclass(frozen=True)
 class Reference:

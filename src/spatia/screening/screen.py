@@ -25,6 +25,7 @@ from spatia.log import duration, logger, progress
 from spatia.models.levels import check_levels
 from spatia.nn.hashing import row_keys
 from spatia.pairing.cells import ROW, SAMPLE
+from spatia.readout.alignment import Shift
 from spatia.screening.cells import ChosenCells, Table, choose_cells, level_share
 from spatia.screening.counts import CountReader
 from spatia.screening.drawing import CellEncoder, Drawer, MomentDrawer, PathDrawer, without_surroundings
@@ -113,7 +114,9 @@ def _screen(
     columns = {gene: column for column, gene in enumerate(maker.model.vocabulary.genes)}
     run = _Run(how, readings, counts(chosen.changed), columns, change)
     readout = EmbeddingReader(maker.model, chosen, counts, readings) if how.read == "embedding" else None
-    drawn = _image_reader(maker, chosen, counts, readings, how) if readout is None or how.n_drawn else None
+    drawn, moved = None, dict[str, Shift]()
+    if readout is None or how.n_drawn:
+        drawn, moved = _image_reader(maker, chosen, counts, readings, how)
     reader = readout or drawn
     assert reader is not None
     effects, moved_input = run.effects(sets, reader)
@@ -124,6 +127,7 @@ def _screen(
         strips = _draw_first(run, drawn, dict(zip([one.name for one in named], sets, strict=True)), ranking, ids)
     facts = _facts(maker, chosen, readings, how, len(named), time.perf_counter() - began)
     facts["readout"] = None if readout is None else readout.quality
+    facts["aligned"] = {name: shift.to_json() for name, shift in moved.items()}
     return Screen(effects_table(named, readings, effects), ranking, strips, facts)
 
 
@@ -227,7 +231,8 @@ def _draw_first(
 
 def _image_reader(
     maker: Generator, chosen: ChosenCells, counts: CountReader, readings: Readings, how: ScreenSettings
-) -> ImageReader:
+) -> tuple[ImageReader, dict[str, Shift]]:
+    """Return what reads drawn images, and how sections that the generator did not learn from were moved."""
     sample = chosen.obs[SAMPLE].to_numpy(object)[chosen.changed]
     section = np.array([chosen.samples.index(str(name)) for name in sample], np.int64)
     row = chosen.obs[ROW].to_numpy(np.int64)[chosen.changed]
@@ -242,10 +247,11 @@ def _image_reader(
             base = without_surroundings(base)
         elif how.surroundings == "follow" and "niche" in base.conditions:
             follower = NicheFollower(chosen.corpus, maker.model, told.sections, section, row)
+        moved = told.shifts
     encoder = CellEncoder(maker, base, counts.visible(chosen.changed), follower, shifts)
     own = counts(chosen.changed)
     drawer = _make_drawer(maker, encoder(np.arange(len(own)), own), how)
-    return ImageReader(encoder, drawer, readings, own)
+    return ImageReader(encoder, drawer, readings, own), moved
 
 
 def _as_they_are(

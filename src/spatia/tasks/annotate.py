@@ -156,7 +156,7 @@ class Annotation:
             "threshold": self.threshold.value if finite else None,
             "accuracy_at_threshold": self.threshold.accuracy,
             "coverage_at_threshold": self.threshold.coverage,
-            "aligned": {name: {"to": one.sample, "overlap": one.overlap} for name, one in self.aligned.items()},
+            "aligned": {name: one.to_json() for name, one in self.aligned.items()},
         } | ({"embedding": self.choice.name, "embeddings": dict(self.choice.held_out)} if self.choice else {})
 
 

@@ -38,7 +38,7 @@ def annotate_cells(
     settings: AnnotateSettings | None = None,
 ) -> Annotation:
     """Label cells from those with a label, or from another table; writes ``obs["spatia_label"]`` and beside it
-    ``_probability``, ``_status`` and ``_novelty``.
+    ``_probability``, ``_status`` and ``_novelty``, and into ``uns["spatia_label"]`` what they were read from.
 
     Parameters
     ----------
@@ -78,7 +78,23 @@ def annotate_cells(
     cells.obs[f"{keys.PREDICTED_LABEL}_probability"] = found.label_probability.astype(np.float32)
     cells.obs[f"{keys.PREDICTED_LABEL}_status"] = pd.Categorical(found.status)
     cells.obs[f"{keys.PREDICTED_LABEL}_novelty"] = found.novelty.astype(np.float32)
+    cells.uns[keys.PREDICTED_LABEL] = _how(found, embedding)
     return found
+
+
+def _how(found: Annotation, embedding: str) -> dict[str, Any]:
+    """Return how labels came to be, as a file keeps it: the embedding, its scores, and a row for each section that was moved."""
+    moved = [
+        {"section": name, "to": one.sample, "overlap": one.overlap, **{f"sd_{of}": sd for of, sd in one.sds.items()}}
+        for name, one in found.aligned.items()
+    ]
+    return {
+        "embedding": embedding if found.choice is None else found.choice.name,
+        "held_out": found.held_out.scores(),
+        "temperature": found.temperature,
+        "threshold": found.threshold.value,
+        "aligned": pd.DataFrame(moved, columns=None if moved else ["section", "to", "overlap", "sd_embedding"]),
+    }
 
 
 def cluster_cells(cells: ad.AnnData, *, embedding: str = AUTO, settings: ClusterSettings | None = None) -> Clusters:
