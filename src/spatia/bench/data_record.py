@@ -10,6 +10,7 @@ from spatia.corpus.files import sha256, write_json
 from spatia.errors import SettingsError
 
 DATA_FILE: Final = "data.json"
+HELD_OUT: Final = "held-out sections"  # how embeddings of whole sections that are held out are read
 
 
 def keep_what_data_are(rows: RowStore, data: Iterable[DataSet]) -> None:
@@ -28,6 +29,8 @@ def keep_what_data_are(rows: RowStore, data: Iterable[DataSet]) -> None:
         name = one.name if one.only_seed is None else f"{one.name}, seed {one.only_seed}"
         is_now = _facts(one)
         was = stand.get(name, {}) if rows.any_of(one.name, one.only_seed) else {}
+        if was:
+            was = {HELD_OUT: "as they are", **was}  # of before they were aligned
         if other := [what for what in is_now if was.get(what, is_now[what]) != is_now[what]]:
             differs = "; ".join(f"{what} {_short(was[what])}, now {_short(is_now[what])}" for what in other)
             raise SettingsError(
@@ -42,7 +45,8 @@ def keep_what_data_are(rows: RowStore, data: Iterable[DataSet]) -> None:
 def _facts(data: DataSet) -> dict[str, Any]:
     """Return all that says what is asked of which cells, without paths: those may move."""
     facts = data.model_dump(mode="json", exclude={"name", "corpus", "labels", "only_seed"})
-    return {**facts, "labels": None if data.labels is None else sha256(data.labels)}
+    held_out = {HELD_OUT: "aligned"} if data.holds_out_sections else {}
+    return {**facts, "labels": None if data.labels is None else sha256(data.labels), **held_out}
 
 
 def _short(value: Any) -> str:

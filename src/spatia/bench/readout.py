@@ -1,5 +1,6 @@
 """How an embedding is read out, alike for every method: `spatia.readout.predictors`, or the nearest training cells, or CCA."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,49 +17,68 @@ Rows = NDArray[np.int64]
 K = 15
 
 
-class Values(NamedTuple):
-    """Predictions (len(test), targets), and the share of variance that held-out training cells were told with (NaN: "knn")."""
+class ValueReader(NamedTuple):
+    """A fitted predictor of values.
 
-    predicted: Floats
+    Attributes
+    ----------
+    predict
+        From embeddings (cells, width) to (cells, targets).
+    held_out
+        Share of variance that held-out training cells were told with; NaN: "knn".
+    """
+
+    predict: Callable[[Floats], Floats]
     held_out: float
 
 
-class Labels(NamedTuple):
-    """Names of the classes, the probability (len(test), classes) of each, and the mean log-likelihood of held-out training cells.
+class LabelReader(NamedTuple):
+    """A fitted predictor of labels.
 
-    The likeliest is what is told (the first, where two tie).
+    Attributes
+    ----------
+    names
+        Of the classes.
+    probability
+        From embeddings (cells, width) to (cells, classes). The likeliest is what is told (the first, where two tie).
+    held_out
+        Mean log-likelihood of held-out training cells; NaN: "knn".
     """
 
     names: NDArray[np.str_]
-    probability: NDArray[np.float64]
+    probability: Callable[[Floats], NDArray[np.float64]]
     held_out: float
 
 
-def predict_values(method: Method, cells: BenchCells, z: Floats, y: Floats, train: Rows, test: Rows) -> Values:
-    """Predict values of test cells from an embedding of all cells and the targets of training cells.
+def fit_values(method: Method, cells: BenchCells, z: Floats, y: Floats, train: Rows) -> ValueReader:
+    """Learn to predict values from the embeddings and the targets of training cells.
 
     Ridge regression with the penalty chosen over spatial blocks of training cells; for "knn" the mean of the 15 nearest.
     """
     if method.predictor == "knn":
-        return Values(y[train][_nearest(z[train], z[test])].mean(axis=1), float("nan"))
+        near = _nearest(z[train])
+        return ValueReader(lambda of: y[train][near(of)].mean(axis=1), float("nan"))
     model = fit_ridge(z[train], y[train], positions_um=cells.position_um[train], sections=cells.sample[train])
     varied = np.isfinite(model.held_out)
-    return Values(model.predict(z[test]), float(model.held_out[varied].mean()) if varied.any() else float("nan"))
+    return ValueReader(model.predict, float(model.held_out[varied].mean()) if varied.any() else float("nan"))
 
 
-def predict_labels(
-    method: Method, cells: BenchCells, z: Floats, labels: NDArray[np.str_], train: Rows, test: Rows
-) -> Labels:
-    """Predict the labels of test cells from an embedding of all cells and the labels of training cells.
+def fit_labels(method: Method, cells: BenchCells, z: Floats, labels: NDArray[np.str_], train: Rows) -> LabelReader:
+    """Learn to predict labels from the embeddings and the labels of training cells.
 
     Multinomial logistic regression, its penalty chosen over spatial blocks of training cells; for "knn" the votes of the 15
     nearest.
     """
     if method.predictor == "knn":
         names, codes = np.unique(labels[train], return_inverse=True)
-        near = codes[_nearest(z[train], z[test])]
-        votes = np.stack([(near == code).sum(axis=1) for code in range(len(names))], axis=1)
-        return Labels(names, votes / votes.sum(axis=1, keepdims=True), float("nan"))
+        near = _nearest(z[train])
+
+        def votes(of: Floats) -> NDArray[np.float64]:
+            told = codes[near(of)]
+            shares: NDArray[np.float64] = np.stack([(told == code).mean(axis=1) for code in range(len(names))], axis=1)
+            return shares
+
+        return LabelReader(names, votes, float("nan"))
     model = fit_logistic(
         z[train],
         labels[train],
@@ -66,13 +86,19 @@ def predict_labels(
         sections=cells.sample[train],
         inverse_penalties=INVERSE_PENALTIES,
     )
-    return Labels(np.asarray(model.classes), model.probability(z[test]), model.held_out)
+    return LabelReader(np.asarray(model.classes), model.probability, model.held_out)
 
 
-def _nearest(train: Floats, test: Floats) -> NDArray[np.int64]:
+def _nearest(train: Floats) -> Callable[[Floats], NDArray[np.int64]]:
+    """Return what finds the 15 nearest training cells, (cells, 15)."""
     standard = Standardiser.of(train)
     index = NearestNeighbors(n_neighbors=min(K, len(train))).fit(standard.apply(train))
-    return index.kneighbors(standard.apply(test), return_distance=False)
+
+    def near(of: Floats) -> NDArray[np.int64]:
+        found: NDArray[np.int64] = index.kneighbors(standard.apply(of), return_distance=False)
+        return found
+
+    return near
 
 
 def in_common_space(

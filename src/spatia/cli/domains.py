@@ -24,7 +24,7 @@ def domains(
         ),
     ] = 15,
     resolution: Annotated[
-        float | None, typer.Option(help="Of Leiden. Default: chosen by stability, without labels.")
+        float | None, typer.Option(help="Of Leiden. Default: chosen by what domains tell of other places.")
     ] = None,
     seed: options.Seed = 0,
     figure: options.Figure = None,

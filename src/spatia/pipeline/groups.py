@@ -17,6 +17,7 @@ from spatia.tasks.choose_groups import GROUPED_IN, cluster_by_expression, log_ex
 from spatia.tasks.cluster import Clusters, ClusterSettings
 from spatia.tasks.domains import Domains, domains
 from spatia.tasks.leiden import find_neighbours
+from spatia.tasks.recurrence import Recurrence
 from spatia.tasks.stability import Stability
 
 _EMBEDDINGS = dict(
@@ -59,16 +60,19 @@ def _told(found: Clusters) -> str:
     )
 
 
-def _tried(stability: Stability | None) -> tuple[Resolution, ...]:
+def _tried(stability: Stability | Recurrence | None) -> tuple[Resolution, ...]:
     if stability is None:
         return ()
-    rows = zip(stability.parameter, stability.n_groups, stability.rand, strict=True)
+    comes_back = stability.rand if isinstance(stability, Stability) else stability.told
+    rows = zip(stability.parameter, stability.n_groups, comes_back, strict=True)
     return tuple(Resolution(resolution=r, n_clusters=round(n), stability=s) for r, n, s in rows)
 
 
-def _note(stability: Stability | None) -> str:
+def _note(stability: Stability | Recurrence | None) -> str:
     if stability is None or stability.structure:
         return ""
+    if isinstance(stability, Recurrence):
+        return "No domains of this tissue come back elsewhere in it, so it is taken for one."
     return "No grouping of these cells comes back in other cells: the groups may be arbitrary cuts."
 
 

@@ -13,13 +13,14 @@ from spatia.plotting.cell_map import draw_category_map, map_height
 from spatia.plotting.palette import colours_of
 from spatia.plotting.paper import INK, MUTED, OURS, drawing, label_ticks, new_figure, plain, save, title
 from spatia.tasks.cluster import Clusters
+from spatia.tasks.recurrence import Recurrence
 from spatia.tasks.stability import Stability
 
 Floats = NDArray[np.float64]
 SECOND = "#d1571f"
 
 
-def plot_stability(stability: Stability, path: Path) -> Path:
+def plot_stability(stability: Stability | Recurrence, path: Path) -> Path:
     """Draw how well partitions come back over the resolution, with the number of groups, and which was chosen."""
     with drawing():
         figure = new_figure(6.0, 3.6)
@@ -69,27 +70,34 @@ def plot_groups(
         return save(figure, path)
 
 
-def draw_stability(ax: Axes, stability: Stability) -> None:
-    """Draw the stability curve."""
-    x = np.asarray(stability.parameter)
-    ax.plot(x, np.asarray(stability.score), color=OURS, marker="o", ms=4)
+def draw_stability(ax: Axes, curve: Stability | Recurrence) -> None:
+    """Draw how well partitions come back over the resolution: between halves of the cells, or, of domains, elsewhere in the tissue."""
+    x, groups = np.asarray(curve.parameter), np.asarray(curve.n_groups)
+    other = ax.twinx()
+    other.spines["right"].set_visible(True)
+    if isinstance(curve, Recurrence):
+        ax.plot(x, np.asarray(curve.told), color=OURS, marker="o", ms=4)
+        ax.set_ylabel("variance told of other places", color=OURS)
+        other.plot(x, groups, color=SECOND, marker="s", ms=3, lw=1)
+        other.set_ylim(bottom=0)
+        other.set_ylabel("domains", color=SECOND)
+        found = f"{groups[curve.chosen]:g} domains"
+    else:
+        ax.plot(x, np.asarray(curve.score), color=OURS, marker="o", ms=4)
+        ax.set_ylabel("bits that come back − bits that do not", color=OURS)
+        several = groups > 1  # one group agrees with one group: that 1 says nothing
+        other.plot(x[several], np.asarray(curve.rand)[several], color=SECOND, marker="s", ms=3, lw=1)
+        other.set(ylim=(0, 1.03))
+        other.set_ylabel("adjusted Rand index of halves", color=SECOND)
+        found = f"{groups[curve.chosen]:g} groups in each half"
     ax.axhline(0, color=MUTED, lw=0.7, ls=":")
-    ax.set_ylabel("bits that come back − bits that do not", color=OURS)
     ax.set_xscale("log")
     ax.set_xlabel("resolution")
     shown = [0.05, 0.1, 0.2, 0.5, 1, 2, 3]
     ax.set_xticks([v for v in shown if x[0] <= v <= x[-1]], [f"{v:g}" for v in shown if x[0] <= v <= x[-1]])
     ax.xaxis.set_minor_locator(mpl.ticker.NullLocator())
-    other = ax.twinx()
-    # one group agrees with one group: that 1 says nothing
-    several = np.asarray(stability.n_groups) > 1
-    other.plot(x[several], np.asarray(stability.rand)[several], color=SECOND, marker="s", ms=3, lw=1)
-    other.set(ylim=(0, 1.03))
-    other.set_ylabel("adjusted Rand index of halves", color=SECOND)
-    other.spines["right"].set_visible(True)
-    ax.axvline(stability.value, color=INK, lw=0.9, ls="--")
-    groups = stability.n_groups[stability.chosen]
-    title(ax, f"Resolution {stability.value:g}: {groups:g} groups in each half")
+    ax.axvline(curve.value, color=INK, lw=0.9, ls="--")
+    title(ax, f"Resolution {curve.value:g}: {found}")
 
 
 def draw_composition(ax: Axes, counts: pd.DataFrame, *, name: str = "group") -> None:

@@ -5,6 +5,7 @@ was learnt on one donor takes that for something about each cell. The shift is t
 that a section with more of one kind of cell is not taken for one in which all cells are a little more of that kind.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -181,7 +182,7 @@ def looked_at(n_cells: int) -> NDArray[np.int64]:
     return np.concatenate([np.arange(start, start + CELLS_A_PLACE) for start in starts])
 
 
-def alignment(sample: str, values: Values, references: Sequence[Reference]) -> Shift | None:
+def alignment(sample: str, values: Values, references: Sequence[Reference], *, quiet: bool = False) -> Shift | None:
     """Return what moves a section to the nearest of some others, and say so; None, with a warning, where none is like it.
 
     Parameters
@@ -192,13 +193,16 @@ def alignment(sample: str, values: Values, references: Sequence[Reference]) -> S
         Embeddings by name, (cells, width) of cells that say where it lies (`looked_at`).
     references
         The sections that were learnt from.
+    quiet
+        Say it for debugging alone: of many embeddings of the same cells.
     """
+    good, bad = (logging.DEBUG, logging.DEBUG) if quiet else (logging.INFO, logging.WARNING)
     n = len(next(iter(values.values())))
     known = [one for one in references if one.n_cells.sum() >= LEAST_LEARNT and (one.sd[one.by] > 0).any()]
     if n < LEAST_CELLS or not known:
         few = f"{n} cells" if n < LEAST_CELLS else "no section that was learnt from has enough cells"
-        logger.warning(
-            "%s: %s, too few to align it (at least %d of its own, and %d of another): it is taken as it is",
+        logger.log(
+            bad, "%s: %s, too few to align it (at least %d of its own, and %d of another): it is taken as it is",
             sample, few, LEAST_CELLS, LEAST_LEARNT,
         )  # fmt: skip
         return None
@@ -211,15 +215,15 @@ def alignment(sample: str, values: Values, references: Sequence[Reference]) -> S
         if shift.overlap >= LEAST_OVERLAP and _rms(far[at]) <= MOST_SDS and far[at].max() <= MOST_SDS_OF_ONE
     ]
     if not alike:
-        logger.warning(
-            "%s: its cells are of other kinds than those of the sections that were learnt from (%.2f of them of the same groups at the most, "
+        logger.log(
+            bad, "%s: its cells are of other kinds than those of the sections that were learnt from (%.2f of them of the same groups at the most, "
             "and %.1f standard deviations away at the least): it is taken as it is, not aligned",
             sample, max(shift.overlap for shift in shifts), min(map(_rms, far)),
         )  # fmt: skip
         return None
     shift = shifts[min(alike, key=lambda at: _rms(far[at]))]
-    logger.info(
-        "%s: nothing was learnt from this section; its cells are moved to where those of %s lay (standard deviations: %s; %.2f of the "
+    logger.log(
+        good, "%s: nothing was learnt from this section; its cells are moved to where those of %s lay (standard deviations: %s; %.2f of the "
         "cells of the same groups)",
         sample, shift.sample, ", ".join(f"{name} {sd:.2f}" for name, sd in shift.sds.items()), shift.overlap,
     )  # fmt: skip
@@ -227,7 +231,7 @@ def alignment(sample: str, values: Values, references: Sequence[Reference]) -> S
 
 
 def align_sections(
-    embedding: NDArray[np.floating], sections: ArrayLike, known: NDArray[np.bool_]
+    embedding: NDArray[np.floating], sections: ArrayLike, known: NDArray[np.bool_], *, quiet: bool = False
 ) -> tuple[NDArray[np.floating], dict[str, Shift]]:
     """Move the sections without a known cell to the most similar one with some.
 
@@ -239,6 +243,8 @@ def align_sections(
         (cells,) name of each cell's section.
     known
         (cells,) which cells something is learnt from.
+    quiet
+        As in `alignment`.
 
     Returns
     -------
@@ -266,7 +272,7 @@ def align_sections(
     references = [
         Reference.of(name, name, {_WHOLE: embedding[some[name]]}, _WHOLE) for name in learnt if len(some[name])
     ]
-    found = {name: alignment(name, {_WHOLE: embedding[some[name]]}, references) for name in strange}
+    found = {name: alignment(name, {_WHOLE: embedding[some[name]]}, references, quiet=quiet) for name in strange}
     shifts = {name: shift for name, shift in found.items() if shift is not None}
     if not shifts:
         return embedding, {}

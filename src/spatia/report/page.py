@@ -109,6 +109,9 @@ def _embedding(folder: RunFolder) -> PageSection:
 def _stability(folder: RunFolder, name: str) -> list[figures.Picture]:
     alt = f"How well the {name} of random halves of the cells agree, over the resolution, and the chosen resolution."
     caption = "Chosen where most comes back in other cells; no label was used."
+    if name == "domains":
+        alt = "How much of the surroundings in other places of the tissue domains tell, over the resolution, and the chosen resolution."
+        caption = "The coarsest domains that tell nearly as much of other places as the best; no label was used."
     return figures.found_pictures(folder, f"figures/stability-{name}.png", alt, caption)
 
 

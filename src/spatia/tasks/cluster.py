@@ -1,7 +1,7 @@
 """Groups of cells with a resolution that no label chose."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +12,7 @@ from spatia.errors import SettingsError
 from spatia.log import logger
 from spatia.tasks.choose_embedding import Choice
 from spatia.tasks.leiden import leiden, neighbour_graph
+from spatia.tasks.recurrence import Recurrence, Tiles, choose_recurring
 from spatia.tasks.stability import Stability, choose_granularity, renumbered, reproduced_bits
 
 Groups = NDArray[np.int64]
@@ -59,7 +60,7 @@ class Clusters:
     resolution
         That gave them.
     stability
-        The curve it was chosen from; None where the resolution was given.
+        The curve it was chosen from, of groups of cells or of domains of tissue; None where the resolution was given.
     choice
         The embedding it was found in, where it was chosen from several (:mod:`spatia.tasks.choose_groups`).
     """
@@ -67,7 +68,7 @@ class Clusters:
     group: Groups
     n_groups: int
     resolution: float
-    stability: Stability | None
+    stability: Stability | Recurrence | None
     choice: Choice | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -84,7 +85,7 @@ class Clusters:
 def cluster(
     embedding: NDArray[np.floating],
     *,
-    blocks: NDArray[np.int64] | None = None,
+    tiles: Tiles | None = None,
     settings: ClusterSettings | None = None,
 ) -> Clusters:
     """Group cells by Leiden on the graph of nearest neighbours in ``embedding``.
@@ -93,15 +94,14 @@ def cluster(
     ----------
     embedding
         (cells, width), finite. Cells with equal rows (the niche embedding of cells of one niche) are one node.
-    blocks
-        (cells,) block of tissue of each cell: stability is then judged between blocks
-        (:func:`spatia.tasks.stability.choose_granularity`).
+    tiles
+        Where the cells lie, for an embedding of surroundings: the groups are then domains, which must come back elsewhere in the tissue.
 
     Notes
     -----
-    The resolution is chosen by :func:`spatia.tasks.stability.choose_granularity` on at most `stability_cells` cells. A much
-    larger graph splits more at the same resolution, so with more cells the resolution is taken whose partition of all has
-    most in common with the chosen one of a half.
+    The resolution is chosen on at most `stability_cells` cells by :func:`spatia.tasks.stability.choose_granularity`, with ``tiles`` by
+    :func:`spatia.tasks.recurrence.choose_recurring`. A much larger graph splits more at the same resolution, so with more cells the
+    resolution is taken whose partition of all has most in common with the chosen one.
 
     Raises
     ------
@@ -117,14 +117,10 @@ def cluster(
         (group,) = leiden(graph, [settings.resolution], seed=settings.seed)
         return _clusters(group, node_of, settings.resolution, None)
     sample = _sample(len(X), settings.stability_cells, settings.seed)
-    stability = choose_granularity(
-        _partitioner(settings),
-        settings.resolutions,
-        X[sample],
-        blocks=None if blocks is None else blocks[_first_cells(node_of)[sample]],
-        n_repeats=settings.n_repeats,
-        seed=settings.seed,
-    )
+    stability = _chosen(settings, X[sample], None if tiles is None else tiles.take(_first_cells(node_of)[sample]))
+    if not stability.structure and tiles is not None:
+        logger.warning("no domains of this tissue come back elsewhere in it: it is taken for one")
+        return _clusters(np.zeros(len(X), np.int64), node_of, stability.value, stability)
     if not stability.structure:
         logger.warning("no grouping of these cells comes back in other cells: the groups may be arbitrary cuts")
     if len(sample) == len(X):  # a half is near enough in size
@@ -132,6 +128,17 @@ def cluster(
         return _clusters(group, node_of, stability.value, stability)
     group, resolution = _carried_over(graph, X, sample, stability, settings)
     return _clusters(group, node_of, resolution, stability)
+
+
+def _chosen(settings: ClusterSettings, X: NDArray[np.floating], tiles: Tiles | None) -> Stability | Recurrence:
+    """Choose by what comes back in other cells; of domains that says whether there are any, and what they tell of other places which."""
+    partition, resolutions, seed = _partitioner(settings), settings.resolutions, settings.seed
+    blocks = None if tiles is None else tiles.of
+    halves = choose_granularity(partition, resolutions, X, blocks=blocks, n_repeats=settings.n_repeats, seed=seed)
+    if tiles is None:
+        return halves
+    found = choose_recurring(partition, resolutions, X, tiles, seed=seed)
+    return replace(found, structure=found.structure and halves.structure)
 
 
 def _nodes(embedding: NDArray[np.floating]) -> tuple[NDArray[np.floating], Groups]:
@@ -168,9 +175,13 @@ def _partitioner(settings: ClusterSettings) -> Any:
 
 
 def _carried_over(
-    graph: Any, X: NDArray[np.floating], sample: NDArray[np.intp], stability: Stability, settings: ClusterSettings
+    graph: Any,
+    X: NDArray[np.floating],
+    sample: NDArray[np.intp],
+    stability: Stability | Recurrence,
+    settings: ClusterSettings,
 ) -> tuple[Groups, float]:
-    """Return the partition of all rows that agrees best with that of a half at the chosen resolution.
+    """Return the partition of all rows that agrees best with that of a half (of domains: the sample) at the chosen resolution.
 
     A larger graph splits more at the same resolution, so the resolutions from the chosen one downwards are tried.
     """
@@ -191,6 +202,6 @@ def _carried_over(
     return best[1], best[2]
 
 
-def _clusters(group: Groups, node_of: Groups, resolution: float, stability: Stability | None) -> Clusters:
+def _clusters(group: Groups, node_of: Groups, resolution: float, stability: Stability | Recurrence | None) -> Clusters:
     numbered = renumbered(group[node_of])
     return Clusters(numbered, int(numbered.max()) + 1, float(resolution), stability)

@@ -9,9 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from spatia.metrics.spatial import NeighbourShare, mean_with_neighbours, same_group_neighbours
 from spatia.tasks.cluster import Clusters, ClusterSettings, cluster
-
-BLOCKS = 64
-SMALLEST_BLOCK_UM = 60.0  # twice as far as the nearest 15 cells of a dense tissue lie
+from spatia.tasks.recurrence import Tiles
 
 
 @dataclass(frozen=True)
@@ -55,33 +53,18 @@ def domains(
 
     Notes
     -----
-    As :func:`spatia.tasks.cluster.cluster`, resolution by stability between halves made of whole blocks of tissue: a domain must
-    come back elsewhere, while between halves of single cells any patch of overlapping niches does. No label is smoothed over
-    space afterwards: that makes any partition look like tissue.
+    As :func:`spatia.tasks.cluster.cluster`, with the coarsest resolution whose domains tell nearly as much of other places as those of the
+    best do (:func:`spatia.tasks.recurrence.choose_recurring`): a domain must come back elsewhere. No label is smoothed over space
+    afterwards: that makes any partition look like tissue.
     """
     if positions_um is None:
         found = cluster(embedding, settings=settings)
         return Domains(found.group, found.n_groups, found.resolution, found.stability)
     if neighbours:
         embedding = mean_with_neighbours(embedding, positions_um, sections=sections, k=neighbours)
-    found = cluster(embedding, blocks=tissue_blocks(positions_um, sections), settings=settings)
+    found = cluster(embedding, tiles=Tiles.cut(positions_um, sections), settings=settings)
     coherence = same_group_neighbours(positions_um, found.group, sections=sections)
     return Domains(found.group, found.n_groups, found.resolution, found.stability, coherence=coherence)
-
-
-def tissue_blocks(positions_um: NDArray[np.floating], sections: ArrayLike | None = None) -> NDArray[np.int64]:
-    """Return the number of the square of tissue that each cell lies in, about `BLOCKS` to a section."""
-    position = np.asarray(positions_um, np.float64)
-    names = np.zeros(len(position), np.int64) if sections is None else np.asarray(sections).astype(str)
-    _, section = np.unique(names, return_inverse=True)
-    place = np.zeros((len(position), 3), np.int64)
-    place[:, 0] = section
-    for one in np.unique(section):
-        rows = section == one
-        extent = np.ptp(position[rows], axis=0)
-        side = max(float(np.sqrt(extent.prod() / BLOCKS)), SMALLEST_BLOCK_UM)
-        place[rows, 1:] = ((position[rows] - position[rows].min(axis=0)) / side).astype(np.int64)
-    return np.unique(place, axis=0, return_inverse=True)[1].ravel()
 
 
 def composition(domain: ArrayLike, group: ArrayLike) -> pd.DataFrame:

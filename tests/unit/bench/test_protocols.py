@@ -15,6 +15,7 @@ from spatia.bench.protocols.values import most_variable
 from spatia.bench.readout import in_common_space
 from spatia.errors import SettingsError, SpatiaError
 from spatia.metrics.clustering import adjusted_rand
+from spatia.readout import alignment
 from spatia.tasks.cluster import ClusterSettings, cluster
 
 PCA = BASELINES["pca"]
@@ -100,6 +101,35 @@ def test_states_are_scored_on_cells_that_can_have_them(trial: Trial) -> None:
     assert score.metric == "R2 state"
     assert score.n == np.isfinite(trial.cells.labels["state"].to_numpy()[trial.test]).sum()
     assert score.value < 0.1
+
+
+def test_sections_that_are_held_out_are_read_where_training_sections_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alignment, "LEAST_LEARNT", 100)  # of 200 training cells
+    blocks = make_trial(make_cells())
+    held_out = np.ones(len(blocks.cells), bool)
+    held_out[blocks.train] = False
+    donor = blocks.cells.data.model_copy(update={"split": "donor"})
+    cells = replace(blocks.cells, data=donor, sample=np.where(held_out, "theirs", "ours").astype(object))
+    truth = cells.labels["type"].cat.codes.to_numpy()
+
+    def shifted(_: Problem) -> np.ndarray:
+        own = np.eye(3)[truth] + np.random.default_rng(2).normal(0, 0.1, (len(truth), 3))
+        return own + 0.45 * held_out[:, None] * np.array([1.0, -1.0, 0.5])
+
+    method = Method("shifted", BOTH, shifted, "")
+    by_donor = make_trial(cells)
+    scores = {score.metric: score for score in TASKS["annotation"].score(by_donor, method)}
+    assert scores["accuracy"].value > 0.99
+    assert scores["accuracy unaligned"].value < 0.9
+    assert scores["accuracy"].held_out == scores["accuracy unaligned"].held_out  # training cells stay where they are
+    z = by_donor.read_from(shifted)
+    np.testing.assert_array_equal(z[""][by_donor.train], z[" unaligned"][by_donor.train])
+    assert [score.metric for score in TASKS["states"].score(by_donor, method)] == [
+        "R2", "R2 unaligned", "R2 state", "R2 state unaligned"
+    ]  # fmt: skip
+    assert [score.metric for score in TASKS["imputation"].score(by_donor, method)] == ["Pearson", "Pearson unaligned"]
+    whole = {score.metric for score in TASKS["annotation"].score(blocks, method)}
+    assert not any("unaligned" in metric for metric in whole)  # blocks of one section: nothing to move
 
 
 def test_a_decoder_is_scored_as_it_is(trial: Trial) -> None:

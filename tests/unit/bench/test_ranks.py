@@ -125,11 +125,6 @@ def test_the_view_is_chosen_without_a_look_at_test_cells() -> None:
     assert chosen_on_training(rows.drop(columns="held_out").assign(held_out=np.nan), "spatia").empty
 
 
-def test_an_aligned_view_is_not_chosen_by_cells_that_stay_where_they_are() -> None:
-    rows = _rows({"spatia, aligned": [0.8], "spatia": [0.5]}).assign(held_out=0.3)
-    assert chosen_on_training(rows, "spatia")["message"].tolist() == ["spatia"]
-
-
 def test_clusters_are_chosen_from_what_the_command_chooses_from() -> None:
     rows = _rows({"spatia": [0.5], "spatia genes, cell": [0.6], "spatia genes, expected counts": [0.7]})
     for name, told in {"spatia": 0.1, "spatia genes, cell": 0.2, "spatia genes, expected counts": 0.3}.items():

@@ -116,6 +116,17 @@ def test_rows_of_before_data_were_recorded_and_data_without_rows_go_on(made_up: 
     assert (tmp_path / "data.json").is_file()
 
 
+def test_rows_of_sections_as_they_were_do_not_go_with_aligned_ones(
+    made_up: BenchCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = Method("m", BOTH, lambda problem: problem.cells.position_um, "")
+    plan = Plan([made_up.data], [TASKS["neighbourhood"]], [method], seeds=1, command="c")
+    run(plan, tmp_path)  # of blocks, so that nothing is said of held-out sections
+    monkeypatch.setattr(DataSet, "holds_out_sections", property(lambda _: True))
+    with pytest.raises(SettingsError, match="held-out sections 'as they are', now 'aligned'"):
+        run(plan, tmp_path)
+
+
 def test_a_data_set_of_one_seed_takes_part_in_that_alone(made_up: BenchCells, tmp_path: Path) -> None:
     data = made_up.data.model_copy(update={"only_seed": 1})
     method = Method("m", BOTH, lambda problem: problem.cells.position_um, "")

@@ -17,7 +17,6 @@ from spatia.bench.methods import spatia_model
 from spatia.bench.methods.method import Problem
 from spatia.bench.methods.spatia_model import SpatiaSource, decode, spatia_methods
 from spatia.bench.methods.spatia_surroundings import surroundings
-from spatia.bench.protocols.registry import TASKS
 from spatia.corpus.corpus import Corpus
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import LeakError, SpatiaError
@@ -172,29 +171,3 @@ def test_tensors_go_where_the_model_is(problem: Problem, model: Spatia) -> None:
     with pytest.raises(InterruptedError):
         surroundings(elsewhere, problem.cells.corpus, np.zeros((len(problem.cells), SMALL.cell_width), np.float32))
     assert elsewhere.seen == {torch.device("meta")}
-
-
-def test_a_view_is_aligned_where_a_section_has_no_training_cell(
-    problem: Problem, model: Spatia, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = SpatiaSource(model=_saved(tmp_path / "given", model, corpora=[], split=None))
-    views = {one.name: one for one in spatia_methods(source)}
-    plain, aligned = views["spatia genes"], views["spatia genes, aligned"]
-    assert not TASKS["annotation"].takes(aligned, problem.cells)  # blocks of the same section
-    by_donor = replace(problem.cells, data=problem.cells.data.model_copy(update={"split": "donor"}))
-    assert TASKS["annotation"].takes(aligned, by_donor)
-    assert TASKS["annotation"].takes(plain, by_donor)
-    np.testing.assert_array_equal(aligned.embed(problem), plain.embed(problem))  # there is nothing to align
-    first = problem.cells.sample == problem.cells.sample[0]
-    seen: list[tuple[np.ndarray, np.ndarray]] = []
-
-    def moved(x: np.ndarray, sections: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, dict[str, object]]:
-        seen.append((sections, known))
-        return x + 1, {}
-
-    monkeypatch.setattr(spatia_model, "align_sections", moved)
-    other = replace(problem, train=np.flatnonzero(first), test=np.flatnonzero(~first))
-    np.testing.assert_allclose(aligned.embed(other), plain.embed(other) + 1)
-    sections, known = seen[0]
-    assert np.array_equal(sections, problem.cells.sample)
-    assert np.array_equal(known, first)

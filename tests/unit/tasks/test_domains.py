@@ -7,7 +7,7 @@ import pytest
 from spatia.metrics.clustering import adjusted_rand
 from spatia.metrics.spatial import mean_with_neighbours
 from spatia.tasks.cluster import ClusterSettings, cluster
-from spatia.tasks.domains import composition, domains, enrichment, tissue_blocks
+from spatia.tasks.domains import composition, domains, enrichment
 
 pytest.importorskip("igraph")
 
@@ -40,11 +40,11 @@ def test_patches_that_occur_once_are_no_domains() -> None:
     xy = rng.random((1500, 2)) * 600
     patches = mean_with_neighbours(rng.normal(size=(1500, 4)), xy, k=40)
     settings = ClusterSettings(n_repeats=2)
-    by_cells, by_blocks = cluster(patches, settings=settings), domains(patches, xy, neighbours=0, settings=settings)
+    by_cells, by_places = cluster(patches, settings=settings), domains(patches, xy, neighbours=0, settings=settings)
     assert by_cells.stability.structure
     assert by_cells.n_groups > 10
-    assert not by_blocks.stability.structure
-    assert by_blocks.n_groups == 1
+    assert not by_places.stability.structure
+    assert by_places.n_groups == 1
 
 
 def test_averaging_finds_domains_that_single_niches_are_too_noisy_to_show() -> None:
@@ -55,15 +55,6 @@ def test_averaging_finds_domains_that_single_niches_are_too_noisy_to_show() -> N
     settings = ClusterSettings(resolution=0.1)
     alone, averaged = (domains(niche, xy, neighbours=k, settings=settings) for k in (0, 15))
     assert adjusted_rand(truth, averaged.group) > adjusted_rand(truth, alone.group) + 0.3
-
-
-def test_blocks_of_tissue_are_squares_within_sections() -> None:
-    xy = np.stack(np.meshgrid(np.arange(40.0), np.arange(40.0)), axis=-1).reshape(-1, 2) * 25
-    block = tissue_blocks(np.concatenate([xy, xy]), ["a"] * 1600 + ["b"] * 1600)
-    assert not set(block[:1600]) & set(block[1600:])
-    assert 60 <= len(set(block[:1600])) <= 81
-    for one in set(block[:1600]):
-        assert np.ptp(xy[block[:1600] == one], axis=0).max() <= 1000 / 8 + 1
 
 
 def test_composition_counts_every_known_cell_once_in_natural_order() -> None:

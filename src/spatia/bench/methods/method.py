@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,6 @@ Modality = Literal["image", "genes"]
 BOTH: frozenset[Modality] = frozenset(("image", "genes"))
 IMAGE: frozenset[Modality] = frozenset(("image",))
 GENES: frozenset[Modality] = frozenset(("genes",))
-# of a view's name: sections without a training cell are moved to the most similar one with some
-ALIGNED: Final = ", aligned"
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +76,6 @@ class Method:
         ``reads`` says; it is scored instead of a ridge on an embedding, and only in tasks that predict genes.
     measures
         Needs measured morphology; it takes no part where outlines are absent.
-    across
-        It differs from another one only in what it does with sections that nothing is trained on; it takes no part elsewhere.
     zero_shot
         It is used as it comes: nothing of it was fitted on this data set.
     common_space
@@ -99,4 +95,3 @@ class Method:
     common_space: bool = False
     measures: bool = False
     zero_shot: bool = False
-    across: bool = False

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from spatia.bench.dataset import part_rows
-from spatia.bench.methods.method import ALIGNED, BOTH, GENES, IMAGE, Method, Modality, Problem
+from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method, Modality, Problem
 from spatia.bench.methods.pca import principal_components
 from spatia.bench.methods.smoothed_pca import of_neighbours, smoothed
 from spatia.bench.methods.spatia_surroundings import surroundings
@@ -24,7 +24,6 @@ from spatia.inference.embed import OBSM, embed
 from spatia.models.checkpoint import load_model, read_description
 from spatia.models.names import known_by_symbol
 from spatia.models.spatia import MODALITIES, Spatia
-from spatia.readout.alignment import align_sections
 from spatia.tasks.retrieve import encode_modalities
 from spatia.training.settings import read_settings
 from spatia.training.train import train
@@ -34,7 +33,6 @@ SMOOTHED = " smoothed"  # the mean over a cell and its nearest neighbours
 BESIDE_SMOOTHED = "cell + niche + cell smoothed"
 LEVELS = ("cell", "niche", "tissue", "cell + niche", "niche smoothed", BESIDE_SMOOTHED)
 EXPECTED = "expected counts"
-MAY_BE_ALIGNED = ("fused", BESIDE_SMOOTHED)
 VIEWS: dict[str, frozenset[Modality]] = {"": BOTH, " image": IMAGE, " genes": GENES}
 INSTEAD = "Take a model that was trained on the training part of the split or on other slides, or train anew (--spatia without --from)."
 OF_BENCHMARK = frozenset({"split", "part", "validation_part", "seed"})  # settings that a benchmark itself decides
@@ -189,17 +187,8 @@ class _Embedding:
     source: SpatiaSource
     view: frozenset[Modality]
     part: str
-    align: bool = False
 
     def __call__(self, problem: Problem) -> NDArray[np.floating]:
-        if not self.align:
-            return self._as_it_is(problem)
-        sample = problem.cells.sample
-        known = np.zeros(len(sample), bool)
-        known[problem.train] = True
-        return align_sections(self._as_it_is(problem), sample, known)[0]
-
-    def _as_it_is(self, problem: Problem) -> NDArray[np.floating]:
         view = self.view if problem.cells.has_images else self.view - IMAGE
         parts = self.source.parts(problem, view)
         beside = [
@@ -339,12 +328,6 @@ def spatia_methods(source: SpatiaSource) -> list[Method]:
                     zero_shot=source.model is not None,
                 )
             )
-        for part in MAY_BE_ALIGNED:
-            level = "" if part == "fused" else f", {part}"
-            aligned = _Embedding(source, view, part, align=True)
-            said = f"from {sees}{level}, sections without training cells aligned"
-            given = source.model is not None
-            methods.append(Method(f"{name}{suffix}{level}{ALIGNED}", view, aligned, said, zero_shot=given, across=True))
         if "genes" in view:
             expected = _Expected(source, view)
             methods.append(

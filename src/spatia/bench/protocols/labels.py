@@ -10,7 +10,7 @@ from sklearn.metrics import accuracy_score
 from spatia.bench.cells import BenchCells
 from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method
 from spatia.bench.protocols.trial import Score, Task, Trial
-from spatia.bench.readout import predict_labels
+from spatia.bench.readout import LabelReader, fit_labels
 from spatia.metrics.classification import expected_calibration_error, macro_f1
 from spatia.metrics.clustering import (
     adjusted_rand,
@@ -41,20 +41,34 @@ def _labelled(trial: Trial, column: str) -> tuple[NDArray[np.int64], NDArray[np.
 
 def _annotate(trial: Trial, method: Method, column: str) -> list[Score]:
     train, test, labels = _labelled(trial, column)
-    z = trial.embedding(method.embed)
-    names, probability, held_out = predict_labels(method, trial.cells, z, labels, train, test)
-    told = names[probability.argmax(axis=1)]
-    truth, sizes = labels[test], (len(test), len(train))
-    surest = np.argsort(-probability.max(axis=1), kind="stable")[: max(1, round(SUREST * len(test)))]
+    reader = fit_labels(method, trial.cells, trial.embedding(method.embed), labels, train)
     return [
-        Score("macro-F1", macro_f1(truth, told), *sizes, held_out),
-        Score("accuracy", float(accuracy_score(truth, told)), *sizes, held_out),
+        score
+        for ends, z in trial.read_from(method.embed).items()
+        for score in _told(reader, z[test], labels[test], len(train), ends)
+    ]
+
+
+def _told(
+    reader: LabelReader, z: NDArray[np.floating], truth: NDArray[np.str_], n_train: int, ends: str
+) -> list[Score]:
+    """Compare what test cells are told with the truth; names of metrics end with ``ends``."""
+    probability = reader.probability(z)
+    told, sizes = reader.names[probability.argmax(axis=1)], (len(truth), n_train)
+    scores = [
+        Score(f"macro-F1{ends}", macro_f1(truth, told), *sizes, reader.held_out),
+        Score(f"accuracy{ends}", float(accuracy_score(truth, told)), *sizes, reader.held_out),
+    ]
+    if ends:  # beside what is measured anyway
+        return scores
+    surest = np.argsort(-probability.max(axis=1), kind="stable")[: max(1, round(SUREST * len(truth)))]
+    calibration = expected_calibration_error(np.searchsorted(reader.names, truth), probability)
+    return [
+        *scores,
         # how far a method's confidence can be believed, and what abstaining is worth
+        Score("minus calibration-error", -calibration, *sizes),
         Score(
-            "minus calibration-error", -expected_calibration_error(np.searchsorted(names, truth), probability), *sizes
-        ),
-        Score(
-            f"accuracy surest-{SUREST:.0%}", float(accuracy_score(truth[surest], told[surest])), len(surest), len(train)
+            f"accuracy surest-{SUREST:.0%}", float(accuracy_score(truth[surest], told[surest])), len(surest), n_train
         ),
     ]
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,12 @@ from spatia.bench.cells import BenchCells
 from spatia.bench.dataset import part_rows
 from spatia.bench.methods.method import Embed, Method, Modality, Problem
 from spatia.errors import SpatiaError
+from spatia.readout.alignment import align_sections
 
 HIDDEN_SHARE = 0.2
 FITTED_HERE = "pca"  # what an embedding that was not fitted here is measured against
 NOTHING = np.zeros(0, np.int64)
+UNALIGNED: Final = " unaligned"  # of a metric's name: of sections as they are
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Trial:
         whole = Problem(cells, split, parts["train"], parts["validation"], parts["test"], seed=seed, work=work)
         audit_parts(whole)
         self.problem = replace(whole, cells=self._seen_by_methods(parts["test"]))
-        self._made: dict[tuple[Embed, bool], NDArray[np.floating]] = {}
+        self._made: dict[tuple[Embed, bool, bool], NDArray[np.floating]] = {}  # hidden genes? aligned?
 
     @property
     def train(self) -> NDArray[np.int64]:
@@ -100,7 +103,7 @@ class Trial:
         """
         if embed is None:
             raise SpatiaError("This method has no embedding; it takes part only in tasks that ask for what it has.")
-        key = (embed, hide_genes)
+        key = (embed, hide_genes, False)
         if key not in self._made:
             values = np.asarray(embed(self.withheld() if hide_genes else self.problem))
             used = self.cells.usable
@@ -110,6 +113,23 @@ class Trial:
                 )
             self._made[key] = values
         return self._made[key]
+
+    def read_from(self, embed: Embed | None, *, hide_genes: bool = False) -> dict[str, NDArray[np.floating]]:
+        """Return the embeddings of all cells that test cells are told from, by what a metric's name ends with.
+
+        Where whole sections are held out, each is moved to where the most similar one with training cells lies
+        (:mod:`spatia.readout.alignment`), as `spatia annotate` does: for every method alike, without any label, and training cells stay
+        where they are. Beside it, as `UNALIGNED`, the embedding as it is.
+        """
+        z = self.embedding(embed, hide_genes=hide_genes)
+        if embed is None or not self.cells.data.holds_out_sections:
+            return {"": z}
+        key = (embed, hide_genes, True)
+        if key not in self._made:
+            known = np.zeros(len(z), bool)
+            known[self.train] = True
+            self._made[key] = align_sections(z, self.cells.sample, known, quiet=True)[0]
+        return {"": self._made[key], UNALIGNED: z}
 
 
 @dataclass(frozen=True)
@@ -140,8 +160,6 @@ class Task:
     def takes(self, method: Method, cells: BenchCells) -> bool:
         """Say whether a method takes part."""
         if ("image" in method.reads and not cells.has_images) or (method.measures and cells.morphology is None):
-            return False
-        if method.across and not cells.data.holds_out_sections:
             return False
         if self.kind == "zero-shot" and not (method.zero_shot or method.name == FITTED_HERE):
             return False

@@ -1,21 +1,47 @@
 """Tasks about values: imputation, image to expression, expression to image, states, the types around a cell."""
 
+from itertools import chain
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from spatia.bench.cells import BenchCells
-from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method
+from spatia.bench.methods.method import BOTH, GENES, IMAGE, Embed, Method
 from spatia.bench.protocols.trial import Score, Task, Trial
-from spatia.bench.readout import Values, predict_values
+from spatia.bench.readout import fit_values
 from spatia.metrics.regression import pearson_per_gene, r_squared
 
 VARIABLE_GENES = 50
 LEAST_DETECTED = 0.01  # of training cells; the correlation of a gene seen in fewer is noise
 
 
-def _predict(trial: Trial, method: Method, z: NDArray[np.floating], y: NDArray[np.floating]) -> Values:
-    return predict_values(method, trial.cells, z, y, trial.train, trial.test)
+class Told(NamedTuple):
+    """What test cells are told, (len(test), targets); ``held_out`` as in `Score`, ``ends``: what a metric's name ends with."""
+
+    predicted: NDArray[np.floating]
+    held_out: float = float("nan")
+    ends: str = ""
+
+
+def _predict(
+    trial: Trial,
+    method: Method,
+    embed: Embed | None,
+    y: NDArray[np.floating],
+    *,
+    hide_genes: bool = False,
+    train: NDArray[np.int64] | None = None,
+    test: NDArray[np.int64] | None = None,
+) -> list[Told]:
+    """Predict targets (cells, targets) of test cells; ``train`` and ``test`` are those of the trial by default."""
+    train, test = (trial.train if train is None else train), (trial.test if test is None else test)
+    reader = fit_values(method, trial.cells, trial.embedding(embed, hide_genes=hide_genes), y, train)
+    return [
+        Told(reader.predict(z[test]), reader.held_out, ends)
+        for ends, z in trial.read_from(embed, hide_genes=hide_genes).items()
+    ]
 
 
 def _genes(trial: Trial, method: Method, genes: NDArray[np.int64], *, hide: bool) -> list[Score]:
@@ -27,15 +53,21 @@ def _genes(trial: Trial, method: Method, genes: NDArray[np.int64], *, hide: bool
     y = cells.expression(genes, depth_of=cells.shared_genes).toarray()
     if method.expression is not None:
         seen = trial.withheld(in_training=False) if hide else trial.problem
-        told = Values(method.expression(seen, genes)[trial.test], float("nan"))
-    else:
-        told = _predict(trial, method, trial.embedding(method.embed, hide_genes=hide), y)
-    return _correlated(trial, y, told)
+        return _correlated(trial, y, [Told(method.expression(seen, genes)[trial.test])])
+    return _correlated(trial, y, _predict(trial, method, method.embed, y, hide_genes=hide))
 
 
-def _correlated(trial: Trial, y: NDArray[np.floating], told: Values) -> list[Score]:
-    value = pearson_per_gene(y[trial.test], told.predicted).mean
-    return [Score("Pearson", value, len(trial.test), len(trial.train), told.held_out)]
+def _correlated(trial: Trial, y: NDArray[np.floating], told: list[Told]) -> list[Score]:
+    return [
+        Score(
+            f"Pearson{one.ends}",
+            pearson_per_gene(y[trial.test], one.predicted).mean,
+            len(trial.test),
+            len(trial.train),
+            one.held_out,
+        )
+        for one in told
+    ]
 
 
 def impute(trial: Trial, method: Method) -> list[Score]:
@@ -67,22 +99,28 @@ def expression_to_image(trial: Trial, method: Method) -> list[Score]:
     centre, sd = np.nanmean(values[trial.train], axis=0), np.nanstd(values[trial.train], axis=0)
     y = np.clip((values[:, sd > 0] - centre[sd > 0]) / sd[sd > 0], -5, 5)
     filled = np.nan_to_num(y)  # the mean, in training alone: a test cell without the feature is not scored
-    told = _predict(trial, method, trial.embedding(method.embed), filled)
-    value = r_squared(y[trial.test], told.predicted).mean
-    return [Score("R2", value, len(trial.test), len(trial.train), told.held_out)]
+    sizes = len(trial.test), len(trial.train)
+    return [
+        Score(f"R2{told.ends}", r_squared(y[trial.test], told.predicted).mean, *sizes, told.held_out)
+        for told in _predict(trial, method, method.embed, filled)
+    ]
 
 
 def states(trial: Trial, method: Method) -> list[Score]:
     """Predict continuous states, each on cells of types that can have it; the mean over states, and each alone."""
-    z, scores = trial.embedding(method.embed), []
+    scores: dict[str, list[Score]] = {}
     for name in trial.cells.data.states:
         y = trial.cells.labels[name].to_numpy(np.float64)[:, None]
         train, test = (rows[np.isfinite(y[rows, 0])] for rows in (trial.train, trial.test))
-        told = predict_values(method, trial.cells, z, y, train, test)
-        value = r_squared(y[test], told.predicted).mean
-        scores.append(Score(f"R2 {name.removeprefix('state_')}", value, len(test), len(train), told.held_out))
-    mean, held_out = (float(np.mean([getattr(score, of) for score in scores])) for of in ("value", "held_out"))
-    return [Score("R2", mean, len(trial.test), len(trial.train), held_out), *scores]
+        for told in _predict(trial, method, method.embed, y, train=train, test=test):
+            value = r_squared(y[test], told.predicted).mean
+            metric = f"R2 {name.removeprefix('state_')}{told.ends}"
+            scores.setdefault(told.ends, []).append(Score(metric, value, len(test), len(train), told.held_out))
+    means = []
+    for ends, each in scores.items():
+        mean, held_out = (float(np.mean([getattr(score, of) for score in each])) for of in ("value", "held_out"))
+        means.append(Score(f"R2{ends}", mean, len(trial.test), len(trial.train), held_out))
+    return [*means, *chain.from_iterable(scores.values())]
 
 
 def neighbourhood(trial: Trial, method: Method) -> list[Score]:
@@ -91,7 +129,7 @@ def neighbourhood(trial: Trial, method: Method) -> list[Score]:
     y = pd.get_dummies(cells.labels[cells.data.cell_type].astype("category")).to_numpy(np.float64)
     share = y[cells.neighbours].mean(axis=1)
     share = share[:, y[trial.train].mean(axis=0) >= LEAST_DETECTED]
-    return _correlated(trial, share, _predict(trial, method, trial.embedding(method.embed), share))
+    return _correlated(trial, share, _predict(trial, method, method.embed, share))
 
 
 def surroundings_to_expression(trial: Trial, method: Method) -> list[Score]:
@@ -99,10 +137,8 @@ def surroundings_to_expression(trial: Trial, method: Method) -> list[Score]:
     cells, genes = trial.cells, most_variable(trial)
     y = cells.expression(genes, depth_of=cells.shared_genes).toarray()
     if method.around_expression is not None:
-        told = Values(method.around_expression(trial.problem, genes)[trial.test], float("nan"))
-    else:
-        told = _predict(trial, method, trial.embedding(method.around), y)
-    return _correlated(trial, y, told)
+        return _correlated(trial, y, [Told(method.around_expression(trial.problem, genes)[trial.test])])
+    return _correlated(trial, y, _predict(trial, method, method.around, y))
 
 
 def _no_image(cells: BenchCells) -> str | None:
