@@ -1,17 +1,18 @@
 """How fine can domains be and still come back elsewhere in the tissue? Chosen by what their means tell of places they were not taken from."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
-from sklearn.neighbors import NearestNeighbors
+
+from spatia.metrics.spatial import nearest_in_sections
+from spatia.tasks.stability import Partitioner
 
 Floats = NDArray[np.float64]
 Groups = NDArray[np.int64]
-Partitioner = Callable[[NDArray[np.floating], int], Sequence[Groups]]
 
 REACH: Final = 4  # times the distance of the 15th nearest cell: what two surroundings that share no cell lie apart
 NEIGHBOURS: Final = 15
@@ -99,20 +100,16 @@ class Tiles:
         position = np.asarray(positions_um, np.float64)
         names = np.zeros(len(position), np.int64) if sections is None else np.asarray(sections).astype(str)
         _, section = np.unique(names, return_inverse=True)
-        places, extent, apart = [], 0.0, []
-        for one in range(section.max() + 1):
-            own = position[section == one]
-            extent = max(extent, float(np.ptp(own, axis=0).max()))
-            k = min(NEIGHBOURS + 1, len(own))
-            apart.append(NearestNeighbors(n_neighbors=k).fit(own).kneighbors(own)[0][:, -1])
-        side = min(REACH * float(np.median(np.concatenate(apart))), extent / TILES_ALONG)
-        side = max(side, 1e-6) * (1 + 1e-9)  # the last cell of the grid lies in the last tile, not beyond it
-        for one in range(section.max() + 1):
-            own = position[section == one]
-            places.append(((own - own.min(axis=0)) / side).astype(np.int64))
-        place = np.zeros((len(position), 3), np.int64)
-        for one, found in enumerate(places):
-            place[section == one] = np.column_stack([np.full(len(found), one), found])
+        corner = np.stack([position[section == one].min(axis=0) for one in range(section.max() + 1)])
+        inside = position - corner[section]
+        reach = [  # the nearest stand first
+            np.linalg.norm(position[rows[others[:, -1]]] - position[rows], axis=-1)
+            for rows, others in nearest_in_sections(position, names, NEIGHBOURS)
+        ]
+        apart = float(np.median(np.concatenate(reach))) if reach else 0.0
+        side = max(min(REACH * apart, float(inside.max()) / TILES_ALONG), 1e-6)
+        side *= 1 + 1e-9  # the last cell of the grid lies in the last tile, not beyond it
+        place = np.column_stack([section, (inside / side).astype(np.int64)])
         tiles, of = np.unique(place, axis=0, return_inverse=True)
         number = {tuple(tile): at for at, tile in enumerate(tiles.tolist())}
         pairs = [

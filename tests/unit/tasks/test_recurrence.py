@@ -53,10 +53,12 @@ def test_the_coarsest_of_those_that_are_nearly_as_good_is_chosen() -> None:
 
 def test_tiles_are_squares_within_sections() -> None:
     xy = np.stack(np.meshgrid(np.arange(40.0), np.arange(40.0)), axis=-1).reshape(-1, 2) * 25
-    both = Tiles.cut(np.concatenate([xy, xy]), ["a"] * 1600 + ["b"] * 1600)
+    both = Tiles.cut(np.concatenate([xy, xy + 5000]), ["a"] * 1600 + ["b"] * 1600)
     assert not set(both.of[:1600]) & set(both.of[1600:])
     sides = [np.ptp(xy[both.of[:1600] == one], axis=0).max() for one in set(both.of[:1600])]
     assert 100 <= max(sides) <= 4 * 25 * np.sqrt(5) + 1  # the 15th nearest lies two steps and one aside, or nearer
+    assert np.array_equal(both.of[:1600], Tiles.cut(xy).of)  # where a section lies does not matter
+    assert np.array_equal(both.of[1600:], both.of[:1600] + both.of[:1600].max() + 1)
     one, other = both.of[0], both.of[1600]
     assert both.near[one, other] == 0  # places of two sections do not touch
     some = both.take(np.array([0, 1700]))
