@@ -120,6 +120,7 @@ def test_cluster_and_domains_write_into_the_table_they_are_given(cells: Path, tm
     table = ad.read_h5ad(own)
     assert list(table.obs["spatia_cluster"].cat.categories) == [str(i) for i in range(found["n_groups"])]
     assert table.obs["spatia_domain"].notna().all()
+    assert table.uns["spatia_domain"]["aligned"]["section"].tolist() == list(regions["aligned"])
     assert sum(sum(row.values()) for row in regions["composition"].values()) == table.n_obs
     assert all((tmp_path / name).read_bytes().startswith(FIGURE) for name in ("c.png", "d.png"))
     assert result("cluster", cells, "-o", tmp_path / "again.h5ad") == found | {"out": str(tmp_path / "again.h5ad")}

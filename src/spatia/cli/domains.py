@@ -23,6 +23,9 @@ def domains(
             min=0, help="Average the embedding over so many nearest cells first: a domain is wider than a niche."
         ),
     ] = 15,
+    align: Annotated[
+        bool, typer.Option(help="Move sections to the larger ones that they are like: donors differ.")
+    ] = True,
     resolution: Annotated[
         float | None, typer.Option(help="Of Leiden. Default: chosen by what domains tell of other places.")
     ] = None,
@@ -44,7 +47,7 @@ def domains(
     column = (
         None if counted is None else column_of(table, counted)
     )  # before the work: an unknown name is refused at once
-    found = find_domains(table, embedding=embedding, neighbours=neighbours, settings=settings)
+    found = find_domains(table, embedding=embedding, neighbours=neighbours, align=align, settings=settings)
     counts = None if column is None else composition(named(found), column)
     if figure is not None:
         from spatia.plotting.grouping import plot_groups

@@ -92,6 +92,16 @@ def _coherence(found: Domains) -> str:
     )
 
 
+def _aligned(found: Domains, sample: NDArray[np.object_]) -> str:
+    n = len(np.unique(sample))
+    if n == 1:
+        return ""
+    moved = len(found.aligned)
+    alone = n - 1 - moved
+    said = f"{moved} of {n} sections were moved to larger ones that they are like, since donors differ by more than domains do"
+    return said + (f"; {alone} are like none of them, and their domains may be their own." if alone else ".")
+
+
 def find_domains(job: Job) -> str:
     """Group the cells by what surrounds them."""
     require("igraph", "analysis")
@@ -110,7 +120,7 @@ def find_domains(job: Job) -> str:
         n_groups=found.n_groups,
         resolution=found.resolution,
         tried=_tried(found.stability),
-        note=f"{_coherence(found)} {_note(found.stability)}".strip(),
+        note=" ".join(filter(None, (_coherence(found), _aligned(found, cells.sample), _note(found.stability)))),
     )
     write_result(job.results / "domains.json", result)
     return f"{found.n_groups} domains"

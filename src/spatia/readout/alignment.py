@@ -264,22 +264,86 @@ def align_sections(
     strange = [name for name in np.unique(names).tolist() if name not in learnt]
     if not learnt or not strange:
         return embedding, {}
-    rows = {name: np.flatnonzero((names == name) & known) for name in learnt}
-    rows |= {name: np.flatnonzero(names == name) for name in strange}
-    finite = np.isfinite(embedding).all(axis=1)
-    some = {name: at[finite[at]] for name, at in rows.items()}
-    some = {name: at[_evenly(len(at))] for name, at in some.items()}
-    references = [
-        Reference.of(name, name, {_WHOLE: embedding[some[name]]}, _WHOLE) for name in learnt if len(some[name])
-    ]
+    some = {name: _looked_at(embedding, (names == name) & known) for name in learnt}
+    some |= {name: _looked_at(embedding, names == name) for name in strange}
+    references = [_reference(name, embedding[some[name]]) for name in learnt if len(some[name])]
     found = {name: alignment(name, {_WHOLE: embedding[some[name]]}, references, quiet=quiet) for name in strange}
     shifts = {name: shift for name, shift in found.items() if shift is not None}
+    return _moved(embedding, names, shifts), shifts
+
+
+def align_to_one_another(
+    embedding: NDArray[np.floating], sections: ArrayLike
+) -> tuple[NDArray[np.floating], dict[str, Shift]]:
+    """Move each section to the most similar of the larger ones, the largest staying where it is.
+
+    Parameters
+    ----------
+    embedding
+        (cells, width).
+    sections
+        (cells,) name of each cell's section.
+
+    Returns
+    -------
+    As of `align_sections`. A section that is like none of the larger ones stays, too, with a warning, and smaller ones may move to it.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(2000, 2))
+    >>> x[1200:] += 0.5
+    >>> moved, how = align_to_one_another(x, np.repeat(["a", "b"], [1200, 800]))
+    >>> bool(np.abs(moved[1200:].mean(axis=0) - x[:1200].mean(axis=0)).max() < 0.2), how["b"].sample
+    (True, 'a')
+    """
+    names = np.asarray(sections).astype(str)
+    by_name, n_cells = np.unique(names, return_counts=True)
+    order = by_name[np.argsort(-n_cells, kind="stable")].tolist()
+    placed, shifts, alone = list[Reference](), dict[str, Shift](), list[str]()
+    for name in order if len(order) > 1 else ():
+        values = embedding[_looked_at(embedding, names == name)]
+        shift = alignment(name, {_WHOLE: values}, placed, quiet=True) if placed else None
+        if shift is not None:
+            shifts[name] = shift
+            values = values - shift.of[_WHOLE]
+        elif placed:
+            alone.append(name)
+        if len(values):
+            placed.append(_reference(name, values))
+    for name, shift in shifts.items():
+        logger.info(
+            "%s: moved to %s (%.2f standard deviations; %.2f of the cells of the same groups)",
+            name, shift.sample, shift.sds[_WHOLE], shift.overlap,
+        )  # fmt: skip
+    if alone:
+        logger.warning(
+            "%d of %d sections are like none of the larger ones, or have too few cells to say so, and are taken as they are, not aligned: %s",
+            len(alone), len(order), ", ".join(alone),
+        )  # fmt: skip
+    return _moved(embedding, names, shifts), shifts
+
+
+def _looked_at(embedding: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return at most as many rows as are looked at, evenly taken of those in the mask with a finite embedding."""
+    rows = np.flatnonzero(mask)
+    rows = rows[np.isfinite(embedding[rows]).all(axis=1)]
+    return rows[_evenly(len(rows))]
+
+
+def _reference(name: str, values: NDArray[np.floating]) -> Reference:
+    return Reference.of(name, name, {_WHOLE: values}, _WHOLE)
+
+
+def _moved(
+    embedding: NDArray[np.floating], names: NDArray[np.str_], shifts: Mapping[str, Shift]
+) -> NDArray[np.floating]:
+    """Return the embedding with each section moved; itself where none is."""
     if not shifts:
-        return embedding, {}
+        return embedding
     moved = np.array(embedding, np.result_type(embedding, np.float32))
     for name, shift in shifts.items():
-        moved[rows[name]] -= shift.of[_WHOLE].astype(moved.dtype)
-    return moved, shifts
+        moved[names == name] -= shift.of[_WHOLE].astype(moved.dtype)
+    return moved
 
 
 def _evenly(n: int) -> NDArray[np.int64]:

@@ -1,6 +1,7 @@
 """Spatial domains: cells whose surroundings are alike, and what each domain is made of."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from spatia.metrics.spatial import NeighbourShare, mean_with_neighbours, same_group_neighbours
+from spatia.readout.alignment import Shift, align_to_one_another
 from spatia.tasks.cluster import Clusters, ClusterSettings, cluster
 from spatia.tasks.recurrence import Tiles
 
@@ -20,16 +22,20 @@ class Domains(Clusters):
     ----------
     coherence
         Share of neighbours in the same domain beside that by chance; None where no positions were given.
+    aligned
+        How sections were moved to others (:mod:`spatia.readout.alignment`).
     """
 
     coherence: NeighbourShare | None = None
+    aligned: Mapping[str, Shift] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the sizes, the choice and the coherence as JSON values."""
         coherence = None
         if self.coherence is not None:
             coherence = {"observed": self.coherence.observed, "by_chance": self.coherence.by_chance}
-        return super().to_json() | {"same_domain_neighbours": coherence}
+        aligned = {name: one.to_json() for name, one in self.aligned.items()}
+        return super().to_json() | {"same_domain_neighbours": coherence, "aligned": aligned}
 
 
 def domains(
@@ -38,6 +44,7 @@ def domains(
     *,
     sections: ArrayLike | None = None,
     neighbours: int = 15,
+    align: bool = True,
     settings: ClusterSettings | None = None,
 ) -> Domains:
     """Group cells by what surrounds them.
@@ -50,6 +57,9 @@ def domains(
         Centres (x, y) in µm and section of each cell; without them the embedding is taken as it is.
     neighbours
         The embedding is first averaged over each cell and so many nearest cells: a domain is wider than a niche. 0: not.
+    align
+        Before that, sections are moved to the larger ones that they are like: surroundings of two donors differ more by the day of staining
+        than two domains do.
 
     Notes
     -----
@@ -57,14 +67,18 @@ def domains(
     best do (:func:`spatia.tasks.recurrence.choose_recurring`): a domain must come back elsewhere. No label is smoothed over space
     afterwards: that makes any partition look like tissue.
     """
-    if positions_um is None:
-        found = cluster(embedding, settings=settings)
-        return Domains(found.group, found.n_groups, found.resolution, found.stability)
-    if neighbours:
-        embedding = mean_with_neighbours(embedding, positions_um, sections=sections, k=neighbours)
-    found = cluster(embedding, tiles=Tiles.cut(positions_um, sections), settings=settings)
-    coherence = same_group_neighbours(positions_um, found.group, sections=sections)
-    return Domains(found.group, found.n_groups, found.resolution, found.stability, coherence=coherence)
+    aligned = dict[str, Shift]()
+    if align and sections is not None:
+        embedding, aligned = align_to_one_another(embedding, sections)
+    coherence, tiles = None, None
+    if positions_um is not None:
+        if neighbours:
+            embedding = mean_with_neighbours(embedding, positions_um, sections=sections, k=neighbours)
+        tiles = Tiles.cut(positions_um, sections)
+    found = cluster(embedding, tiles=tiles, settings=settings)
+    if positions_um is not None:
+        coherence = same_group_neighbours(positions_um, found.group, sections=sections)
+    return Domains(found.group, found.n_groups, found.resolution, found.stability, coherence=coherence, aligned=aligned)
 
 
 def composition(domain: ArrayLike, group: ArrayLike) -> pd.DataFrame:

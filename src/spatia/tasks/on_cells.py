@@ -1,6 +1,6 @@
 """The tasks on the table of embedded cells: results go into its ``obs``, in place, and are returned whole."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anndata as ad
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from spatia import keys
 from spatia.errors import SettingsError
+from spatia.readout.alignment import Shift
 from spatia.tasks.annotate import AnnotateSettings, Annotation, annotate
 from spatia.tasks.cells import (
     UNS,
@@ -84,17 +85,22 @@ def annotate_cells(
 
 def _how(found: Annotation, embedding: str) -> dict[str, Any]:
     """Return how labels came to be, as a file keeps it: the embedding, its scores, and a row for each section that was moved."""
-    moved = [
-        {"section": name, "to": one.sample, "overlap": one.overlap, **{f"sd_{of}": sd for of, sd in one.sds.items()}}
-        for name, one in found.aligned.items()
-    ]
     return {
         "embedding": embedding if found.choice is None else found.choice.name,
         "held_out": found.held_out.scores(),
         "temperature": found.temperature,
         "threshold": found.threshold.value,
-        "aligned": pd.DataFrame(moved, columns=None if moved else ["section", "to", "overlap", "sd_embedding"]),
+        "aligned": _moved(found.aligned),
     }
+
+
+def _moved(aligned: Mapping[str, Shift]) -> pd.DataFrame:
+    """Return a row for each section that was moved."""
+    rows = [
+        {"section": name, "to": one.sample, "overlap": one.overlap, **{f"sd_{of}": sd for of, sd in one.sds.items()}}
+        for name, one in aligned.items()
+    ]
+    return pd.DataFrame(rows, columns=None if rows else ["section", "to", "overlap", "sd_embedding"])
 
 
 def cluster_cells(cells: ad.AnnData, *, embedding: str = AUTO, settings: ClusterSettings | None = None) -> Clusters:
@@ -127,11 +133,15 @@ def find_domains(
     *,
     embedding: str = "X_spatia_niche",
     neighbours: int = 15,
+    align: bool = True,
     settings: ClusterSettings | None = None,
 ) -> Domains:
-    """Group cells by their surroundings; writes ``obs["spatia_domain"]``, "0" the largest."""
-    found = domains(embedding_of(cells, embedding), neighbours=neighbours, settings=settings, **place_of(cells))
+    """Group cells by their surroundings; writes ``obs["spatia_domain"]``, "0" the largest, and into ``uns["spatia_domain"]`` which sections
+    were moved (:func:`spatia.tasks.domains.domains`)."""
+    X, place = embedding_of(cells, embedding), {"sections": sections_of(cells), **place_of(cells)}
+    found = domains(X, neighbours=neighbours, align=align, settings=settings, **place)
     cells.obs[keys.DOMAIN] = named(found)
+    cells.uns[keys.DOMAIN] = {"embedding": embedding, "aligned": _moved(found.aligned)}
     return found
 
 

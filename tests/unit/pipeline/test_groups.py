@@ -14,6 +14,7 @@ from spatia.pipeline.cells import EmbeddedCells, groups_column
 from spatia.pipeline.groups import marker_table
 from spatia.pipeline.settings import RunSettings
 from spatia.pipeline.steps import Job
+from spatia.readout.alignment import Shift
 from spatia.tasks.cluster import ClusterSettings
 from spatia.tasks.domains import Domains
 
@@ -105,6 +106,14 @@ def test_domains_are_found_with_the_seed_of_the_run(
     monkeypatch.setattr(groups, "domains", find)
     groups.find_domains(Job(tmp_path, (), RunSettings(seed=7)))
     assert seeds == [7]
+
+
+def test_the_report_says_which_sections_were_moved_for_domains() -> None:
+    shift = Shift("a", 0.9, {}, {"embedding": 0.5})
+    found = Domains(np.zeros(3, np.int64), n_groups=1, resolution=1.0, stability=None, aligned={"b": shift})
+    assert groups._aligned(found, np.array(["a", "a"])) == ""
+    assert groups._aligned(found, np.array(["a", "b"])).startswith("1 of 2 sections were moved")
+    assert "1 are like none" in groups._aligned(found, np.array(["a", "b", "c"]))
 
 
 def test_groups_are_text_categories_in_their_order() -> None:

@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 
 from spatia.errors import ModelError
-from spatia.readout.alignment import LEAST_CELLS, LEAST_LEARNT, Reference, align_sections, alignment, looked_at
+from spatia.readout.alignment import (
+    LEAST_CELLS,
+    LEAST_LEARNT,
+    Reference,
+    align_sections,
+    align_to_one_another,
+    alignment,
+    looked_at,
+)
 
 KINDS = np.array([[4.0, 0, 0], [-4, 0, 0], [0, 4, 0], [0, -4, 4]])
 MOVED = {"genes": np.array([0.5, -0.3, 0.2]), "niche": np.array([1.5, -1.0])}
@@ -158,3 +166,32 @@ def test_cells_without_numbers_say_nothing_and_whole_numbers_move() -> None:
     again, how = align_sections(broken, names, known)
     np.testing.assert_allclose(how["b"].of["embedding"], 4, atol=1)
     assert np.isfinite(np.delete(again, [5, 1300], axis=0)).all()
+
+
+def test_sections_are_moved_to_larger_ones_that_they_are_like(caplog: pytest.LogCaptureFixture) -> None:
+    one, two, few = (
+        section([0.25] * 4, 0, 1500)["genes"],
+        section([0.25] * 4, 1, 1200)["genes"],
+        section([0.25] * 4, 2, 40)["genes"],
+    )
+    other = np.random.default_rng(3).normal([9, 9, 9], 0.5, (1000, 3)).astype(np.float32)  # other tissue
+    x = np.concatenate([two + 0.4, few + 0.4, one, other, other[:900] + 0.2])
+    names = np.repeat(["b", "few", "a", "c", "d"], [1200, 40, 1500, 1000, 900])
+    with caplog.at_level(logging.INFO, "spatia"):
+        found, how = align_to_one_another(x, names)
+    assert {name: shift.sample for name, shift in how.items()} == {"b": "a", "d": "c"}
+    np.testing.assert_allclose(x[names == "b"] - found[names == "b"], 0.4, atol=0.1)
+    np.testing.assert_allclose(x[names == "d"] - found[names == "d"], 0.2, atol=0.1)
+    stay = np.isin(names, ["a", "c", "few"])
+    assert np.array_equal(found[stay], x[stay])
+    assert "b: moved to a" in caplog.text
+    assert "2 of 5 sections are like none of the larger ones" in caplog.text
+    assert "not aligned: c, few" in caplog.text
+
+
+def test_one_section_has_nothing_to_be_moved_to(caplog: pytest.LogCaptureFixture) -> None:
+    x = section([0.25] * 4, 0)["genes"]
+    found, how = align_to_one_another(x, ["a"] * len(x))
+    assert found is x
+    assert not how
+    assert not caplog.text

@@ -34,6 +34,22 @@ def test_without_averaging_positions_do_not_change_the_groups_of_a_resolution() 
     assert without.coherence is None
 
 
+def test_two_donors_share_their_domains() -> None:
+    """Each donor has the same three domains, and its surroundings are shifted as a whole by more than domains differ."""
+    rng = np.random.default_rng(0)
+    xy = rng.random((1800, 2)) * 900
+    donor = np.repeat(["a", "b"], 900)
+    truth = (xy[:, 0] // 150).astype(int) % 3
+    niche = rng.normal(size=(3, 10))[truth] * 3 + rng.normal(size=(1800, 10)) + 1.5 * (donor == "b")[:, None]
+    place = {"sections": donor, "neighbours": 0, "settings": ClusterSettings(n_repeats=2)}
+    found, apart = (domains(niche, xy, align=align, **place) for align in (True, False))
+    assert adjusted_rand(truth, found.group) > 0.95
+    assert adjusted_rand(truth, apart.group) < 0.6
+    assert list(found.aligned) == ["b"]
+    assert found.to_json()["aligned"]["b"]["to"] == "a"
+    assert not apart.aligned
+
+
 def test_patches_that_occur_once_are_no_domains() -> None:
     """White noise averaged over neighbours: every patch looks like itself, and none comes back elsewhere."""
     rng = np.random.default_rng(0)
