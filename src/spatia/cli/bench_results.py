@@ -1,17 +1,19 @@
-"""What ``spatia bench`` leaves: tables and the figure of ranks, functions of the rows."""
+"""What ``spatia bench`` leaves: tables and figures, functions of the rows."""
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from spatia.bench.factorial import Factors, main_effects
-from spatia.bench.ranks import ON_TRAINING, chosen_on_training, models_of, rank, wins
+from spatia.bench.ranks import ON_TRAINING, as_fixed, chosen_on_training, models_of, of_one_method_each, rank, wins
 from spatia.bench.ranks import markdown as ranks_table
 from spatia.bench.rows import ROWS_FILE, read_rows
 from spatia.bench.run import UNITS
 from spatia.bench.tables import DETAIL, costs, is_ours, markdown, summary
 from spatia.corpus.files import write_text
 from spatia.errors import SettingsError
+from spatia.plotting.questions import Question, plot_questions
 from spatia.plotting.ranks import plot_ranks
 
 
@@ -26,12 +28,12 @@ def standing_rows(out: Path) -> pd.DataFrame:
 
 
 def write_summary(rows: pd.DataFrame, out: Path, factors: Factors, *, json: bool) -> str:
-    """Write tables and the figure of ranks beside the rows, and return what is printed."""
+    """Write tables and figures beside the rows, and return what is printed."""
     models = models_of(rows["method"].unique())
     chosen = {name: of for name in models if len(of := chosen_on_training(rows, name))}
     measured, rows = rows, pd.concat([rows, *chosen.values()], ignore_index=True) if chosen else rows
     text = markdown(rows)
-    ranking = rank(rows)
+    ranking = rank(of_one_method_each(measured))
     if len(ranking.mean_rank) > 1 and ranking.n_questions:
         text += f"\n### Mean ranks\n\n{ranks_table(ranking)}\n"
         ours = [name for name in ranking.mean_rank.index if is_ours(name)]
@@ -43,6 +45,10 @@ def write_summary(rows: pd.DataFrame, out: Path, factors: Factors, *, json: bool
             n_questions=ranking.n_questions,
         )
     for name in models:
+        if len(found := questions_of(measured, name)):
+            plot_questions(
+                found, out / ("questions.png" if len(models) == 1 else f"questions-{name.replace(' ', '-')}.png")
+            )
         if len(outcome := wins(measured, fixed=name)):
             text += f"\n`{name}`, the one embedding fixed in advance for each task, against the best of the others, {_counted(outcome)}.\n"
         if name in chosen and len(outcome := wins(rows, fixed=name + ON_TRAINING)):
@@ -60,7 +66,35 @@ def write_summary(rows: pd.DataFrame, out: Path, factors: Factors, *, json: bool
     write_text(out / "details.md", f"# Details\n\n{markdown(of_details, details=True)}\n# Cost\n\n{costs(rows)}\n")
     if json:
         return str(summary(pd.concat([rows, effects], ignore_index=True)).to_json(orient="records"))
-    return text + f"\nRows, tables (details and cost in details.md) and the figure of ranks are in {out}."
+    return text + f"\nRows, tables (details and cost in details.md) and figures (questions, ranks) are in {out}."
+
+
+def questions_of(rows: pd.DataFrame, model: str) -> dict[str, list[Question]]:
+    """Return what a model of ours and the others reached in each question, by data set; empty where nothing can be compared.
+
+    Ours is the view that is chosen on training cells, and where none can be chosen the one fixed in advance.
+    """
+    fixed, chosen = as_fixed(rows, model), chosen_on_training(rows, model)
+    ours = chosen if len(chosen) else fixed.assign(method=model + ON_TRAINING)
+    others = rows[~rows["method"].map(is_ours)]
+    given = pd.concat([ours, fixed, others], ignore_index=True)
+    reached: dict[tuple[str, str, str], dict[str, tuple[float, float]]] = {}
+    for row in summary(given).dropna(subset="mean").to_dict("records"):
+        reached.setdefault((row["data"], row["task"], row["metric"]), {})[row["method"]] = (row["mean"], row["sd"])
+    found: dict[str, list[Question]] = {}
+    for one in wins(given, fixed=model + ON_TRAINING).to_dict("records"):
+        of = reached[one["data"], one["task"], one["metric"]]
+        question = Question(
+            name=f"{one['task']}: {one['metric']}",
+            ours=of[model + ON_TRAINING],
+            fixed=of.get(model, (np.nan, np.nan)),
+            best=of[one["other_method"]],
+            best_name=one["other_method"],
+            others=[mean for name, (mean, _) in of.items() if not is_ours(name)],
+            outcome=one["outcome"],
+        )
+        found.setdefault(one["data"], []).append(question)
+    return found
 
 
 def _counted(outcome: pd.DataFrame) -> str:

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spatia.bench.ranks import chosen_on_training, markdown, models_of, rank, wins
+from spatia.bench.ranks import as_fixed, chosen_on_training, markdown, models_of, of_one_method_each, rank, wins
+from spatia.cli.bench_results import questions_of
+from spatia.plotting.questions import plot_questions
 from spatia.plotting.ranks import plot_ranks
 
 
@@ -50,6 +52,18 @@ def test_only_questions_that_all_answered_count() -> None:
     assert set(most.mean_rank.index) == {"a", "b"}
     assert (most.n_questions, most.n_data_sets) == (3, 3)
     assert np.isnan(found.critical_difference)  # two methods
+
+
+def test_ours_are_ranked_as_one_method_each_and_others_by_what_others_answered() -> None:
+    rows = _rows({"spatia": [5, 5, 5, 5], "spatia genes": [9, 9, 9, 9], "a": [3, 4, 1], "b": [4, 3, 2], "part": [9]})
+    rows["held_out"] = np.nan
+    found = rank(of_one_method_each(rows))
+    assert set(found.mean_rank.index) == {"spatia", "a", "b"}  # no view, and not who answered one of three
+    assert (found.n_questions, found.mean_rank["spatia"]) == (3, 1.0)
+    of_image = rows.assign(task="expression to image")
+    assert as_fixed(of_image, "spatia")["value"].tolist() == [9] * 4
+    rows["held_out"] = 0.1
+    assert "spatia, chosen on training cells" in rank(of_one_method_each(rows)).mean_rank.index
 
 
 def test_questions_of_one_data_set_are_no_evidence_of_a_difference() -> None:
@@ -138,6 +152,26 @@ def test_clusters_are_chosen_from_what_the_command_chooses_from() -> None:
     assert chosen_on_training(without_images, "spatia")["message"].tolist() == ["spatia genes"]
     with_images = pd.concat([without_images, clusters[clusters["method"] == "spatia"]])
     assert chosen_on_training(with_images, "spatia")["message"].tolist() == ["spatia genes, cell"]
+
+
+def test_each_question_is_drawn_with_ours_and_the_best_rival(tmp_path: Path) -> None:
+    one = _rows(
+        {"spatia": [0.5, 0.2], "spatia genes": [0.9, 0.1], "pca": [0.7, 0.3], "hvg": [0.6, 0.1]},
+        held_out=np.nan,
+        n=9,
+        seconds=1.0,
+    )
+    one.loc[one["method"] == "spatia genes", "held_out"] = 1.0
+    rows = pd.concat([one, one.assign(seed=1, value=one["value"] + 0.02)])
+    found = questions_of(rows, "spatia")
+    first, second = (found[name][0] for name in ("d0", "d1"))
+    assert (first.name, first.best_name, first.outcome) == ("q0: m", "pca", "first")
+    np.testing.assert_allclose([first.ours[0], first.fixed[0], first.best[0]], [0.91, 0.51, 0.71])
+    np.testing.assert_allclose(first.ours[1], np.std([0.9, 0.92], ddof=1))
+    assert sorted(first.others) == pytest.approx([0.61, 0.71])
+    assert (second.best_name, second.outcome) == ("pca", "behind")
+    assert plot_questions(found, tmp_path / "questions.png").stat().st_size > 5_000
+    assert not questions_of(rows[rows["method"].str.startswith("spatia")], "spatia")  # nobody to compare with
 
 
 def test_the_figure_is_drawn(tmp_path: Path) -> None:
