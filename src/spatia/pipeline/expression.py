@@ -31,6 +31,7 @@ from spatia.tasks.predict_expression import HAS_IMAGE, sections_with_image
 LEAST_DETECTED = 0.02  # of training cells: the correlation of a gene seen in fewer is noise
 LEAST_CELLS = 10  # of training and of held-out cells
 BASELINE_CELLS = 30_000  # training cells that the simple predictor learns from: some 50 coefficients need no more
+JUDGED_GENES = 300  # of the hidden ones: predictions of all cells and 1,000 genes of a large panel are gigabytes
 CROPS_AT_ONCE = 4_096
 COMPONENTS = 50  # of the simple predictor's principal components
 CROP_PX = 16  # crops are averaged to so many pixels a side before their components
@@ -57,6 +58,8 @@ class _Outcome:
         (held-out cells, genes); None where the simple predictor has nothing to predict from.
     test
         The held-out cells that are judged.
+    note
+        What the reader should know of it.
     """
 
     task: Task
@@ -68,6 +71,7 @@ class _Outcome:
     baseline: Floats | None
     baseline_name: str | None
     test: NDArray[np.int64]
+    note: str = ""
 
     @cached_property
     def truth(self) -> Floats:
@@ -134,12 +138,15 @@ def _hidden_genes(job: Job, corpus: Corpus, model: Spatia, cells: EmbeddedCells)
     train, test = _parts(job, cells, np.ones(len(cells.obs), bool))
     candidates = _judged(cells, train)
     rng = np.random.default_rng([job.settings.seed, 20])
-    genes = np.sort(rng.choice(candidates, max(1, round(job.settings.hidden_share * len(candidates))), replace=False))
-    ids = _ids(cells, genes)
+    hidden = np.sort(rng.choice(candidates, max(1, round(job.settings.hidden_share * len(candidates))), replace=False))
+    genes, note = hidden, ""
+    if len(hidden) > JUDGED_GENES:
+        genes = np.sort(rng.choice(hidden, JUDGED_GENES, replace=False))
+        note = f"of {len(hidden):,} genes that are hidden a random {JUDGED_GENES} are predicted and judged."
     use = ("image", "genes") if has_image(job.corpus) else ("genes",)
-    found = predict_expression(corpus, model, ids, use=use, hide_genes=ids)
+    found = predict_expression(corpus, model, _ids(cells, genes), use=use, hide_genes=_ids(cells, hidden))
     measured = cells.log_expression(genes, found.depth)
-    others = np.setdiff1d(np.flatnonzero(cells.measured_everywhere), genes)
+    others = np.setdiff1d(np.flatnonzero(cells.measured_everywhere), hidden)
     baseline = name = None
     if len(others):
         # the depth, too, is that of the visible genes: one over all genes would tell of the hidden ones
@@ -150,7 +157,7 @@ def _hidden_genes(job: Job, corpus: Corpus, model: Spatia, cells: EmbeddedCells)
 
         baseline = _baseline(read, measured, cells, train, test, job.settings.seed)
         name = f"ridge regression on {COMPONENTS} principal components of the other genes"
-    return _Outcome("imputation", genes, measured, found.mean, found.lower, found.upper, baseline, name, test)
+    return _Outcome("imputation", genes, measured, found.mean, found.lower, found.upper, baseline, name, test, note)
 
 
 def _parts(job: Job, cells: EmbeddedCells, seen: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -290,4 +297,5 @@ def _summary(one: _Outcome) -> ExpressionTask:
         baseline_mean_pearson=float(np.nanmean(one.baseline_pearson)) if one.baseline is not None else None,
         interval=INTERVAL,
         coverage=float(one.covered.mean()),
+        note=one.note,
     )

@@ -17,6 +17,7 @@ from tests.unit.model_setup import save_small_model
 
 from spatia.corpus.corpus import Corpus
 from spatia.inference.embed import embed
+from spatia.inference.predict import predict_expression
 from spatia.pipeline import expression
 from spatia.pipeline.cells import EmbeddedCells, embedded_cells
 from spatia.pipeline.settings import RunSettings
@@ -123,6 +124,30 @@ def test_the_simple_predictor_does_not_see_the_hidden_genes(job: Job, monkeypatc
     hidden = np.flatnonzero(np.isin(embedded_cells(job).symbols, names))
     run("more of the hidden ones", 7)
     np.testing.assert_array_equal(inputs["as it is"], inputs["more of the hidden ones"])
+
+
+def test_of_many_hidden_genes_some_are_judged_and_all_stay_hidden(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+
+    def predict(corpus: Any, model: Any, genes: Any, *, hide_genes: Any = (), **more: Any) -> Any:
+        asked[tuple(more["use"])] = (list(genes), list(hide_genes))
+        return predict_expression(corpus, model, genes, hide_genes=hide_genes, **more)
+
+    monkeypatch.setattr(expression, "predict_expression", predict)
+    expression.predict_genes(job)
+    every, hidden = asked["image", "genes"]
+    assert every == hidden
+    assert len(hidden) > 2
+    monkeypatch.setattr(expression, "JUDGED_GENES", 2)
+    expression.predict_genes(job)
+    few, still_hidden = asked["image", "genes"]
+    assert still_hidden == hidden
+    assert len(few) == 2
+    assert set(few) < set(hidden)
+    result = json.loads((job.results / "expression.json").read_text())
+    of_hidden = next(task for task in result["tasks"] if task["name"] == "imputation")
+    assert of_hidden["n_genes"] == 2
+    assert of_hidden["note"].startswith(f"of {len(hidden)} genes that are hidden a random 2")
 
 
 def test_declared_intensities_are_taken_as_they_are(tmp_path: Path) -> None:
