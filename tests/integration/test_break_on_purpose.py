@@ -380,6 +380,17 @@ def test_the_command_exits_0_for_a_good_slide_and_draws_it(
     assert figure.stat().st_size > 50_000
 
 
+def test_the_command_checks_the_slides_of_a_samplesheet(
+    app: typer.Typer, bundles: tuple[Path, Path], tmp_path: Path
+) -> None:
+    sheet = tmp_path / "sections.csv"
+    sheet.write_text(f"sample,path,donor\none,{bundles[0]},d1\ntwo,{tmp_path / 'none'},d2\n")
+    result = CliRunner().invoke(app, ["--samplesheet", str(sheet)])
+    assert result.exit_code == 2
+    assert "one: fine" in result.stdout
+    assert "two: refused" in result.stdout
+
+
 def test_the_command_exits_2_for_a_refused_slide(app: typer.Typer, copy: Path, bundles: tuple[Path, Path]) -> None:
     _matrix(_script_as_gene)(copy, bundles[1])
     _set_first(np.nan)(copy, bundles[1])

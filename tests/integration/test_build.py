@@ -14,6 +14,7 @@ from distributed import LocalCluster
 from shapely.geometry import Point, Polygon
 from tests.integration.conftest import SMALL
 
+from spatia.cli.build import _print
 from spatia.corpus.build import build
 from spatia.corpus.corpus import Corpus
 from spatia.corpus.settings import BuildSettings, NicheSettings
@@ -209,6 +210,16 @@ def test_one_bad_section_is_reported_and_the_others_stand(slide: Path, tmp_path:
     assert list(Corpus.open(tmp_path / "corpus").sections) == ["good"]
     with pytest.raises(SettingsError, match="Two sections are named 'good'"):
         build([Source("good", slide), Source("good", slide)], tmp_path / "corpus", SMALL)
+
+
+def test_the_command_says_what_the_corpus_holds_beside_the_slides_named(
+    slide: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(corpus, tmp_path / "corpus"))
+    _print(build([Source("s1", slide, donor="d1", tissue="breast")], copy, SMALL), as_json=False)
+    assert capsys.readouterr().out.endswith("1 of 1 sections stand\n")
+    _print(build([Source("s2", slide)], copy, SMALL), as_json=False)
+    assert "1 of 1 sections stand; with those of earlier builds the corpus holds 2" in capsys.readouterr().out
 
 
 def test_a_slide_without_image_has_no_crops_and_says_why(slide: Path, tmp_path: Path) -> None:

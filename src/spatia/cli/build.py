@@ -96,6 +96,8 @@ def _print(result: "BuildResult", *, as_json: bool) -> None:
     from dataclasses import asdict
     from json import dumps
 
+    from spatia.corpus.corpus import CORPUS_FILE, Corpus
+
     if as_json:
         typer.echo(dumps({**asdict(result), "corpus": str(result.corpus), "exit_code": result.exit_code}))
         return
@@ -106,4 +108,6 @@ def _print(result: "BuildResult", *, as_json: bool) -> None:
             f"{section.sample}: {section.status}{cells}{warned}{f': {section.message}' if section.message else ''}"
         )
     built = sum(section.status in ("built", "unchanged") for section in result.sections)
-    typer.echo(f"{result.corpus}: {built} of {len(result.sections)} sections stand")
+    held = len(Corpus.open(result.corpus).sections) if (result.corpus / CORPUS_FILE).is_file() else 0
+    more = f"; with those of earlier builds the corpus holds {held}" if held > built else ""
+    typer.echo(f"{result.corpus}: {built} of {len(result.sections)} sections stand{more}")

@@ -18,6 +18,7 @@ COLOURS = {"refused": "bold red", "warning": "yellow", "ok": "green"}  # in the 
 def check(
     slides: options.Slides = None,
     *,
+    samplesheet: options.Samplesheet = None,
     counts: options.Counts = None,
     image: options.Image = None,
     um_per_px: options.UmPerPx = None,
@@ -34,7 +35,8 @@ def check(
     ] = None,
 ) -> None:
     """Judge slides: pixel size, axes, alignment, raw counts, ids, files. Exit code 0 fine, 2 refused."""
-    sources = options.sources_from(
+    sources = options.sources_of(
+        samplesheet,
         slides,
         counts=counts,
         image=image,

@@ -60,11 +60,11 @@ def recognise(path: Path) -> str:
 
 
 def _platform(source: Source) -> str:
-    platform = source.platform
-    if platform is None:
-        platform = "generic" if source.path is None else recognise(source.path)
+    if source.platform is None:
+        return "generic" if source.path is None else recognise(source.path)
+    platform = source.platform.lower()
     if platform not in READERS:
-        raise SlideError(f"{source.where}: unknown platform {platform!r}. Known: {', '.join(READERS)}.")
+        raise SlideError(f"{source.where}: unknown platform {source.platform!r}. Known: {', '.join(READERS)}.")
     return platform
 
 

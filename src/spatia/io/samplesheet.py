@@ -17,6 +17,8 @@ _TEXT = ("platform", "donor", "tissue", "disease", "organism")
 _ORIGIN = ("image_origin_x_um", "image_origin_y_um")
 _OTHERS = ("sample", "um_per_px", "channels", "measure", "no_image", *_ORIGIN)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*$")
+_SELECTING = ("bin", "z_index", "only", "cells", "table_element", "image_element", "shapes_element")
+_MISSING = ("na", "n/a", "nan", "null")  # how tables of other programs write that a text is not known
 _ANONYMOUS = ("outs", "output", "outputs", "data", "region", "region_0")  # vendors' folder names that name no sample
 
 
@@ -29,8 +31,8 @@ def read_samplesheet(path: Path) -> list[Source]:
     Raises
     ------
     SlideError
-        If the sheet is missing or empty, a sample is named twice, or a value cannot be understood; the message names the
-        line and the column.
+        If the sheet is missing or empty, a sample is named twice, one slide stands in two rows, or a value cannot be
+        understood; the message names the line and the column.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -44,7 +46,7 @@ def read_samplesheet(path: Path) -> list[Source]:
     if repeated:
         raise SlideError(f"{path}: line 1: the columns {repeated} occur twice; expected each once.")
     _warn_of_misspelt(header, path)
-    sources: dict[str, Source] = {}
+    sources: dict[int, Source] = {}  # by line
     for line, cells in enumerate(lines, start=2):
         if not any(cell.strip() for cell in cells):
             continue
@@ -52,14 +54,10 @@ def read_samplesheet(path: Path) -> list[Source]:
             raise SlideError(
                 f"{path}: line {line}: {len(cells)} values; expected {len(header)}, one per column of line 1."
             )
-        source = _source(dict(zip(header, (cell.strip() for cell in cells), strict=True)), path, line)
-        if source.sample in sources:
-            raise SlideError(
-                f"{path}: line {line}: sample {source.sample!r} is named twice; expected one row per section."
-            )
-        sources[source.sample] = source
+        sources[line] = _source(dict(zip(header, (cell.strip() for cell in cells), strict=True)), path, line)
     if not sources:
         raise SlideError(f"{path}: no section in it; expected one row per section below the header.")
+    _require_different(sources, path)
     return list(sources.values())
 
 
@@ -116,11 +114,34 @@ def _warn_of_misspelt(header: list[str], sheet: Path) -> None:
             logger.warning("%s: column %r is kept as a fact; did you mean %r?", sheet, name, near[0])
 
 
+def _require_different(sources: dict[int, Source], sheet: Path) -> None:
+    """Refuse a name or a slide that two lines share."""
+    line_of_name: dict[str, int] = {}
+    line_of_slide: dict[tuple[Any, ...], int] = {}
+    for line, source in sources.items():
+        if line_of_name.setdefault(source.sample, line) != line:
+            raise SlideError(
+                f"{sheet}: line {line}: sample {source.sample!r} is named twice; expected one row per section."
+            )
+        if (first := line_of_slide.setdefault(_what_is_read(source), line)) != line:
+            raise SlideError(
+                f"{sheet}: lines {first} and {line}: {sources[first].sample!r} and {source.sample!r} are one slide, {source.where}; "
+                "expected one row per slide, as the same cells under two names would be trained on and held out. Remove one of the rows "
+                f"or correct its path; where the slide holds several sections, say which in a column ({', '.join(_SELECTING)})."
+            )
+
+
+def _what_is_read(source: Source) -> tuple[Any, ...]:
+    """Return what two rows share if they are the same slide: its files, and the facts that choose among what is in them."""
+    files = (None if file is None else file.resolve() for file in (source.path, source.counts))
+    return (*files, *(source.facts.get(name) for name in _SELECTING))
+
+
 def _source(row: dict[str, str], sheet: Path, line: int) -> Source:
     where = f"{sheet}: line {line}, column"
     fields: dict[str, Any] = {"sample": check_sample_name(row["sample"], f"{where} 'sample'")}
     fields |= {name: sheet.parent / Path(row[name]).expanduser() for name in _PATHS if row.get(name)}
-    fields |= {name: row[name] for name in _TEXT if row.get(name)}
+    fields |= {name: row[name] for name in _TEXT if row.get(name) and row[name].lower() not in _MISSING}
     if "path" not in fields and "counts" not in fields:
         raise SlideError(f"{where} 'path': empty, and so is 'counts'; expected the slide's folder or a file of counts.")
     if row.get("um_per_px"):

@@ -70,3 +70,37 @@ def test_a_misspelt_column_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixt
     assert "column 'doner' is kept as a fact; did you mean 'donor'?" in caplog.text
     assert "batch" not in caplog.text
     assert source.facts == {"doner": "d1", "batch": "7"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sample,path,stage\na,runs/a,T1\nb,runs/../runs/a,T2\n",
+        "sample,counts,image\na,a.h5ad,\nb,a.h5ad,b.tif\n",
+        "sample,path,bin\na,outs,008um\nb,outs,008um\n",
+    ],
+)
+def test_a_slide_in_two_rows_is_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(SlideError, match=r"lines 2 and 3: 'a' and 'b' are one slide.*Remove one of the rows"):
+        read_samplesheet(sheet(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sample,path,bin\na,outs,008um\nb,outs,016um\n",
+        "sample,path,z_index\na,outs,1\nb,outs,2\n",
+        "sample,counts,only\na,a.h5ad,fov=1\nb,a.h5ad,fov=2\n",
+        "sample,path,table_element\na,a.zarr,one\nb,a.zarr,two\n",
+    ],
+)
+def test_two_rows_may_read_different_parts_of_a_slide(text: str, tmp_path: Path) -> None:
+    assert len(read_samplesheet(sheet(tmp_path, text))) == 2
+
+
+@pytest.mark.parametrize("missing", ["NA", "NaN", "n/a", "NULL", ""])
+def test_a_text_that_is_not_known_is_none(missing: str, tmp_path: Path) -> None:
+    (source,) = read_samplesheet(
+        sheet(tmp_path, f"sample,path,donor,disease,platform,stage\na,a,{missing},{missing},{missing},NA\n")
+    )
+    assert source == Source("a", tmp_path / "a", facts={"stage": "NA"})

@@ -38,6 +38,10 @@ def change_experiment(bundle: Path, **values: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+def test_a_platform_is_known_in_any_case(good: Path) -> None:
+    assert slide_info(read_slide(Source("s", good, platform="Xenium"))).platform == "xenium"
+
+
 def test_everything_of_a_bundle_is_there_and_lazy(good: Path) -> None:
     assert recognise(good) == "xenium"
     slide = read_slide(Source("s", good))
