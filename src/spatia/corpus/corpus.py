@@ -5,7 +5,7 @@ Nothing here holds more than what is asked for: a section of a million cells is 
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from spatia.corpus.table import Table
 from spatia.errors import CorpusError
 from spatia.io.synthetic import is_synthetic, refusal
 from spatia.keys import LEVELS, MORPHOLOGY, SPATIAL, STORES
+from spatia.log import logger
 
 FORMAT: Final = "spatia-corpus"
 FORMAT_VERSION: Final = 1
@@ -215,6 +216,7 @@ class Corpus:
         self.path = path
         self.entry = entry
         self.corpus_id = corpus_id
+        self._warned_of: set[str] = set()  # splits whose missing sections were named once
         self.sections: Mapping[str, Section] = {
             sample: Section(path / "sections" / sample, sample, facts) for sample, facts in entry.sections.items()
         }
@@ -300,6 +302,8 @@ class Corpus:
     def split(self, name: str) -> Split:
         """Read a split and check that its rows are those of the cells it was made of.
 
+        Warns, once for each split, of sections that were added to the corpus later: they are in none of its parts.
+
         Raises
         ------
         CorpusError
@@ -327,7 +331,39 @@ class Corpus:
                             f"one before or ends after row {n_cells}. Make the split again with `spatia split`."
                         )
                     last = stop
+        self._warn_of_later_sections(split, path)
         return split
+
+    def outside(self, parts: Mapping[str, Iterable[str]]) -> list[str]:
+        """Return the sections that no part of a split names, the margin included."""
+        inside = {sample for of in parts.values() for sample in of}
+        return [sample for sample in self.sections if sample not in inside]
+
+    def _warn_of_later_sections(self, split: Split, path: Path) -> None:
+        """`spatia split` records its settings and puts every section somewhere; a split written by hand may leave some out on purpose."""
+        later = self.outside(split.parts)
+        if not later or not split.settings or split.name in self._warned_of:
+            return
+        self._warned_of.add(split.name)
+        n_cells = sum(self.sections[sample].entry.n_cells for sample in later)
+        logger.warning(
+            "%s: the split does not know %s (%s cells), added to the corpus after it was made: these cells are neither trained on nor judged. "
+            "To use them, make a split of another name (`spatia split ... --by %s --name NAME`) and train on it; if nothing was made on "
+            "this one, delete the file and make it again.",
+            path, named_sections(later), f"{n_cells:,}", split.by,
+        )  # fmt: skip
+
+
+def named_sections(samples: list[str]) -> str:
+    """Return sections in words, the first five by name.
+
+    Examples
+    --------
+    >>> named_sections(["p3", "p4"])
+    "sections 'p3', 'p4'"
+    """
+    more = f" and {len(samples) - 5} more" if len(samples) > 5 else ""
+    return f"section{'' if len(samples) == 1 else 's'} {', '.join(map(repr, samples[:5]))}{more}"
 
 
 _REBUILD: Final = "Rebuild the section with `spatia build ... --resume`."

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.spatial import cKDTree
 
-from spatia.corpus.corpus import Corpus, Split, read_json
+from spatia.corpus.corpus import Corpus, Split, named_sections, read_json
 from spatia.corpus.files import write_json
 from spatia.corpus.order import grid_windows
 from spatia.errors import CorpusError, SettingsError
@@ -120,10 +120,12 @@ def make_split(
     )
     _require_parts(corpus, split, settings)
     path = split_path(corpus, called)
-    if path.exists() and not replace and read_json(path).get("parts") != _as_read(split.parts):
+    if path.exists() and not replace and (standing := read_json(path).get("parts")) != _as_read(split.parts):
+        outside = corpus.outside(standing or {})
+        unknown = f" It does not know {named_sections(outside)}." if outside else ""
         raise SettingsError(
-            f"{path}: another split has this name, and models and pairs made on it would be judged on cells that they have seen. Choose "
-            "another name (--name), or delete the file if nothing was made on it."
+            f"{path}: another split has this name, and models and pairs made on it would be judged on cells that they have seen.{unknown} "
+            "Choose another name (--name), or delete the file if nothing was made on it."
         )
     return write_split(corpus, split)
 
@@ -275,9 +277,10 @@ def _fill_parts(
     share = {"test": settings.test, "validation": settings.validation, "train": 1 - settings.test - settings.validation}
     wanted = {name: value for name, value in share.items() if value > 0}
     if len(size) < len(wanted):
+        instead = "set --validation 0, or " if len(size) >= 2 and "validation" in wanted else "or "
         raise SettingsError(
-            f"{corpus.path}: {len(size)} {kind}s cannot fill {len(wanted)} parts ({', '.join(wanted)}). Add sections, set "
-            "--validation 0, or split by block."
+            f"{corpus.path}: {len(size)} {kind}{'' if len(size) == 1 else 's'} cannot fill {len(wanted)} parts ({', '.join(wanted)}). "
+            f"Add {kind}s, {instead}split by block."
         )
     total, filled, part = sum(size.values()), dict.fromkeys(wanted, 0), {}
     names = [list(size)[i] for i in rng.permutation(len(size))]

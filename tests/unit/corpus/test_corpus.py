@@ -12,7 +12,7 @@ import zarr
 
 from spatia.corpus.corpus import Corpus
 from spatia.corpus.splits import SplitSettings, make_split
-from spatia.errors import CorpusError
+from spatia.errors import CorpusError, SettingsError
 
 
 def change(file: Path, **changes: Any) -> None:
@@ -146,6 +146,56 @@ def test_a_split_does_not_go_with_a_section_that_was_built_anew(tiny_corpus, tmp
         Corpus.open(path).split("section")
     make_split(Corpus.open(path), "section", settings=parts, replace=True)
     assert Corpus.open(path).split("section").parts == before.parts
+
+
+def without(corpus: Path, sample: str) -> dict[str, Any]:
+    """Take a section out of what the corpus lists; return what it listed before."""
+    sections = json.loads((corpus / "corpus.json").read_text())["sections"]
+    change(corpus / "corpus.json", sections={name: one for name, one in sections.items() if name != sample})
+    return sections
+
+
+def test_a_section_added_later_is_named_by_the_splits_that_do_not_know_it(tiny_corpus, tmp_path, caplog):
+    path = Path(shutil.copytree(tiny_corpus.path, tmp_path / "corpus"))
+    everything = without(path, "bare")
+    with_two = SplitSettings(validation=0, test=0.3)
+    make_split(Corpus.open(path), "section", settings=with_two)
+    Corpus.open(path).split("section")
+    assert not caplog.text
+    change(path / "corpus.json", sections=everything)
+    corpus = Corpus.open(path)
+    with caplog.at_level("WARNING", "spatia"):
+        for _ in range(3):
+            corpus.split("section")
+    (warning,) = caplog.messages
+    n_cells = corpus.section("bare").entry.n_cells
+    assert f"section.json: the split does not know section 'bare' ({n_cells} cells), added to the corpus" in warning
+    assert "`spatia split ... --by section --name NAME`" in warning
+    with pytest.raises(SettingsError, match=r"another split has this name.*It does not know section 'bare'"):
+        make_split(corpus, "section", settings=with_two)
+
+
+def test_a_split_written_by_hand_may_leave_sections_out(tiny_corpus, tmp_path, caplog):
+    path = Path(shutil.copytree(tiny_corpus.path, tmp_path / "corpus"))
+    change(path / "splits" / "block.json", parts={"train": {"left": [[0, 3]]}, "test": {"right": [[0, 3]]}})
+    Corpus.open(path).split("block")
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    "left_out, validation, message",
+    [
+        ("bare", 0.1, r"2 sections cannot fill 3 parts \(.*\)\. Add sections, set --validation 0, or split by block"),
+        ("bare right", 0.1, r"1 section cannot fill 3 parts \(.*\)\. Add sections, or split by block"),
+        ("bare right", 0, r"1 section cannot fill 2 parts \(.*\)\. Add sections, or split by block"),
+    ],
+)
+def test_too_few_sections_are_told_what_helps(tiny_corpus, tmp_path, left_out, validation, message):
+    path = Path(shutil.copytree(tiny_corpus.path, tmp_path / "corpus"))
+    for sample in left_out.split():
+        without(path, sample)
+    with pytest.raises(SettingsError, match=message):
+        make_split(Corpus.open(path), "section", settings=SplitSettings(validation=validation))
 
 
 def shards(corpus_path: Path) -> Path:
