@@ -134,7 +134,7 @@ def _write_section(path: Path, section: TinySection, definition: str, px: dict[s
         tissue_niches = columns("niche", np.cumsum(window_niches))
     else:  # the two cells before and after in the same section
         niche_cells = [rows[max(0, row - 2) : row + 3] for row in rows]
-        niche_obs = pd.DataFrame({"n_cells": [len(cells) for cells in niche_cells]})
+        niche_obs = pd.DataFrame({"n_cells": [len(cells) for cells in niche_cells], "tissue": obs["tissue"].to_numpy()})
         tissue_niches = {}
     indptr = np.cumsum([0, *(len(cells) for cells in niche_cells)])
     members = sp.csr_matrix((np.ones(indptr[-1], bool), np.concatenate(niche_cells), indptr), (len(niche_cells), n))

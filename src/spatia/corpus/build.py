@@ -10,9 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from spatia.corpus.build_section import build_section
-from spatia.corpus.corpus import MANIFEST_FILE, SECTION_FILE, read_json
+from spatia.corpus.corpus import GENES_FILE, MANIFEST_FILE, SECTION_FILE, read_json
 from spatia.corpus.files import input_digest, write_json
-from spatia.corpus.manifest import library_versions, register_sections, require_same_settings, write_manifest
+from spatia.corpus.manifest import (
+    genes_of_two_names,
+    library_versions,
+    register_sections,
+    require_same_settings,
+    write_manifest,
+)
 from spatia.corpus.scheduling import Scheduler
 from spatia.corpus.section_folder import building_folder, put_in_place, remove_leftovers
 from spatia.corpus.settings import BuildSettings
@@ -51,10 +57,11 @@ class SectionResult:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What became of every section, in the order given."""
+    """What became of every section, in the order given, and what should be known of all together."""
 
     corpus: Path
     sections: tuple[SectionResult, ...]
+    warning: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -114,7 +121,7 @@ def build(
             if result.status == "built":
                 register_sections(out, settings)
             results.append(result)
-    return BuildResult(out, tuple(results))
+    return BuildResult(out, tuple(results), genes_of_two_names(out) if (out / GENES_FILE).exists() else "")
 
 
 def _build_one(source: Source, out: Path, settings: BuildSettings, scheduler: Scheduler, force: bool) -> SectionResult:

@@ -58,7 +58,7 @@ from spatia.errors import SlideError
 from spatia.io.border import SlideInfo, slide_info, slide_outlines, slide_pyramid, slide_table
 from spatia.io.lazy import compute_here
 from spatia.io.memory import give_back, large_blocks_returned
-from spatia.io.source import Source
+from spatia.io.source import PATH_FACTS, Source
 from spatia.log import logger
 
 GENE = "gene"
@@ -334,6 +334,9 @@ def _cell_obs(plan: SectionPlan, obs: pd.DataFrame, features: _Features) -> pd.D
     for name in ("sample", "donor", "tissue_type", "disease", "organism"):
         value = getattr(source, "tissue" if name == "tissue_type" else name)
         if value is not None:
+            obs[name] = _constant(value, len(obs))
+    for name, value in source.facts.items():
+        if name not in PATH_FACTS and name not in obs:
             obs[name] = _constant(value, len(obs))
     if not plan.niches_around_cells:
         obs[keys.NICHE] = np.asarray(plan.array("niche")).astype(np.int32)

@@ -28,6 +28,9 @@ from spatia.version import __version__
 VERSIONS_OF = ("anndata", "dask", "imagecodecs", "numpy", "scipy", "spatialdata", "tifffile", "zarr")
 
 
+LEAST_OF_TWO_NAMES = 0.05  # of all symbols; a few of the human genome's are of two genes
+
+
 def library_versions() -> dict[str, str]:
     """Return the versions of what decides the bytes of a corpus."""
     return {"spatia": __version__, **{name: version(name) for name in VERSIONS_OF}}
@@ -133,3 +136,22 @@ def _vocabulary(corpus: Path, facts: dict[str, dict[str, Any]]) -> pd.DataFrame:
         )
     genes = pd.concat([part[list(GENES_COLUMNS)].astype(object) for part in parts], ignore_index=True)
     return genes.drop_duplicates("gene_id", ignore_index=True).astype("string")
+
+
+def genes_of_two_names(corpus: Path) -> str:
+    """Return a warning where many genes go by two ids, as those of a section named by symbol beside one named by Ensembl id; else "".
+
+    Panels are joined by id, so such sections share none of these genes.
+    """
+    genes = pd.read_parquet(corpus / GENES_FILE).dropna(subset="symbol").astype(str)
+    genes = genes[genes["symbol"].str.len() > 0]
+    twice = genes[genes.duplicated("symbol", keep=False)]
+    n, symbols = twice["symbol"].nunique(), genes["symbol"].nunique()
+    if n == 0 or n < LEAST_OF_TWO_NAMES * symbols:
+        return ""
+    first = twice["symbol"].iloc[0]
+    ids = " and ".join(twice.loc[twice["symbol"] == first, "gene_id"])
+    return (
+        f"{n:,} of {symbols:,} genes go by two ids, the first {first} by {ids}: sections are joined by id, so those that name them differently "
+        "do not share them. Give all sections the same ids (a table of counts has them in var_names or in a column gene_id of var)."
+    )

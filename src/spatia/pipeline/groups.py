@@ -25,6 +25,7 @@ _EMBEDDINGS = dict(
 )
 MARKER_CELLS = 30_000  # of larger slides a sample is ranked
 MARKERS_KEPT = 25
+MARKER_COLUMNS = ("cluster", "rank", "gene", "score", "log2_fold", "share_in", "share_out")
 GENES_AT_ONCE = 256
 
 
@@ -43,7 +44,7 @@ def cluster_cells(job: Job) -> str:
         n_groups=found.n_groups,
         resolution=found.resolution,
         tried=_tried(found.stability),
-        note=f"{_told(found)} {_note(found.stability)}".strip(),
+        note=" ".join(filter(None, (_told(found), _note(found.stability), _no_markers(cells)))),
     )
     write_result(job.results / "clusters.json", result)
     marker_table(cells, found.group, job.settings.seed).to_parquet(job.results / "markers.parquet")
@@ -58,6 +59,10 @@ def _told(found: Clusters) -> str:
         f"Of {len(found.choice.held_out)} embeddings this one's groups tell most of the expression of cells that are left out: {share:.0%} of "
         "its variance."
     )
+
+
+def _no_markers(cells: EmbeddedCells) -> str:
+    return "" if cells.measured_everywhere.any() else "No gene is measured in every section, so no markers are ranked."
 
 
 def _tried(stability: Stability | Recurrence | None) -> tuple[Resolution, ...]:
@@ -157,6 +162,8 @@ def marker_table(cells: EmbeddedCells, group: NDArray[np.int64], seed: int) -> p
         rows = np.sort(np.random.default_rng(seed).choice(rows, MARKER_CELLS, replace=False))
     inside = np.eye(int(group.max()) + 1)[group[rows]]  # (cells, clusters)
     genes = np.flatnonzero(cells.measured_everywhere)
+    if not len(genes):
+        return pd.DataFrame(columns=MARKER_COLUMNS)
     expression = cells.log_expression(genes, depth_of=genes)[rows].tocsc()
     parts = [
         _rank_genes(expression[:, start : start + GENES_AT_ONCE].toarray(), inside)

@@ -1,5 +1,6 @@
 """The step that labels all cells from labels of some."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,33 @@ def read_labels(cells: EmbeddedCells, job: Job) -> pd.Series:
             f"{table}: none of its cell ids (first: {given[keys.CELL_ID].iloc[0]!r}) is a cell of the slide "
             f"(first: {own[keys.CELL_ID].iloc[0]!r})."
         )
+    unmatched = given.merge(own, on=by, how="left", indicator=True)["_merge"] == "left_only"
+    if unmatched.any():
+        first = given.loc[unmatched.to_numpy(), by].iloc[0].to_dict()
+        job.warn(
+            f"{table}: {unmatched.sum():,} of {len(given):,} rows are of no cell of the run; the first is {first}."
+        )
     return labels
+
+
+def require_known_sections(given: pd.DataFrame, table: Path, samples: Sequence[str]) -> None:
+    """Refuse labels of sections that the run does not have.
+
+    Raises
+    ------
+    SettingsError
+        Naming them and those that there are.
+    """
+    if "sample" not in given:
+        return
+    rows = given["sample"].value_counts(dropna=False)
+    if strange := {str(name): int(n) for name, n in rows.items() if name not in samples}:
+        name, n = next(iter(strange.items()))
+        more = f" ({len(strange) - 1} more such names)" if len(strange) > 1 else ""
+        raise SettingsError(
+            f"{table}: {n:,} of {len(given):,} rows are of the sample {name!r}{more}, which is no section of this run. Sections: "
+            f"{', '.join(samples)}. Name them alike, or take those rows out."
+        )
 
 
 def read_annotations(table: Path) -> pd.DataFrame:

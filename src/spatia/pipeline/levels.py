@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 
 from spatia import keys
 from spatia.corpus.corpus import Corpus, Section
+from spatia.inference.embed import MEASURED_GENES
 from spatia.pipeline.cells import EmbeddedCells, embedded_cells
 from spatia.pipeline.steps import Job
 
 FILES = {"niche": "niches.h5ad", "tissue": "tissues.h5ad"}
+# facts of a section -> columns, as those of cells are called
+OF_SECTION = {"donor": "donor", "tissue": "tissue_type", "disease": "disease", "organism": "organism"}
 
 
 def write_levels(job: Job) -> str:
@@ -32,7 +35,18 @@ def write_levels(job: Job) -> str:
 def _table(corpus: Corpus, cells: EmbeddedCells, level: str) -> ad.AnnData:
     parts = [_section_table(section, cells, rows, level) for section, rows in _sections(corpus)]
     table = ad.concat(parts, join="outer", merge="same", fill_value=0) if len(parts) > 1 else parts[0]
-    table.uns["spatia"] = {"level": level, "corpus_id": corpus.corpus_id, "position_units": "um"}
+    if len(parts) > 1:  # of different panels nothing of `var` is the same
+        table.var = (
+            corpus.genes.fillna("").astype(str).set_index("gene_id").loc[table.var_names, ["symbol"]].rename_axis(None)
+        )
+    table.uns["spatia"] = {
+        "level": level,
+        "corpus_id": corpus.corpus_id,
+        "position_units": "um",
+        "sections": np.array(list(corpus.sections), dtype=object),
+        "measured": np.array([table.var_names.isin(part.var_names) for part in parts]),
+        MEASURED_GENES: table.var_names.to_numpy(object),
+    }
     return table
 
 
@@ -48,8 +62,13 @@ def _section_table(section: Section, cells: EmbeddedCells, rows: NDArray[np.int6
     members = _members(cells, rows, level, n)
     size = np.maximum(np.asarray(members.sum(axis=1)).ravel(), 1)[:, None]
     obs = stored.obs()
-    obs.index = [f"{section.sample}:{level}{number}" for number in range(n)]
+    obs.index = [_name(section, level, number) for number in range(n)]
     obs = obs.assign(sample=section.sample)
+    for name, column in OF_SECTION.items():
+        if (value := getattr(section.entry, name)) is not None:
+            obs[column] = value
+    if level == "niche" and keys.TISSUE in obs:
+        obs["tissue_name"] = [_name(section, "tissue", number) for number in obs[keys.TISSUE]]
     obsm: dict[str, Any] = {keys.SPATIAL: np.asarray(stored.read(f"obsm/{keys.SPATIAL}", 0, n))}
     for name in ("X_spatia", f"X_spatia_{level}"):
         obsm[name] = (members @ cells.embedding(name)[rows] / size).astype(np.float32)
@@ -63,6 +82,10 @@ def _section_table(section: Section, cells: EmbeddedCells, rows: NDArray[np.int6
             obs[column] = pd.Categorical(found.columns[found.to_numpy().argmax(axis=1)], categories=found.columns)
     var = section.cells.var()
     return ad.AnnData(stored.read_csr("X", 0, n), obs=obs, var=var, obsm=obsm)
+
+
+def _name(section: Section, level: str, number: int) -> str:
+    return f"{section.sample}:{level}{number}"
 
 
 def _members(cells: EmbeddedCells, rows: NDArray[np.int64], level: str, n: int) -> sp.csr_matrix:

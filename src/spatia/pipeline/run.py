@@ -101,7 +101,9 @@ def run(
     """
     settings = settings or RunSettings()
     if settings.annotations is not None:
-        labels.read_annotations(settings.annotations)  # what is wrong with it is said now, and not after the training
+        # what is wrong with it is said now, and not after the training
+        given = labels.read_annotations(settings.annotations)
+        labels.require_known_sections(given, settings.annotations, [source.sample for source in sources])
     require_run_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     with only_run_in(out):

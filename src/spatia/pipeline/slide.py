@@ -19,7 +19,7 @@ from spatia.io.check import CheckSettings, check_slide
 from spatia.io.check_forecast import Forecast
 from spatia.io.findings import Finding, Report
 from spatia.io.read import read_slide
-from spatia.io.source import Source
+from spatia.io.source import PATH_FACTS, PATHS, Source
 from spatia.pipeline.steps import Job, Skipped, files_seen
 from spatia.plotting.crop_sheet import plot_crop_sheet
 from spatia.plotting.slide_qc import plot_slide_qc
@@ -33,8 +33,14 @@ LEAST_TRAIN = 0.5  # of the cells: the margin is made smaller until so many are 
 
 def slide_inputs(job: Job) -> Any:
     """Return what the slides are, for the digest: what was said of each, and its files' sizes and times."""
-    files = [(one.path, one.counts, one.image, one.outlines, one.labels) for one in job.sources]
-    return [(one.to_json(), files_seen(paths)) for one, paths in zip(job.sources, files, strict=True)]
+    return [(_said(one), files_seen([getattr(one, name) for name in PATHS])) for one in job.sources]
+
+
+def _said(source: Source) -> dict[str, Any]:
+    """Return what was said of a slide, with whole paths."""
+    plain = source.to_json()
+    plain["facts"] = {k: str(Path(v).resolve()) if k in PATH_FACTS else v for k, v in source.facts.items()}
+    return plain | {name: str(path.resolve()) for name in PATHS if (path := getattr(source, name)) is not None}
 
 
 def check(job: Job) -> str:
@@ -61,6 +67,8 @@ def check(job: Job) -> str:
 
 
 def _sentence(finding: Finding) -> str:
+    if finding.code == "slide-readable":  # its own message says all
+        return finding.found
     return f"{finding.what}: found {finding.found}, expected {finding.expected}. {finding.remedy}".strip()
 
 
@@ -81,6 +89,8 @@ def build_corpus(job: Job) -> str:
     """Build the corpus; sections that stand are kept, those of other slides and those that are left out are removed."""
     _remove_what_does_not_belong(job)
     result = build(job.sources, job.corpus, job.settings.build, force=job.settings.force)
+    if result.warning:
+        job.warn(result.warning)
     left_out: dict[str, LeftOut] = {}
     for section in result.sections:
         if section.status in ("refused", "failed"):

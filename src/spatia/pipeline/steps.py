@@ -218,6 +218,9 @@ def _lacking(step: Step, record: RunRecord) -> str:
 
 def _digest(step: Step, job: Job, digests: Mapping[str, str]) -> str:
     settings = job.settings.model_dump(mode="json", include=set(step.reads))
+    for name in step.reads:  # seen from another folder it is the same file
+        if isinstance(path := getattr(job.settings, name), Path) and path.exists():
+            settings[name] = str(path.resolve())
     content = {
         "step": step.name,
         "version": __version__,
@@ -229,12 +232,15 @@ def _digest(step: Step, job: Job, digests: Mapping[str, str]) -> str:
 
 
 def files_seen(paths: Sequence[Path | None]) -> list[tuple[str, int, int]]:
-    """Return name, size and time of change of the files at or below some paths: a cheap sign that they are the same."""
+    """Return name, size and time of change of the files at or below some paths: a cheap sign that they are the same.
+
+    Names are whole, so that the same files seen from another folder are the same.
+    """
     return [
         (str(file), file.stat().st_size, file.stat().st_mtime_ns)
         for path in paths
         if path is not None
-        for file in _files(path)
+        for file in _files(path.resolve())
     ]
 
 

@@ -90,6 +90,27 @@ def test_a_gene_of_one_panel_is_no_marker(cells: EmbeddedCells, group: np.ndarra
     assert set(found["gene"]) <= set(cells.symbols)
 
 
+def test_without_a_gene_of_all_sections_nothing_is_ranked(
+    cells: EmbeddedCells, group: np.ndarray, tmp_path: Path
+) -> None:
+    table = ad.read_h5ad(cells.path)
+    table.obs["sample"] = np.repeat(["a", "b"], [40, 80])
+    measured = np.zeros((2, GENES), bool)
+    measured[0, :5] = measured[1, 5:] = True
+    table.uns["spatia"] = {
+        "sections": np.array(["a", "b"], object),
+        "measured": measured,
+        "measured_genes": table.var_names.to_numpy(object),
+    }
+    table.write_h5ad(tmp_path / "cells.h5ad")
+    apart = EmbeddedCells(tmp_path / "cells.h5ad")
+    found = marker_table(apart, group, seed=0)
+    assert found.empty
+    assert list(found) == list(marker_table(cells, group, seed=0))
+    assert "no markers" in groups._no_markers(apart)
+    assert groups._no_markers(cells) == ""
+
+
 def test_domains_are_found_with_the_seed_of_the_run(
     cells: EmbeddedCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """Labels of some cells: from a column or a table, joined by id, or refused with the reason."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError
 from spatia.pipeline import labels
 from spatia.pipeline.cells import cell_ids, embedded_cells
-from spatia.pipeline.labels import read_labels
+from spatia.pipeline.labels import read_labels, require_known_sections
 from spatia.pipeline.settings import RunSettings
 from spatia.pipeline.steps import Job
 
@@ -76,3 +77,26 @@ def test_an_unknown_column_lists_the_columns(tiny_corpus: Any, tmp_path: Path) -
     job = job_with(tiny_corpus, tmp_path, labels_key="cell_typ")
     with pytest.raises(SettingsError, match=r"'cell_typ': no such column\. The cells have: sample, mine"):
         read_labels(embedded_cells(job), job)
+
+
+def test_rows_of_no_cell_are_counted(tiny_corpus: Any, tmp_path: Path) -> None:
+    job, said = job_with(tiny_corpus, tmp_path, annotations=tmp_path / "labels.csv"), []
+    job = replace(job, warn=said.append)
+    cells, ids = embedded_cells(job), cell_ids(job.corpus)
+    given = {"cell_id": [ids[0], "gone"], "sample": [cells.sample[0]] * 2, "label": ["x", "y"]}
+    table_of(job, tmp_path / "labels.csv", **given)
+    assert read_labels(cells, job).notna().sum() == 1
+    assert "1 of 2 rows are of no cell of the run; the first is {'cell_id': 'gone'" in said[0]
+    table_of(job, tmp_path / "labels.csv", **{name: values[:1] for name, values in given.items()})
+    read_labels(cells, job)
+    assert len(said) == 1
+
+
+def test_labels_of_a_section_that_is_not_there_are_refused() -> None:
+    given = pd.DataFrame({"cell_id": ["1", "2", "3"], "sample": ["a", "section_2", "section_2"], "label": "x"})
+    with pytest.raises(
+        SettingsError, match=r"2 of 3 rows are of the sample 'section_2', which is no section .* Sections: a, b"
+    ):
+        require_known_sections(given, Path("labels.csv"), ["a", "b"])
+    require_known_sections(given.iloc[:1], Path("labels.csv"), ["a", "b"])
+    require_known_sections(given.drop(columns="sample"), Path("labels.csv"), ["a"])

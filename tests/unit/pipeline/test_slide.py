@@ -60,3 +60,30 @@ def test_a_corpus_whose_sections_stand_is_left_alone(
     built(replace(job, sources=SOURCES[:1]), monkeypatch, a="unchanged")
     with pytest.raises(CorpusError, match="a: why"):
         built(job, monkeypatch, a="failed", b="refused")
+
+
+def test_slides_seen_from_another_folder_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slides" / "one").mkdir(parents=True)
+    (tmp_path / "slides" / "one" / "cells.csv").write_text("x")
+    (tmp_path / "chosen.txt").write_text("1")
+    (tmp_path / "other").mkdir()
+    seen = []
+    for folder, up in ((tmp_path, ""), (tmp_path / "other", "../")):
+        monkeypatch.chdir(folder)
+        source = Source("a", Path(f"{up}slides/one"), facts={"cells": f"{up}chosen.txt", "batch": "1"})
+        seen.append(slide.slide_inputs(Job(tmp_path / "run", (source,), RunSettings())))
+    assert seen[0] == seen[1]
+    other = Source("a", Path("../slides/one"), facts={"cells": "../chosen.txt", "batch": "2"})
+    assert slide.slide_inputs(Job(tmp_path / "run", (other,), RunSettings())) != seen[0]
+
+
+def test_what_should_be_known_of_all_sections_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registered: list[Path]
+) -> None:
+    said: list[str] = []
+    job = Job(tmp_path, SOURCES, RunSettings(), warn=said.append)
+    results = (SectionResult("a", "built"), SectionResult("b", "built"))
+    monkeypatch.setattr(slide, "build", lambda *given, **more: BuildResult(job.corpus, results, "genes go by two ids"))
+    job.corpus.mkdir()
+    slide.build_corpus(job)
+    assert said == ["genes go by two ids"]
