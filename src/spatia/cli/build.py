@@ -110,4 +110,6 @@ def _print(result: "BuildResult", *, as_json: bool) -> None:
     built = sum(section.status in ("built", "unchanged") for section in result.sections)
     held = len(Corpus.open(result.corpus).sections) if (result.corpus / CORPUS_FILE).is_file() else 0
     more = f"; with those of earlier builds the corpus holds {held}" if held > built else ""
+    if result.warning:
+        typer.echo(f"warning: {result.warning}", err=True)
     typer.echo(f"{result.corpus}: {built} of {len(result.sections)} sections stand{more}")
