@@ -179,7 +179,10 @@ def impute(
         columns, rows = np.flatnonzero(pattern_of.ravel() == number), parts.fit & patterns[:, number]
         if rows.sum() < 10:
             listed = ", ".join(genes[i] for i in columns[:5])
-            raise SettingsError(f"{rows.sum()} cells to learn from measure {listed}; at least 10 are needed.")
+            raise SettingsError(
+                f"{rows.sum()} cells to learn from measure {listed}; at least 10 are needed. Leave these genes out, take another split (or "
+                "none), so that a section that measures them is learnt from, or take the method 'model', which learns from no cell."
+            )
         model = fit_ridge(
             X[rows], Y[np.ix_(rows, columns)], seed=settings.seed,
             positions_um=None if positions_um is None else np.asarray(positions_um)[rows],

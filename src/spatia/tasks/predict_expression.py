@@ -1,7 +1,7 @@
 """Expression from a model: genes that were hidden or not measured, and all genes from the image alone."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spatia.corpus.corpus import Corpus
+from spatia.corpus.corpus import Corpus, Split
+from spatia.corpus.splits import PARTS
 from spatia.errors import SettingsError
 from spatia.inference.embed import embed
 from spatia.inference.predict import ExpressionPrediction
@@ -98,20 +99,25 @@ def impute_genes(
         ``"ridge"``: regression on the embedding, fitted on cells that measure the gene; ``"model"``: the model's own decoder,
         which also tells genes that no cell of the corpus measures.
     split
-        Of the corpus: its train part fits, validation calibrates the interval, test is judged on. Give the one the model was
-        trained with: otherwise it has seen the judged cells. None: spatial blocks of all cells.
+        Of the corpus: its train part fits, validation calibrates the interval (where it is empty, spatial blocks of train do), test
+        is judged on. Give the one the model was trained with: otherwise it has seen the judged cells. None: spatial blocks of all
+        cells. Genes that are not named are then drawn from those that a section of each part measures.
 
     Raises
     ------
     SettingsError
-        For an unknown gene, or too few cells that measure one.
+        For an unknown gene, too few cells that measure one, or a split without cells in train or test.
     """
     settings = settings or ImputeSettings()
     opened, network = _opened(corpus, model)
     known = set(network.vocabulary.genes)
     panel = [gene for gene in opened.genes["gene_id"].astype(str) if gene in known]
     _check_judged(opened, model, split)
-    ids = choose_hidden(panel, share, settings.seed) if genes is None else _named(opened, network, genes, method)
+    if genes is None:
+        drawn_from = _measured_in_each_part(opened, panel, split, opened.sections)
+        ids = choose_hidden(drawn_from, share, settings.seed)
+    else:
+        ids = _named(opened, network, genes, method)
     cells = _embedded(opened, network, ("image", "genes"), ids, device)
     return _predicted(opened, network, cells, ids, ("image", "genes"), ids, method, split, settings, device)
 
@@ -154,9 +160,11 @@ def predict_from_image(
     parts = None
     if ids is None:
         known, seen = set(network.vocabulary.genes), _seen(opened, network, cells, ("image",))
+        panel = [str(gene) for gene in cells.var_names if str(gene) in known]
+        panel = _measured_in_each_part(opened, panel, split, sections_with_image(opened, network))
         # the same parts choose the genes and judge them: a choice by cells that are judged on would flatter
-        parts = _from_split(opened, cells, split) if split is not None else Parts.of(seen, settings, **place_of(cells))
-        ids = most_variable(cells[:, [str(gene) in known for gene in cells.var_names]], n_genes, parts.fit)
+        parts = _parts(opened, cells, split, settings, seen)
+        ids = most_variable(cells[:, panel], n_genes, parts.fit)
     return _predicted(opened, network, cells, ids, ("image",), (), method, split, settings, device, parts)
 
 
@@ -166,10 +174,36 @@ def _opened(corpus: Corpus | str | Path, model: Spatia | str | Path) -> tuple[Co
 
 
 def _check_judged(corpus: Corpus, model: Spatia | str | Path, split: str | None) -> None:
-    """Refuse a split that is not there before the work, and warn of a model that has seen the cells that are judged."""
-    if split is not None:
-        corpus.split(split)
-        warn_of_seen(model, corpus, split, "test")
+    """Refuse a split that cannot be judged on before the work, and warn of a model that has seen the cells that are judged."""
+    if split is None:
+        return
+    parts = corpus.split(split).parts
+    for part, use in (("train", "fits"), ("test", "is judged on")):
+        if not any(parts.get(part, {}).values()):
+            raise SettingsError(
+                f"{corpus.path}: split {split!r} has no cell in part {part!r}, which {use}. Make a split of another name with "
+                "`spatia split` and train the model on it, or give none: spatial blocks of all cells are then taken."
+            )
+    warn_of_seen(model, corpus, split, "test")
+
+
+def _measured_in_each_part(corpus: Corpus, genes: list[str], split: str | None, samples: Iterable[str]) -> list[str]:
+    """Return those genes that one of the sections measures in each part that has any: others could not be fitted, calibrated or judged.
+
+    All genes where there are none such, or no split.
+    """
+    if split is None:
+        return genes
+    panels = {sample: set(corpus.sections[sample].cells.var().index.astype(str)) for sample in samples}
+    chosen = set(genes)
+    for part, of in corpus.split(split).parts.items():
+        inside = [panels[sample] for sample, ranges in of.items() if ranges and sample in panels]
+        if part in PARTS and inside:
+            chosen &= set().union(*inside)
+    if 0 < len(chosen) < len(set(genes)):
+        what = "genes are chosen among the %d of %d that every part of split %r measures"
+        logger.info(what, len(chosen), len(set(genes)), split)
+    return [gene for gene in genes if gene in chosen] or genes
 
 
 def _embedded(corpus: Corpus, model: Spatia, use: Sequence[str], hidden: Sequence[str], device: str) -> ad.AnnData:
@@ -196,21 +230,34 @@ def _named(corpus: Corpus, model: Spatia, genes: Sequence[str], method: Method) 
     return list(dict.fromkeys(ids))
 
 
-def _from_split(corpus: Corpus, cells: ad.AnnData, name: str) -> Parts:
-    split, samples = corpus.split(name), sections_of(cells)
-    parts = []
-    for part in ("train", "validation", "test"):
-        inside = np.zeros(cells.n_obs, bool)
-        for sample in corpus.sections:
-            rows = np.flatnonzero(samples == sample)
-            for start, stop in split.ranges(part, sample) if part in split.parts else ():
-                inside[rows[start:stop]] = True
-        if not inside.any():
-            raise SettingsError(
-                f"Split {name!r} has no cell in part {part!r}; train fits, validation calibrates, test is judged on."
-            )
-        parts.append(inside)
-    return Parts(*parts)
+def _parts(
+    corpus: Corpus, cells: ad.AnnData, split: str | None, settings: ImputeSettings, among: NDArray[np.bool_]
+) -> Parts:
+    """Return the parts of a split, of cells that have what is needed where parts are cut here: of all, or of train for want of validation."""
+    place = place_of(cells)
+    if split is None:
+        return Parts.of(among, settings, **place)
+    found = corpus.split(split)
+    train, validation, test = (_cells_in(found, part, corpus.sections, sections_of(cells)) for part in PARTS)
+    if not validation.any():
+        train = train & among
+        validation = Parts.of(train, settings, **place).calibrate
+        logger.info(
+            "split %r has no validation part: %s of its %s training cells, in spatial blocks, calibrate the interval and do not fit",
+            split, f"{validation.sum():,}", f"{train.sum():,}",
+        )  # fmt: skip
+        train &= ~validation
+    return Parts(train, validation, test)
+
+
+def _cells_in(split: Split, part: str, sections: Iterable[str], sample: NDArray[np.str_]) -> NDArray[np.bool_]:
+    """Return which cells, of these sections, are in a part; (cells,)."""
+    inside = np.zeros(len(sample), bool)
+    for section in sections:
+        rows = np.flatnonzero(sample == section)
+        for start, stop in split.ranges(part, section) if part in split.parts else ():
+            inside[rows[start:stop]] = True
+    return inside
 
 
 def _predicted(
@@ -233,7 +280,7 @@ def _predicted(
     place = place_of(cells)
     some = np.asarray(np.isfinite(judged_on).any(axis=1))
     if parts is None:
-        parts = _from_split(corpus, cells, split) if split is not None else Parts.of(some, settings, **place)
+        parts = _parts(corpus, cells, split, settings, some)
     parts = Parts(parts.fit & some, parts.calibrate & some, parts.judge & some)
     if method == "ridge":
         embedding = np.asarray(cells.obsm["X_spatia"])
