@@ -34,6 +34,7 @@ CELLS_FILE: Final = "cells.h5ad"
 RESULTS: Final = "results"
 FIGURES: Final = "figures"
 UMAP: Final = "X_umap"
+MEASURED: Final = "uns/spatia/measured"  # in the table of cells: (sections, genes)
 
 _T = TypeVar("_T")
 
@@ -54,11 +55,21 @@ class Cells:
         (cells, 2), x and y.
     umap
         (cells, 2), or None where it was not computed.
+    measured
+        (sections, genes), which section measures which gene; None in a table that does not say.
     """
 
     obs: pd.DataFrame
     position_um: NDArray[np.float64]
     umap: NDArray[np.float32] | None
+    measured: NDArray[np.bool_] | None = None
+
+    @property
+    def n_everywhere(self) -> int | None:
+        """How many genes every section measures; None where that is all of them, or not known."""
+        if self.measured is None or self.measured.all():
+            return None
+        return int(self.measured.all(axis=0).sum())
 
     @property
     def samples(self) -> list[str]:
@@ -276,10 +287,11 @@ def _read_cells(path: Path) -> Cells:
             obs = read_elem(file["obs"])
             position = np.asarray(read_elem(file[f"obsm/{keys.SPATIAL}"]), np.float64)[:, :2]
             umap = np.asarray(read_elem(file[f"obsm/{UMAP}"]), np.float32) if f"obsm/{UMAP}" in file else None
+            measured = np.asarray(read_elem(file[MEASURED]), bool) if MEASURED in file else None
     except (OSError, KeyError) as error:
         raise ReportError(
             f"{path}: not a table of cells of `spatia run` ({error}). Run the step `embed` again."
         ) from error
     if "sample" not in obs:
         raise ReportError(f"{path}: obs has no column 'sample'. Expected a table that `spatia run` wrote.")
-    return Cells(obs, position, umap)
+    return Cells(obs, position, umap, measured)

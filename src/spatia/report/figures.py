@@ -91,7 +91,7 @@ def umap_picture(folder: RunFolder) -> Picture | None:
         if column in obs
     ]
     if len(cells.samples) > 1:
-        panels.append(Panel("Sections", obs["sample"], cells.samples))
+        panels.append(Panel("Sections", obs["sample"], cells.samples, legend=True))
     if "n_counts" in obs:
         depth = np.log10(1 + obs["n_counts"].to_numpy(np.float64))
         panels.append(Panel("Depth (a technical quantity)", depth, unit="log10(1 + molecules)"))
@@ -153,8 +153,9 @@ def gene_map_picture(folder: RunFolder, task: str, words: str) -> Picture | None
         maps.append(GeneMap(str(gene), measured, predicted, note))
     path = plot_gene_maps(position, maps, folder.path / FIGURES / f"genes-{task}.png", held_out=held_out)
     alt = f"Maps of measured and predicted expression on section {sample} for {', '.join(genes)}."
+    where = f" Section {sample}." if len(cells.samples) > 1 else ""
     caption = (
-        f"{words} The shaded part was held out: the model never saw its cells, and the correlation r is over these alone. "
+        f"{words}{where} The shaded part was held out: the model never saw its cells, and the correlation r is over these alone. "
         "Elsewhere the model was trained, so agreement there proves nothing. Each map has its own colour scale."
     )
     return picture(path, alt, caption)
@@ -275,18 +276,36 @@ def benchmark_picture(folder: RunFolder, table: BenchmarkTable) -> Picture:
     return picture(path, alt, "Mean over seeds; the whiskers are one standard deviation. Ours in blue.")
 
 
+def unusual_shares(folder: RunFolder) -> dict[str, float]:
+    """Return the share of each section's cells that count as unlike the training cells; empty where none is known."""
+    cells, result = folder.cells, folder.embedding
+    if cells is None or keys.UNUSUAL not in cells.obs or result is None or result.unusual_above is None:
+        return {}
+    above = cells.obs[keys.UNUSUAL].to_numpy(np.float64) > result.unusual_above
+    return {sample: float(above[cells.rows(sample)].mean()) for sample in cells.samples}
+
+
 def unusual_picture(folder: RunFolder) -> Picture | None:
-    """Draw the out-of-distribution score of the first section."""
+    """Draw the out-of-distribution score of all cells, and its map on the section with the largest share of unusual ones."""
     cells, result = folder.cells, folder.embedding
     if cells is None or keys.UNUSUAL not in cells.obs:
         return None
-    rows = _thinned(cells.rows(cells.samples[0]))
-    score = cells.obs[keys.UNUSUAL].to_numpy(np.float64)[rows]
-    above = result.unusual_above if result else None
-    path = plot_unusual(score, cells.position_um[rows], folder.path / FIGURES / "unusual.png", above=above)
-    return picture(
-        path, "Histogram of the out-of-distribution score, and its map on the tissue.", f"Section {cells.samples[0]}."
+    shares = unusual_shares(folder)
+    sample = max(shares, key=lambda name: shares[name]) if shares else cells.samples[0]
+    rows, score = _thinned(cells.rows(sample)), cells.obs[keys.UNUSUAL].to_numpy(np.float64)
+    several_sections = len(cells.samples) > 1
+    path = plot_unusual(
+        score,
+        score[rows],
+        cells.position_um[rows],
+        folder.path / FIGURES / "unusual.png",
+        above=result.unusual_above if result else None,
+        section=sample if several_sections else "",
     )
+    caption = f"Left: the cells of all sections. Right: section {sample}" if several_sections else f"Section {sample}"
+    caption += ", which has the largest share of unusual cells." if several_sections and shares else "."
+    alt = f"Histogram of the out-of-distribution score of all cells, and its map on the tissue of section {sample}."
+    return picture(path, alt, caption)
 
 
 def composition_shares(cells: Cells, of: str, within: str) -> pd.DataFrame:

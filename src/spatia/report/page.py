@@ -4,16 +4,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import pandas as pd
+
 from spatia import keys
 from spatia.report import figures
-from spatia.report.contents import RunFolder
+from spatia.report.contents import Cells, RunFolder
 from spatia.report.tables import (
     BENCHMARK_COLUMNS,
     BenchmarkTable,
     benchmark_table,
     markers_by_cluster,
 )
-from spatia.report.words import KeyNumber, key_numbers, summary
+from spatia.report.words import KeyNumber, key_numbers, run_state, some, summary
 
 MOST_GROUPS_IN_TABLE: Final = 40
 
@@ -38,10 +40,17 @@ class PageSection:
 
 @dataclass(frozen=True)
 class Page:
-    """Everything the template prints."""
+    """Everything the template prints.
+
+    Attributes
+    ----------
+    verdict, verdict_words
+        "complete", "partial" (without some sections), "unfinished" or "stopped"; and what is said of it.
+    """
 
     title: str
     verdict: str
+    verdict_words: str
     sentences: list[str]
     numbers: list[KeyNumber]
     sections: list[PageSection]
@@ -52,14 +61,13 @@ def make_page(folder: RunFolder) -> Page:
     """Read the folder, draw its figures and put the sections in order."""
     benchmark = _benchmark_table(folder)
     samples = [section.sample for section in folder.slide.sections] if folder.slide else []
-    sections = [section for make in _SECTIONS for section in [make(folder)]]
-    sections.insert(_BENCHMARK_AT, _benchmark(folder, benchmark))
-    steps = {step.status for step in folder.run.steps}
-    verdict = "stopped" if steps & {"failed", "refused"} else "unfinished" if "running" in steps else "complete"
+    sections = [section for make in _SECTIONS if (section := make(folder)) is not None]
+    annotation = next(place for place, section in enumerate(sections) if section.anchor == "annotation")
+    sections.insert(annotation, _benchmark(folder, benchmark))
     title = (
         ", ".join(samples[:3]) + (f" and {len(samples) - 3} more" if len(samples) > 3 else "") if samples else "a slide"
     )
-    return Page(title, verdict, summary(folder, benchmark), key_numbers(folder, benchmark), sections, folder)
+    return Page(title, *run_state(folder), summary(folder, benchmark), key_numbers(folder, benchmark), sections, folder)
 
 
 def _slide(folder: RunFolder) -> PageSection:
@@ -136,13 +144,21 @@ def _maps(folder: RunFolder) -> PageSection:
 
 
 def _markers(folder: RunFolder) -> PageSection:
-    markers = markers_by_cluster(folder)
-    absent = "" if markers else folder.absence("cluster")
-    cells = folder.cells
+    markers, cells = markers_by_cluster(folder), folder.cells
+    absent = ""
+    if markers is None:
+        absent = folder.absence("cluster")
+    elif not markers:
+        nowhere = cells is not None and cells.n_everywhere == 0
+        absent = "No gene is higher in one cluster than in the others."
+        if nowhere:
+            absent = "No gene is measured in every section, so none was ranked."
     sizes: Any = (
         cells.obs[keys.CLUSTER].astype(str).value_counts() if cells is not None and keys.CLUSTER in cells.obs else {}
     )
-    return PageSection("markers", "Marker genes of the clusters", {"markers": markers, "sizes": sizes}, absent)
+    n_ranked = None if cells is None else cells.n_everywhere
+    data = {"markers": markers, "sizes": sizes, "n_ranked": n_ranked}
+    return PageSection("markers", "Marker genes of the clusters", data, absent)
 
 
 def _composition(folder: RunFolder) -> PageSection:
@@ -157,13 +173,41 @@ def _composition(folder: RunFolder) -> PageSection:
     )
     if of not in cells.obs:
         return PageSection("composition", "What the domains are made of", absent=folder.absence("cluster"))
-    shares = figures.composition_shares(cells, of, keys.DOMAIN).iloc[:MOST_GROUPS_IN_TABLE, :MOST_GROUPS_IN_TABLE]
-    data = {
-        "shares": shares,
-        "of": "label" if of == keys.PREDICTED_LABEL else "cluster",
-        "sizes": cells.obs[keys.DOMAIN].astype(str).value_counts(),
-    }
-    return PageSection("composition", "What the domains are made of", data)
+    table = _shares(cells, of, keys.DOMAIN, "Domain", "label" if of == keys.PREDICTED_LABEL else "cluster")
+    return PageSection("composition", "What the domains are made of", {"table": table})
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """A table of shares: of each group ``of`` (columns) among the cells of each group ``within`` (rows)."""
+
+    within: str
+    of: str
+    shares: pd.DataFrame
+    sizes: pd.Series
+    cut: str  # which rows and columns are not shown; empty where all are
+
+
+def _shares(cells: Cells, of: str, within: str, within_name: str, of_name: str) -> _Shares:
+    whole = figures.composition_shares(cells, of, within)
+    names = (within_name.lower(), of_name)
+    cut = [
+        f"Only the first {MOST_GROUPS_IN_TABLE} of {some(n, name)} are shown."
+        for n, name in zip(whole.shape, names, strict=True)
+        if n > MOST_GROUPS_IN_TABLE
+    ]
+    shown = whole.iloc[:MOST_GROUPS_IN_TABLE, :MOST_GROUPS_IN_TABLE]
+    return _Shares(within_name, of_name, shown, cells.obs[within].astype(str).value_counts(), " ".join(cut))
+
+
+def _sections(folder: RunFolder) -> PageSection | None:
+    """Compare the sections; None where there is nothing to compare."""
+    cells = folder.cells
+    if cells is None or len(cells.samples) < 2:
+        return None
+    of = {keys.CLUSTER: "cluster", keys.DOMAIN: "domain", keys.PREDICTED_LABEL: "label"}
+    tables = [_shares(cells, column, "sample", "Section", name) for column, name in of.items() if column in cells.obs]
+    return PageSection("sections", "What the sections are made of", {"tables": tables}) if tables else None
 
 
 def _reconstructions(folder: RunFolder) -> PageSection:
@@ -219,7 +263,13 @@ def _annotation(folder: RunFolder) -> PageSection:
 def _unusual(folder: RunFolder) -> PageSection:
     cells = folder.cells
     there = cells is not None and keys.UNUSUAL in cells.obs
-    data = {"pictures": figures.several([figures.unusual_picture(folder)]), "embedding": folder.embedding}
+    shares = figures.unusual_shares(folder)
+    data = {
+        "pictures": figures.several([figures.unusual_picture(folder)]),
+        "embedding": folder.embedding,
+        "shares": shares if len(shares) > 1 else {},
+        "sizes": cells.obs["sample"].astype(str).value_counts() if cells is not None else {},
+    }
     return PageSection("unusual", "Cells unlike the training data", data, "" if there else folder.absence("embed"))
 
 
@@ -235,8 +285,7 @@ def _glossary(folder: RunFolder) -> PageSection:  # noqa: ARG001 - one signature
     return PageSection("glossary", "Terms and caveats")
 
 
-_SECTIONS: Final[tuple[Callable[[RunFolder], PageSection], ...]] = (
-    _slide, _crops, _training, _embedding, _maps, _markers, _composition, _reconstructions, _drawn, _expression, _annotation, _unusual,
+_SECTIONS: Final[tuple[Callable[[RunFolder], PageSection | None], ...]] = (
+    _slide, _crops, _training, _embedding, _maps, _markers, _composition, _sections, _reconstructions, _drawn, _expression, _annotation, _unusual,
     _warnings, _made, _glossary,
 )  # fmt: skip
-_BENCHMARK_AT: Final = _SECTIONS.index(_annotation)

@@ -6,7 +6,7 @@ import numpy as np
 
 from spatia import keys
 from spatia.report.contents import RunFolder
-from spatia.report.schema import ExpressionTask
+from spatia.report.schema import ExpressionTask, SectionFacts
 from spatia.report.tables import BenchmarkTable
 
 WAY = {
@@ -90,6 +90,19 @@ def listed(names: list[str], most: int = 6) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"
 
 
+def run_state(folder: RunFolder) -> tuple[str, str]:
+    """Return what became of the run, as the page colours it and in words; sections that it left out are counted and named."""
+    steps = {step.status for step in folder.run.steps}
+    state = "stopped" if steps & {"failed", "refused"} else "unfinished" if "running" in steps else "complete"
+    left_out = list(dict.fromkeys(name for step in folder.run.steps for name in step.left_out))
+    if not left_out:
+        return state, f"run {state}"
+    built = [section.sample for section in folder.slide.sections] if folder.slide else []
+    n = len({*left_out, *built, *(check.sample for check in folder.checks or ())})
+    words = f"run {state}, {len(left_out)} of {some(n, 'section')} left out: {listed(left_out)}"
+    return "partial" if state == "complete" else state, words
+
+
 def summary(folder: RunFolder, benchmark: BenchmarkTable | None) -> list[str]:
     """Return what the run found as sentences, the unwelcome ones among them."""
     parts = (_slide(folder), _doctor(folder), _model(folder), _groups(folder), _annotation(folder))
@@ -106,13 +119,23 @@ def _slide(folder: RunFolder) -> str:
         return ""
     sections = folder.slide.sections
     n = sum(section.n_cells for section in sections)
-    genes = {section.n_genes for section in sections}
-    panel = f"{min(genes):,}" if len(genes) == 1 else f"{min(genes):,} to {max(genes):,}"
     channels = list(dict.fromkeys(channel for section in sections for channel in section.channels))
     image = f"an image of {some(len(channels), 'channel')} ({listed(channels)})" if channels else "no image"
     where = "one section" if len(sections) == 1 else f"{len(sections)} sections"
     platform = listed(sorted({section.platform for section in sections}))
-    return f"The slide holds {some(n, 'cell')} in {where} ({platform}), with {panel} genes and {image}."
+    return f"The slide holds {some(n, 'cell')} in {where} ({platform}), with {' '.join(_genes(folder, sections))} and {image}."
+
+
+def _genes(folder: RunFolder, sections: tuple[SectionFacts, ...]) -> tuple[str, str]:
+    """Return how many genes were measured, and what is counted: over all sections, once their panels were put together."""
+    cells = folder.cells
+    if cells is None or cells.measured is None:
+        sizes = sorted({section.n_genes for section in sections})
+        size_range = f"{sizes[0]:,} to {sizes[-1]:,}" if len(sizes) > 1 else f"{sizes[0]:,}"
+        return size_range, "genes in each section" if len(sections) > 1 else "genes"
+    everywhere = cells.n_everywhere
+    words = "genes" if everywhere is None else f"genes ({f'{everywhere:,}' if everywhere else 'none'} in every section)"
+    return f"{cells.measured.shape[1]:,}", words
 
 
 def _doctor(folder: RunFolder) -> str:
@@ -197,7 +220,7 @@ def key_numbers(folder: RunFolder, benchmark: BenchmarkTable | None) -> list[Key
     numbers = []
     if folder.slide is not None:
         numbers.append(KeyNumber(f"{sum(section.n_cells for section in folder.slide.sections):,}", "cells", "slide"))
-        numbers.append(KeyNumber(f"{max(section.n_genes for section in folder.slide.sections):,}", "genes", "slide"))
+        numbers.append(KeyNumber(*_genes(folder, folder.slide.sections), "slide"))
     cells = folder.cells
     if cells is not None:
         for column, what, anchor in (
