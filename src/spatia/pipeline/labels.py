@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from spatia import keys
 from spatia.corpus.cell_ids import refuse_ids_of_several
@@ -48,7 +49,10 @@ def annotate_cells(job: Job) -> str:
     }
     keep_columns(job, "annotate", columns)
     where = f"column {settings.labels_key!r}" if settings.annotations is None else settings.annotations.name
-    write_result(job.results / "annotation.json", _result(found, where, int(pd.notna(labels).sum())))
+    labelled = pd.notna(labels).to_numpy()
+    write_result(
+        job.results / "annotation.json", _result(found, where, int(labelled.sum()), _sections(found, cells, labelled))
+    )
     _draw(job, found.held_out)
     if not found.threshold.reached:
         job.warn(_nobody_sure(found))
@@ -144,7 +148,18 @@ def _nobody_sure(found: Annotation) -> str:
     )
 
 
-def _result(found: Annotation, source: str, n_labelled: int) -> AnnotationResult:
+def _sections(found: Annotation, cells: EmbeddedCells, labelled: NDArray[np.bool_]) -> str:
+    """Say in which sections labels are, and which of the others were moved; nothing where all sections have some."""
+    everywhere = pd.unique(cells.sample)
+    known = [name for name in everywhere if labelled[cells.sample == name].any()]
+    if len(known) == len(everywhere):
+        return ""
+    said = f"Labels are in {', '.join(known)} alone, so how often they are right in the other sections is not known."
+    moved = ", ".join(f"{name} to {one.sample}" for name, one in found.aligned.items())
+    return f"{said} Cells were moved to where those of a similar section with labels lie: {moved}." if moved else said
+
+
+def _result(found: Annotation, source: str, n_labelled: int, sections: str) -> AnnotationResult:
     held_out = found.held_out
     sure = held_out.calibrated.max(axis=1) >= found.threshold.value
     right = held_out.truth == held_out.predicted
@@ -153,6 +168,7 @@ def _result(found: Annotation, source: str, n_labelled: int) -> AnnotationResult
     scores = held_out.scores()
     unlabelled = np.isin(found.status, (UNCERTAIN, UNLIKE))
     note = f"{unlabelled.sum():,} cells of the slide were left without a label." if unlabelled.any() else ""
+    note = f"{sections} {note}".strip()
     if not sure.any():
         note = f"{note} {_nobody_sure(found)} The confusion below is that of the likeliest labels.".strip()
     return AnnotationResult(

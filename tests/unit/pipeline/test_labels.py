@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anndata as ad
@@ -16,6 +17,7 @@ from spatia.pipeline.cells import cell_ids, embedded_cells
 from spatia.pipeline.labels import read_labels, require_known_sections
 from spatia.pipeline.settings import RunSettings
 from spatia.pipeline.steps import Job
+from spatia.readout.alignment import Shift
 
 
 def job_with(tiny: Any, out: Path, **settings: Any) -> Job:
@@ -100,3 +102,13 @@ def test_labels_of_a_section_that_is_not_there_are_refused() -> None:
         require_known_sections(given, Path("labels.csv"), ["a", "b"])
     require_known_sections(given.iloc[:1], Path("labels.csv"), ["a", "b"])
     require_known_sections(given.drop(columns="sample"), Path("labels.csv"), ["a"])
+
+
+def test_sections_without_labels_are_named(tiny_corpus: Any, tmp_path: Path) -> None:
+    cells = embedded_cells(job_with(tiny_corpus, tmp_path, labels_key="mine"))
+    first, *others = pd.unique(cells.sample)
+    found = SimpleNamespace(aligned={others[0]: Shift(first, 0.9, {}, {})})
+    said = labels._sections(found, cells, cells.sample == first)
+    assert said.startswith(f"Labels are in {first} alone")
+    assert said.endswith(f"lie: {others[0]} to {first}.")
+    assert labels._sections(found, cells, np.ones(len(cells.sample), bool)) == ""
