@@ -197,8 +197,10 @@ def _annotation(folder: RunFolder) -> str:
 def _expression(task: ExpressionTask) -> str:
     compared = ""
     if task.baseline and task.baseline_mean_pearson is not None and task.mean_pearson is not None:
-        gap = task.mean_pearson - task.baseline_mean_pearson
-        verdict = "more than" if gap > 0.005 else "less than" if gap < -0.005 else "the same as"
+        ours, theirs = (
+            round(value, 2) for value in (task.mean_pearson, task.baseline_mean_pearson)
+        )  # as they are shown
+        verdict = "more than" if ours > theirs else "less than" if ours < theirs else "the same as"
         compared = f"; that is {verdict} {task.baseline} ({number(task.baseline_mean_pearson)})"
     return (
         f"Expression {WAY[task.name]}: on {some(task.n_cells, 'held-out cell')} the mean correlation over "

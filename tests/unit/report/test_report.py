@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from spatia.report import words
 from spatia.report.contents import ReportError, RunFolder, read_result, write_result
 from spatia.report.page import make_page
 from spatia.report.render import write_report
@@ -227,3 +228,11 @@ def test_arrays_that_would_have_to_be_unpickled_are_refused(changed: Path) -> No
     np.savez(changed / "results" / "reconstructions.npz", real=np.array([{"a": 1}], dtype=object))
     with pytest.raises(ReportError, match="cannot be read"):
         write_report(changed)
+
+
+@pytest.mark.parametrize(("theirs", "said"), [(0.434, "the same as"), (0.44, "less than"), (0.42, "more than")])
+def test_scores_are_compared_as_they_are_shown(theirs: float, said: str) -> None:
+    task = ExpressionTask(
+        name="image", n_cells=9, n_genes=5, mean_pearson=0.426, baseline="ridge", baseline_mean_pearson=theirs
+    )
+    assert f"is 0.43; that is {said} ridge (0." in words._expression(task)
