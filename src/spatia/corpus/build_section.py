@@ -336,7 +336,7 @@ def _cell_obs(plan: SectionPlan, obs: pd.DataFrame, features: _Features) -> pd.D
         if value is not None:
             obs[name] = _constant(value, len(obs))
     for name, value in source.facts.items():
-        if name not in PATH_FACTS and name not in obs:
+        if name not in (*PATH_FACTS, *OWN_COLUMNS, *obs.columns):
             obs[name] = _constant(value, len(obs))
     if not plan.niches_around_cells:
         obs[keys.NICHE] = np.asarray(plan.array("niche")).astype(np.int32)

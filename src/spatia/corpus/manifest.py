@@ -26,8 +26,6 @@ from spatia.errors import CorpusError
 from spatia.version import __version__
 
 VERSIONS_OF = ("anndata", "dask", "imagecodecs", "numpy", "scipy", "spatialdata", "tifffile", "zarr")
-
-
 LEAST_OF_TWO_NAMES = 0.05  # of all symbols; a few of the human genome's are of two genes
 
 

@@ -104,7 +104,7 @@ def _aligned(found: Domains, sample: NDArray[np.object_]) -> str:
     moved = len(found.aligned)
     alone = n - 1 - moved
     said = f"{moved} of {n} sections were moved to larger ones that they are like, since donors differ by more than domains do"
-    return said + (f"; {alone} are like none of them, and their domains may be their own." if alone else ".")
+    return said + (f"; like none of them, and perhaps with domains of their own: {alone}." if alone else ".")
 
 
 def find_domains(job: Job) -> str:
