@@ -134,7 +134,9 @@ def test_the_report_says_which_sections_were_moved_for_domains() -> None:
     found = Domains(np.zeros(3, np.int64), n_groups=1, resolution=1.0, stability=None, aligned={"b": shift})
     assert groups._aligned(found, np.array(["a", "a"])) == ""
     assert groups._aligned(found, np.array(["a", "b"])).startswith("1 of 2 sections were moved")
-    assert "like none of them, and perhaps with domains of their own: 1." in groups._aligned(found, np.array(["a", "b", "c"]))
+    assert "like none of them, and perhaps with domains of their own: 1." in groups._aligned(
+        found, np.array(["a", "b", "c"])
+    )
 
 
 def test_groups_are_text_categories_in_their_order() -> None:
