@@ -18,7 +18,6 @@ from spatia.bench.methods.spatia_surroundings import PASSES, surroundings
 from spatia.bench.rows import RowStore
 from spatia.cli.main import app
 from spatia.corpus.corpus import Corpus
-from spatia.corpus.sketch import sketch_of
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import SettingsError
 from spatia.models.checkpoint import load_model, save_model
@@ -211,7 +210,7 @@ def test_a_model_that_saw_the_test_cells_is_refused(
 
 def renamed(corpus: Corpus) -> dict[str, Any]:
     """Return what a model tells of having been trained on the same slide, built elsewhere under another name."""
-    cells = {"same slide": sketch_of(next(iter(corpus.sections.values())))}
+    cells = {"same slide": next(iter(corpus.sections.values())).sketch}
     return {"corpus_id": "another", "path": "elsewhere", "cells": cells}
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
@@ -21,9 +22,19 @@ BLOCKS = SplitSettings(block_um=60, margin_um=30)
 
 
 @pytest.fixture(scope="module")
-def many(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def slides(slide: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Six slides with other counts each, made of one."""
+    folders = [Path(shutil.copytree(slide, tmp_path_factory.mktemp("slides") / f"s{i}")) for i in range(6)]
+    for i, folder in enumerate(folders):
+        with h5py.File(folder / "cell_feature_matrix.h5", "a") as file:
+            file["matrix/data"][:] = np.random.default_rng(i).permutation(file["matrix/data"][:])
+    return folders
+
+
+@pytest.fixture(scope="module")
+def many(slides: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("many") / "corpus"
-    sources = [Source(f"s{i}", slide, donor=f"d{i // 2}", no_image=True) for i in range(6)]
+    sources = [Source(f"s{i}", slide, donor=f"d{i // 2}", no_image=True) for i, slide in enumerate(slides)]
     assert build(sources, out, SMALL).exit_code == 0
     return out
 
@@ -86,6 +97,21 @@ def test_a_planted_leak_is_found(copy: Path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(CorpusError, match="in two parts"):
         prove(corpus, corpus.split("donor"))
+
+
+def test_one_slide_under_two_names_is_a_leak(slides: list[Path], tmp_path: Path) -> None:
+    names = (("a", slides[0], "d1"), ("b", slides[1], "d2"), ("again", slides[0], "d1"))
+    sources = [Source(name, slide, donor=donor, no_image=True) for name, slide, donor in names]
+    assert build(sources, tmp_path, SMALL).exit_code == 0
+    corpus = Corpus.open(tmp_path)
+    with pytest.raises(
+        CorpusError, match=r"'a' and 'again' of .* hold the same cells \(in both: about 100%\), and have cells in"
+    ):
+        make_split(corpus, "section", settings=SplitSettings(validation=0.33, test=0.33))
+    with pytest.raises(CorpusError, match=r"hold the same cells .* train and validation and test"):
+        make_split(corpus, "block", settings=BLOCKS)
+    assert not corpus.split_names()
+    make_split(corpus, "donor", settings=SplitSettings(validation=0, test=0.4))  # both on one side
 
 
 def test_a_margin_that_is_not_kept_is_found(copy: Path) -> None:

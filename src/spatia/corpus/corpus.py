@@ -13,10 +13,12 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from spatia.corpus.sketch import sketch_cells, smallest
 from spatia.corpus.table import Table
 from spatia.errors import CorpusError
 from spatia.io.synthetic import is_synthetic, refusal
@@ -165,6 +167,15 @@ class Section:
     def cells_sha256(self) -> str:
         """SHA-256 of where the cells lie, in their order: rows mean the same cells as long as it stays the same."""
         return hashlib.sha256(np.ascontiguousarray(self.positions_um()).tobytes()).hexdigest()
+
+    @cached_property
+    def sketch(self) -> list[str]:
+        """The section's sketch, by which its cells are known again (`spatia.corpus.sketch`); reads the counts of 128 cells."""
+        ids = self.cells.obs().index.astype(str).to_numpy(object)
+        chosen = smallest(ids)
+        rows = [self.cells.read_csr("X", int(row), int(row) + 1) for row in chosen]
+        genes = self.cells.var().index.astype(str).to_numpy(object)
+        return sketch_cells(ids[chosen], sp.csr_matrix(sp.vstack(rows)), genes) if rows else []
 
     @cached_property
     def details(self) -> dict[str, Any]:

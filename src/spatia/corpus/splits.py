@@ -1,8 +1,8 @@
 """Splits are data: which cells are train, validation and test, by donor, by section or by spatial block, with a proof.
 
 The test part is chosen first and whole; train and validation give up the cells that lie too near. What is proven (and
-proven again by ``spatia verify``): no cell is in two parts, no donor or section is on both sides, and cells of different
-parts of one section are at least the margin apart, along x or along y.
+proven again by ``spatia verify``): no cell is in two parts, nor under two names in two, no donor or section is on both sides, and
+cells of different parts of one section are at least the margin apart, along x or along y.
 """
 
 from collections.abc import Callable
@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 from spatia.corpus.corpus import Corpus, Split, named_sections, read_json
 from spatia.corpus.files import write_json
 from spatia.corpus.order import grid_windows
+from spatia.corpus.same_cells import repeated
 from spatia.errors import CorpusError, SettingsError
 
 PARTS = ("train", "validation", "test")
@@ -169,8 +170,8 @@ def prove(corpus: Corpus, split: Split) -> Proof:
     Raises
     ------
     CorpusError
-        If a cell is in two parts, a donor (section) is on both sides of a split by donor (section), or cells of different
-        parts are nearer than the margin.
+        If a cell is in two parts, two sections with the same cells are, a donor (section) is on both sides of a split by donor
+        (section), or cells of different parts are nearer than the margin.
     """
     donors: dict[str, set[str]] = {part: set() for part in PARTS}
     sections: dict[str, set[str]] = {part: set() for part in PARTS}
@@ -193,6 +194,7 @@ def prove(corpus: Corpus, split: Split) -> Proof:
             least = min(least, _least_distance(position, codes))
     proof = Proof(n_cells, _listed(donors), _listed(sections), float(least))
     _check(split, proof)
+    _check_repeated(corpus, split, proof)
     return proof
 
 
@@ -212,6 +214,18 @@ def _check(split: Split, proof: Proof) -> None:
             f"Split {split.name!r}: cells of different parts are {proof.least_distance_um:.1f} µm apart, expected at least "
             f"{margin} µm. Make the split again with `spatia split`."
         )
+
+
+def _check_repeated(corpus: Corpus, split: Split, proof: Proof) -> None:
+    """Refuse one slide under two names with cells in two parts: what is tested would have been learnt."""
+    for (one, other), share in repeated(corpus).items():
+        parts = [part for part, names in proof.sections.items() if {one, other} & {*names}]
+        if len(parts) > 1:
+            raise CorpusError(
+                f"Split {split.name!r}: sections {one!r} and {other!r} of {corpus.path} hold the same cells (in both: about {share:.0%}), and "
+                f"have cells in {' and '.join(parts)}. Build the corpus without one of them; or, where both are wanted, give them one donor "
+                "and split by donor."
+            )
 
 
 def _by_block(corpus: Corpus, rng: np.random.Generator, settings: SplitSettings) -> dict[str, NDArray[np.int8]]:

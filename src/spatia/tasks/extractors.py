@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from spatia.corpus.corpus import Corpus
-from spatia.corpus.sketch import known_again
+from spatia.corpus.same_cells import known_again
 from spatia.errors import ModelError, TrainingError
 from spatia.log import logger
 from spatia.models.checkpoint import load_weights, model_id, read_description, read_tensors

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from spatia.corpus.corpus import Corpus
-from spatia.corpus.sketch import sketch_of
 from spatia.errors import SettingsError, TrainingError
 from spatia.io.memory import peak_memory_bytes
 from spatia.training.settings import FREE_ON_RESUME, LoopSettings, flatten
@@ -198,7 +197,7 @@ def _wanted(corpora: Sequence[Corpus], settings: LoopSettings, start_from: Path 
                 "n_cells": corpus.n_cells,
                 "sections": list(corpus.sections),
                 "split_sha256": None if settings.split is None else corpus.split(settings.split).digest,
-                "cells": {name: sketch_of(section) for name, section in corpus.sections.items()},
+                "cells": {name: section.sketch for name, section in corpus.sections.items()},
             }
             for corpus in corpora
         ],

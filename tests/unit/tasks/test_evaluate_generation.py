@@ -12,7 +12,6 @@ from tests.unit.conftest import TinySection, write_corpus
 
 from spatia.cli.evaluate_generation import evaluate_generation as command
 from spatia.corpus.corpus import Corpus
-from spatia.corpus.sketch import sketch_of
 from spatia.errors import SettingsError, SpatiaError
 from spatia.tasks.evaluate_generation import Evaluation, evaluate_generation
 from spatia.tasks.extractors import saw_test_cells
@@ -237,7 +236,7 @@ def test_a_model_that_saw_the_test_cells_is_found_out(
     assert trained("block", parts=corpus.split("block").digest) is None
     assert "split 'block' before that was made anew" in str(trained("block", parts="0" * 64))
     assert trained(None, corpus_id="another") is None
-    again = sketch_of(next(iter(corpus.sections.values())))
+    again = next(iter(corpus.sections.values())).sketch
     assert "section same of elsewhere, which holds cells of" in str(trained(None, corpus_id="another", cells=again))
     assert "was trained on all cells" in str(trained(None))
     assert "which is what it is to judge" in str(trained("block", "test"))

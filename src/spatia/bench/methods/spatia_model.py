@@ -18,7 +18,7 @@ from spatia.bench.methods.pca import principal_components
 from spatia.bench.methods.smoothed_pca import of_neighbours, smoothed
 from spatia.bench.methods.spatia_surroundings import surroundings
 from spatia.corpus.corpus import Corpus
-from spatia.corpus.sketch import known_again
+from spatia.corpus.same_cells import known_again
 from spatia.errors import LeakError, ModelError, NotApplicableError, SettingsError, SpatiaError
 from spatia.inference.embed import OBSM, embed
 from spatia.models.checkpoint import load_model, read_description
