@@ -3,7 +3,7 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -65,9 +65,23 @@ def picture(path: Path, alt: str, caption: str) -> Picture:
 
 
 def found_pictures(folder: RunFolder, pattern: str, alt: str, caption: str) -> list[Picture]:
-    """Return the pictures that a step left at ``pattern`` below the folder, for the first sections."""
-    paths = sorted(folder.path.glob(pattern))[:MOST_SECTIONS]
-    return [picture(path, alt, caption) for path in paths]
+    """Return the pictures that a step left at ``pattern`` below the folder."""
+    return [picture(path, alt, caption) for path in sorted(folder.path.glob(pattern))]
+
+
+def section_pictures(folder: RunFolder, stem: str, alt: str, caption: str) -> list[Picture]:
+    """Return the pictures of single sections that a step left at ``stem``.png (of the only one) or ``stem``-SAMPLE.png."""
+    found = sorted(folder.path.glob(f"{stem}*.png"))
+    name = Path(stem).name
+    pictures = []
+    for path in found[:MOST_SECTIONS]:
+        sample = path.stem.removeprefix(name).removeprefix("-")
+        pictures.append(picture(path, alt, f"Section {sample}. {caption}" if sample else caption))
+    if left := len(found) - len(pictures):
+        pictures[-1] = replace(
+            pictures[-1], caption=f"{pictures[-1].caption} Not shown here: {left:,} more sections, {stem}-*.png."
+        )
+    return pictures
 
 
 def _thinned(rows: np.ndarray) -> np.ndarray:

@@ -75,7 +75,7 @@ def _slide(folder: RunFolder) -> PageSection:
         return PageSection("slide", "The slide and its quality", absent=folder.absence("check"))
     alt = "The whole slide with its cells, and a dense part of it magnified with outlines and centroids."
     caption = "Outlines and centroids over the nuclear stain. They should sit on the nuclei, left as well as right."
-    pictures = figures.found_pictures(folder, "qc*.png", alt, caption)
+    pictures = figures.section_pictures(folder, "qc", alt, caption)
     order = ("refused", "warning", "ok")
     checks = [
         (check, sorted(check.findings, key=lambda finding: order.index(finding.severity)))
@@ -92,7 +92,7 @@ def _crops(folder: RunFolder) -> PageSection:
         "What the model sees: one crop of fixed physical size for every cell, never rescaled. Check that the middle of each crop is "
         "one cell, in focus, inside its border."
     )
-    pictures = figures.found_pictures(folder, "figures/crops*.png", alt, caption)
+    pictures = figures.section_pictures(folder, "figures/crops", alt, caption)
     absent = "" if pictures else folder.absence("draw")
     return PageSection("crops", "Cells as the model sees them", {"pictures": pictures}, absent)
 

@@ -236,3 +236,13 @@ def test_scores_are_compared_as_they_are_shown(theirs: float, said: str) -> None
         name="image", n_cells=9, n_genes=5, mean_pearson=0.426, baseline="ridge", baseline_mean_pearson=theirs
     )
     assert f"is 0.43; that is {said} ridge (0." in words._expression(task)
+
+
+def test_pictures_of_several_sections_name_theirs(changed: Path) -> None:
+    crops = changed / "figures" / "crops.png"
+    for name in "abcdefgh":
+        shutil.copy(crops, crops.with_name(f"crops-{name}.png"))
+    crops.unlink()
+    page = write_report(changed).read_text()
+    assert [f"Section {name}. What the model sees" in page for name in "afg"] == [True, True, False]
+    assert "Not shown here: 2 more sections, figures/crops-*.png." in page
