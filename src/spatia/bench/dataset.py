@@ -1,6 +1,7 @@
 """A data set of the benchmark: a corpus, labels of its cells, and how it is split. Written in a JSON file beside the corpus."""
 
 import copy
+import hashlib
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -61,7 +62,7 @@ class DataSet(BaseModel):
 
     def join_labels(self, obs: pd.DataFrame) -> pd.DataFrame:
         """Return the named label columns for the cells of ``obs`` (index: cell ids; column ``sample``), missing where absent."""
-        wanted = [name for name in (self.cell_type, self.domain, *self.states, self.outcome) if name]
+        wanted = self._label_columns()
         table = obs.reset_index(drop=True)
         if self.labels is not None:
             table = self._matched(self._given(self.labels), obs)
@@ -70,6 +71,22 @@ class DataSet(BaseModel):
                 f"{self.labels or self.corpus}: no column {missing[0]!r}. There are: {', '.join(map(str, table.columns))}."
             )
         return table[wanted].reset_index(drop=True)
+
+    def label_digests(self) -> dict[str, str]:
+        """Return of each named column of the table of labels what it says of which cells, whatever their order; empty without a table."""
+        if self.labels is None:
+            return {}
+        table = self._given(self.labels).astype(str)
+        ids = [name for name in (keys.CELL_ID, "sample") if name in table]
+        rows = {
+            name: pd.util.hash_pandas_object(table[[*ids, name]], index=False)
+            for name in self._label_columns()
+            if name in table
+        }
+        return {name: hashlib.sha256(np.sort(values.to_numpy()).tobytes()).hexdigest() for name, values in rows.items()}
+
+    def _label_columns(self) -> list[str]:
+        return [name for name in (self.cell_type, self.domain, *self.states, self.outcome) if name]
 
     def _given(self, labels: Path) -> pd.DataFrame:
         """Read the table of labels; in a CSV ids, types and regions are text, as 0001 is no number."""

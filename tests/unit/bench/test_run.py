@@ -94,15 +94,21 @@ def test_rows_of_another_split_or_of_other_labels_are_not_gone_on_with(made_up: 
     for changes, said in (
         ({"split": "donor", "cell_type": "fine"}, "cell_type 'type', now 'fine'; split 'block', now 'donor'"),
         ({"least_counts": 20}, "least_counts 10, now 20"),
-        ({"labels": None}, "labels '[0-9a-f]+…, now None"),
     ):
         with pytest.raises(
             SettingsError, match=rf"data\.json: rows of 'made up' .* with {said}.*another results folder"
         ):
             go(**{"labels": moved, **changes})
-    moved.write_text("cell_id,type\n1,b\n")
-    with pytest.raises(SettingsError, match="measured with labels"):
+    moved.write_text("cell_id,region,type\n1,x,a\n")
+    go(labels=moved, domain="region")  # a column that is added, and one that is not asked for again, touch no row
+    go(labels=moved, domain=None)
+    moved.write_text("cell_id,region,type\n2,y,b\n1,x,a\n")
+    with pytest.raises(SettingsError, match=r"labels of column 'type' '[0-9a-f]+…, now '"):
         go(labels=moved)
+    moved.write_text("cell_id,region,type\n1,z,a\n")
+    go(labels=moved)
+    with pytest.raises(SettingsError, match="labels of column 'region'"):
+        go(labels=moved, domain="region")
 
 
 def test_rows_of_before_data_were_recorded_and_data_without_rows_go_on(made_up: BenchCells, tmp_path: Path) -> None:
