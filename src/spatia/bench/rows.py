@@ -4,7 +4,6 @@ The file is rewritten aside and renamed after each trial, so a killed benchmark 
 """
 
 import json
-import os
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -14,6 +13,7 @@ from typing import Final, Literal
 
 import pandas as pd
 
+from spatia.corpus.files import whole_file
 from spatia.errors import SpatiaError
 from spatia.version import __version__
 
@@ -131,10 +131,8 @@ class RowStore:
         kept = [tuple(key) not in trials for key in self._frame[keys].to_numpy().tolist()]
         old = self._frame[kept]
         self._frame = new if old.empty else pd.concat([old, new], ignore_index=True)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.path.with_suffix(f".{os.getpid()}.part")
-        self._frame.to_parquet(aside, index=False)
-        aside.replace(self.path)
+        with whole_file(self.path) as aside:
+            self._frame.to_parquet(aside, index=False)
 
 
 def versions_json() -> str:

@@ -55,19 +55,15 @@ def generate(
 ) -> None:
     """Draw cells from their expression and surroundings, or after a change of state. A killed run goes on with the same command."""
     import json
-    from typing import get_args
 
     from spatia.cli.label_table import read_label_table
     from spatia.cli.task_options import read_ids
     from spatia.config import make_settings
     from spatia.corpus.corpus import Corpus
-    from spatia.errors import SettingsError
-    from spatia.generation.settings import Precision, SolverSettings
+    from spatia.generation.settings import SolverSettings
     from spatia.inference.generate import generate as run
     from spatia.inference.generator import Generator
 
-    if precision not in get_args(Precision):
-        raise SettingsError(f"--precision {precision}: expected one of {', '.join(get_args(Precision))}.")
     opened = Corpus.open(corpus)
     maker = Generator.load(generator, device=device)
     if merge is not None:

@@ -20,7 +20,7 @@ from spatia.corpus.manifest import (
     write_manifest,
 )
 from spatia.corpus.scheduling import Scheduler
-from spatia.corpus.section_folder import building_folder, put_in_place, remove_leftovers
+from spatia.corpus.section_folder import building_folder, put_section_in_place, remove_leftovers
 from spatia.corpus.settings import BuildSettings
 from spatia.errors import SettingsError, SlideError, SpatiaError
 from spatia.io.border import SlideInfo, slide_info
@@ -159,7 +159,7 @@ def _build_checked(
     facts = build_section(slide, source, settings, folder, fingerprint, scheduler)
     write_json(folder / "section" / SECTION_FILE, _section_json(source, info, report, fingerprint, facts))
     write_manifest(folder / "section", scheduler)
-    put_in_place(place)
+    put_section_in_place(place)
     warnings = tuple(f"{finding.code}: {finding.what}: {finding.found}" for finding in report.of_severity("warning"))
     return SectionResult(source.sample, "built", n_cells=facts["n_cells"], warnings=warnings)
 

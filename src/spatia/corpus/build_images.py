@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from spatia import keys
 from spatia.corpus.canvas import decode_tile
 from spatia.corpus.crops import cut_crops, pixels_on_image, window_corners
-from spatia.corpus.files import write_text
+from spatia.corpus.files import whole_file, write_text
 from spatia.corpus.intensity import IntensityMap
 from spatia.corpus.label_outlines import rings_from_labels
 from spatia.corpus.morphology import shape_table, stain_table
@@ -68,10 +68,8 @@ def cell_block(plan: SectionPlan, block: int) -> None:
     for store, rows_of_block in ((image_store, images), (mask_store, masks)):
         if store is not None and rows_of_block is not None:
             store[start:stop] = rows_of_block
-    aside = done.with_suffix(".part")
-    with aside.open("wb") as file:
+    with whole_file(done) as aside, aside.open("wb") as file:
         np.save(file, np.ascontiguousarray(np.concatenate(features).T), allow_pickle=False)
-    aside.replace(done)
 
 
 def _measure_batch(

@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from spatia.corpus.files import whole_file
 from spatia.errors import SlideError
 from spatia.io.border import Pyramid
 from spatia.io.lazy import compute_here
@@ -240,7 +241,5 @@ def _tile_path(folder: Path, tile: tuple[int, int]) -> Path:
 
 
 def _save(path: Path, array: NDArray[np.generic]) -> None:
-    aside = path.with_name(path.name + ".part")
-    with aside.open("wb") as file:
+    with whole_file(path) as aside, aside.open("wb") as file:
         np.save(file, array, allow_pickle=False)
-    aside.replace(path)

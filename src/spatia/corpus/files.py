@@ -29,24 +29,48 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a name beside ``path`` to write to; the file takes its place at the end, so that ``path`` is whole, old or new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.part")
+    try:
+        yield aside
+    except BaseException:  # Ctrl-C, too, leaves nothing behind
+        aside.unlink(missing_ok=True)
+        raise
+    aside.replace(path)
+
+
+def put_in_place(aside: Path, path: Path) -> None:
+    """Rename a finished file or folder to ``path``, in the place of what is there.
+
+    A folder cannot take the place of another in one step: the older one goes aside first and is removed last, so that at no moment
+    both are gone.
+    """
+    old = path.with_name(f".{path.name}.old")
+    if old.exists():  # left by a program that was stopped while it removed it
+        shutil.rmtree(old)
+    if path.is_dir():
+        path.replace(old)
+    aside.replace(path)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+@contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """Give an empty folder beside ``folder`` that takes its place at the end: ``folder`` is whole or absent, never half written."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    aside, old = (folder.with_name(f".{folder.name}.{end}") for end in ("part", "old"))
-    for left in (aside, old):
-        if left.exists():
-            shutil.rmtree(left)
+    aside = folder.with_name(f".{folder.name}.part")
+    if aside.exists():
+        shutil.rmtree(aside)
     aside.mkdir()
     try:
         yield aside
     except BaseException:  # Ctrl-C, too, leaves nothing behind
         shutil.rmtree(aside)
         raise
-    if folder.exists():
-        folder.replace(old)  # a folder cannot take the place of another in one step
-    aside.replace(folder)
-    if old.exists():
-        shutil.rmtree(old)
+    put_in_place(aside, folder)
 
 
 def sha256(path: Path) -> str:

@@ -19,7 +19,7 @@ from spatia.corpus.corpus import (
     SECTION_FILE,
     read_json,
 )
-from spatia.corpus.files import files_below, sha256, write_json
+from spatia.corpus.files import files_below, sha256, whole_file, write_json
 from spatia.corpus.scheduling import Scheduler
 from spatia.corpus.settings import BuildSettings
 from spatia.errors import CorpusError
@@ -60,9 +60,8 @@ def register_sections(corpus: Path, settings: BuildSettings) -> None:
     samples = [name for name in known if name in there] + [name for name in there if name not in known]
     facts = {name: read_json(corpus / "sections" / name / SECTION_FILE) for name in samples}
     genes = _vocabulary(corpus, facts)
-    aside = corpus / f"{GENES_FILE}.part"
-    genes.to_parquet(aside, index=False)
-    aside.replace(corpus / GENES_FILE)
+    with whole_file(corpus / GENES_FILE) as aside:
+        genes.to_parquet(aside, index=False)
     channels = list(dict.fromkeys(channel for one in facts.values() for channel in one["channels"]))
     write_json(
         corpus / CORPUS_FILE,

@@ -3,31 +3,21 @@
 import shutil
 from pathlib import Path
 
+from spatia.corpus.files import put_in_place
+
 
 def building_folder(place: Path) -> Path:
     """Return the folder beside ``place`` (``sections/<sample>``) in which the section is built."""
     return place.with_name(f".{place.name}.building")
 
 
-def put_in_place(place: Path) -> None:
-    """Rename a finished section to its place and remove what only its build needed.
-
-    An older section there goes aside first and is removed last, so that at no moment both are gone.
-    """
-    old = _aside(place)
-    if old.exists():
-        shutil.rmtree(old)
-    if place.exists():
-        place.replace(old)
-    (building_folder(place) / "section").replace(place)
+def put_section_in_place(place: Path) -> None:
+    """Rename a finished section to its place, that of an older one, and remove what only its build needed."""
+    put_in_place(building_folder(place) / "section", place)
     remove_leftovers(place)
 
 
 def remove_leftovers(place: Path) -> None:
     """Remove what only the build of a section needed; a build killed at its very end has left it."""
-    for left in (building_folder(place), _aside(place)):
+    for left in (building_folder(place), place.with_name(f".{place.name}.old")):
         shutil.rmtree(left, ignore_errors=True)
-
-
-def _aside(place: Path) -> Path:
-    return place.with_name(f".{place.name}.old")

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from spatia.corpus.files import whole_file
 from spatia.data.batch import CellBatch, TissueBatch
 from spatia.data.loader import RowReader
 from spatia.io.memory import give_back
@@ -68,11 +69,8 @@ class BlockFiles:
 
     def write(self, block: int, values: NDArray[np.float32]) -> None:
         """Write a block aside and rename it."""
-        path = self._path(block)
-        aside = path.with_suffix(".part")
-        with aside.open("wb") as file:
+        with whole_file(self._path(block)) as aside, aside.open("wb") as file:
             np.save(file, values)
-        aside.replace(path)
         # threads that read in turn keep what each has freed: without this, 200,000 cells took 100 to 250 MB more than 20,000
         give_back()
 

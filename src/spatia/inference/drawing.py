@@ -1,6 +1,7 @@
 """How images are asked for, and what comes back."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +71,10 @@ class Drawing:
             raise SettingsError(
                 f"keep is {self.keep:g}; expected a share above 0, and at most 1 (the real cell as it is)."
             )
+        if self.precision not in get_args(Precision):
+            raise SettingsError(f"precision is {self.precision!r}; expected one of {', '.join(get_args(Precision))}.")
+        if isinstance(self.drop, str):
+            raise SettingsError(f"drop is {self.drop!r}; expected a tuple of names of conditions, as ({self.drop!r},).")
         if self.draws < 1:
             raise SettingsError(f"draws is {self.draws}; expected at least 1 image of each cell.")
         if self.guidance is not None and self.guidance < 0:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from spatia import keys
 from spatia.corpus.corpus import Corpus, Section
+from spatia.corpus.files import put_in_place
 from spatia.corpus.settings import StorageSettings
 from spatia.corpus.store import CsrWriter, create_rows, create_store, finish_store, subgroup, write_element, write_uns
 from spatia.errors import SettingsError
@@ -115,13 +116,9 @@ def _write(session: Session, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".zarr":
         _write_zarr(session, aside)
-        if path.exists():
-            import shutil
-
-            shutil.rmtree(path)
     else:
         _in_memory(session).write_h5ad(aside, compression="gzip")
-    aside.replace(path)
+    put_in_place(aside, path)
 
 
 def _in_memory(session: Session) -> ad.AnnData:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from spatia import keys
 from spatia.corpus.corpus import Corpus
-from spatia.corpus.files import write_json
+from spatia.corpus.files import put_in_place, write_json
 from spatia.corpus.settings import StorageSettings
 from spatia.corpus.store import array_in, create_rows, create_store, finish_store, subgroup, write_element, write_uns
 from spatia.inference.asking import Asker
@@ -94,9 +94,7 @@ def write_images(
     write_uns(root, {"spatia": _facts(maker, how, evaluations, corpus) | facts})
     (aside / PROGRESS_FILE).unlink()
     finish_store(aside)
-    if path.exists():  # `generate` has seen that it is one of drawn images, and said so
-        shutil.rmtree(path)
-    aside.replace(path)
+    put_in_place(aside, path)  # what stands there is one of drawn images, too: `generate` has seen that, and said so
     return path
 
 

@@ -255,8 +255,6 @@ class Generator:
     def draw(self, asked: Asked, how: Drawing | None = None) -> GeneratedImages:
         """Draw images of cells of which conditions are known; what is not given is absent."""
         how = how or Drawing()
-        if how.draws < 1:
-            raise SettingsError(f"draws={how.draws}: expected at least 1.")
         self._check_solver(how)
         self.check_guidance(how.guidance)
         self.check_draws(how.draws)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from spatia.config import make_settings
-from spatia.corpus.files import sha256, write_json
+from spatia.corpus.files import sha256, whole_file, write_json
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import ModelError
 from spatia.models.config import ModelConfig
@@ -158,12 +158,11 @@ def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], *, where
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write named tensors aside and rename, so that the file is whole or absent."""
-    aside = path.with_name(path.name + ".part")
-    save_file(dict(tensors), str(aside))
-    mask = os.umask(0)
-    os.umask(mask)
-    aside.chmod(0o666 & ~mask)  # safetensors makes a file that only its owner can read
-    aside.replace(path)
+    with whole_file(path) as aside:
+        save_file(dict(tensors), str(aside))
+        mask = os.umask(0)
+        os.umask(mask)
+        aside.chmod(0o666 & ~mask)  # safetensors makes a file that only its owner can read
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

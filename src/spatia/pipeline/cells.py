@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from spatia import keys
 from spatia.corpus.corpus import Corpus
 from spatia.corpus.expression import normalised
+from spatia.corpus.files import whole_file
 from spatia.pipeline.slide import SPLIT
 from spatia.pipeline.steps import Job
 from spatia.report.contents import CELLS_FILE, UMAP
@@ -142,10 +143,8 @@ def embedded_cells(job: Job) -> EmbeddedCells:
 def keep_columns(job: Job, step: str, columns: dict[str, Any]) -> None:
     """Keep what a step says of every cell until all steps are done."""
     path = job.results / COLUMNS / f"{step}.parquet"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".part")
-    pd.DataFrame(columns).to_parquet(aside)
-    aside.replace(path)
+    with whole_file(path) as aside:
+        pd.DataFrame(columns).to_parquet(aside)
 
 
 def groups_column(group: NDArray[np.int64]) -> pd.Categorical:
@@ -158,21 +157,20 @@ def collect(job: Job) -> str:
     """Put the columns of all steps beside the embeddings, in a copy that replaces the file when it is whole."""
     path = job.out / CELLS_FILE
     tables = {file.stem: pd.read_parquet(file) for file in sorted((job.results / COLUMNS).glob("*.parquet"))}
-    aside = path.with_name(f".{path.name}.part")
-    shutil.copyfile(path, aside)
-    with h5py.File(aside, "r+") as file:
-        obs = read_elem(file["obs"]).drop(columns=list(ADDED), errors="ignore")  # of an earlier run
-        if f"obsm/{UMAP}" in file:
-            del file[f"obsm/{UMAP}"]
-        added = []
-        for step, table in tables.items():
-            if step == "umap":
-                write_elem(file, f"obsm/{UMAP}", table.to_numpy(np.float32))
-                continue
-            for name in table:
-                obs[name] = table[name].to_numpy() if table[name].dtype != "category" else table[name].array
-                added.append(str(name))
-        del file["obs"]
-        write_elem(file, "obs", obs)
-    aside.replace(path)
+    with whole_file(path) as aside:
+        shutil.copyfile(path, aside)
+        with h5py.File(aside, "r+") as file:
+            obs = read_elem(file["obs"]).drop(columns=list(ADDED), errors="ignore")  # of an earlier run
+            if f"obsm/{UMAP}" in file:
+                del file[f"obsm/{UMAP}"]
+            added = []
+            for step, table in tables.items():
+                if step == "umap":
+                    write_elem(file, f"obsm/{UMAP}", table.to_numpy(np.float32))
+                    continue
+                for name in table:
+                    obs[name] = table[name].to_numpy() if table[name].dtype != "category" else table[name].array
+                    added.append(str(name))
+            del file["obs"]
+            write_elem(file, "obs", obs)
     return f"added {', '.join(added)}" if added else "nothing to add"

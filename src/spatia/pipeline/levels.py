@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from spatia import keys
 from spatia.corpus.corpus import Corpus, Section
+from spatia.corpus.files import whole_file
 from spatia.inference.embed import MEASURED_GENES
 from spatia.pipeline.cells import EmbeddedCells, embedded_cells
 from spatia.pipeline.steps import Job
@@ -98,6 +99,5 @@ def _members(cells: EmbeddedCells, rows: NDArray[np.int64], level: str, n: int) 
 
 
 def _write(table: ad.AnnData, path: Path) -> None:
-    aside = path.with_name(f".{path.name}.part")
-    table.write_h5ad(aside, compression="gzip")
-    aside.replace(path)
+    with whole_file(path) as aside:
+        table.write_h5ad(aside, compression="gzip")

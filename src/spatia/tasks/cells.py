@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from spatia import keys
+from spatia.corpus.files import put_in_place, whole_file
 from spatia.errors import SettingsError
 from spatia.inference.embed import GENES_ALONE, MEASURED_GENES, OBSM
 
@@ -52,26 +53,19 @@ def check_out(path: str | Path) -> Path:
 def write_cells(table: ad.AnnData, path: str | Path) -> Path:
     """Write aside and rename, so that the file is whole, old or new, whenever the program is stopped."""
     path = check_out(path)
+    if path.suffix == ".h5ad":
+        with whole_file(path) as aside:
+            table.write_h5ad(aside, compression="gzip")
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.part")
-    if path.suffix == ".h5ad":
-        table.write_h5ad(aside, compression="gzip")
-        aside.replace(path)
-        return path
     if aside.exists():
         shutil.rmtree(aside)
     with warnings.catch_warnings(), ad.settings.override(zarr_write_format=3, auto_shard_zarr_v3=False):
         # anndata consolidates the metadata, zarr warns that other readers may not know it: they read it piece by piece
         warnings.filterwarnings("ignore", "Consolidated metadata")
         table.write_zarr(aside)
-    old = path.with_name(f".{path.name}.old")  # a folder cannot take the place of another in one step
-    if path.exists():
-        if old.exists():  # left by a program that was stopped while it removed it
-            shutil.rmtree(old)
-        path.replace(old)
-    aside.replace(path)
-    if old.exists():
-        shutil.rmtree(old)
+    put_in_place(aside, path)
     return path
 
 

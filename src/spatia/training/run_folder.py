@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from spatia.corpus.corpus import Corpus
+from spatia.corpus.files import whole_file
 from spatia.errors import SettingsError, TrainingError
 from spatia.io.memory import peak_memory_bytes
 from spatia.training.settings import FREE_ON_RESUME, LoopSettings, flatten
@@ -131,10 +132,8 @@ class RunFolder:
         self.facts |= facts
         if not self._writes:
             return
-        self.path.mkdir(parents=True, exist_ok=True)
-        aside = self.path / f".{RUN_FILE}.part"
-        aside.write_text(json.dumps(self.facts, indent=1), encoding="utf-8")
-        aside.replace(self.path / RUN_FILE)
+        with whole_file(self.path / RUN_FILE) as aside:
+            aside.write_text(json.dumps(self.facts, indent=1), encoding="utf-8")
 
 
 def read_run(path: Path) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from spatia.bench.generators.flow import asked_of
 from spatia.bench.generators.generator import GenerationProblem, Generator, Images
 from spatia.bench.methods.pca import principal_components
+from spatia.corpus.files import whole_file
 from spatia.extras import require
 from spatia.log import logger, progress
 
@@ -124,10 +125,8 @@ def _train(network: Conditioned, problem: GenerationProblem, told: NDArray[np.fl
                 advance(size)
     network.load_state_dict(mean)
     logger.info("diffusers U-Net: %d images, last loss %.3f", steps * size, loss.item())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".part")
-    save_file({name: value.cpu().contiguous() for name, value in mean.items()}, aside)
-    aside.replace(path)
+    with whole_file(path) as aside:
+        save_file({name: value.cpu().contiguous() for name, value in mean.items()}, aside)
 
 
 @torch.inference_mode()

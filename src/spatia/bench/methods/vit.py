@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from spatia.bench.methods.method import IMAGE, Method, Problem
+from spatia.corpus.files import whole_file
 from spatia.extras import require
 
 SIDE_PX = 224
@@ -53,10 +54,8 @@ def kept(problem: Problem, name: str, make: Callable[[], NDArray[np.floating]]) 
     if path.exists():
         return np.load(path, allow_pickle=False)
     found = make()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".part.npy")
-    np.save(aside, found)
-    aside.replace(path)
+    with whole_file(path) as aside, aside.open("wb") as file:
+        np.save(file, found)
     return found
 
 

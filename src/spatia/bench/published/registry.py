@@ -21,6 +21,7 @@ from spatia.bench.published import (
     uni,
 )
 from spatia.bench.published.model import PublishedModel, find_file
+from spatia.corpus.files import whole_file
 from spatia.errors import ModelError, SettingsError
 
 PUBLISHED: dict[str, PublishedModel] = {
@@ -93,10 +94,8 @@ class _Embedding:
                 "Are these the weights of this model?"
             )
         if kept is not None:
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            aside = kept.with_suffix(".part.npy")
-            np.save(aside, found)
-            aside.replace(kept)
+            with whole_file(kept) as aside, aside.open("wb") as file:
+                np.save(file, found)
         return found
 
     def _file(self, problem: Problem) -> Path | None:
