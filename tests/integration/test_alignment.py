@@ -14,11 +14,11 @@ from tests.unit.model_setup import save_small_model
 
 import spatia
 from spatia import Corpus, Generator, generate_cells, train_generator
+from spatia.config import read_settings_of
 from spatia.inference.asked import Asked
 from spatia.inference.conditions import cell_conditions
 from spatia.screening.drawing import CellEncoder
 from spatia.training.generator_settings import GeneratorSettings
-from spatia.training.settings import read_settings_of
 
 GENES = ("EPCAM", "CD3E", "ACTB")
 SECTIONS = (

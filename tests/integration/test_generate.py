@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 from spatia import Corpus, Generator, generate_cells, train_generator
 from spatia.cli.main import app
+from spatia.config import read_settings_of
 from spatia.corpus.splits import row_ranges
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import CorpusError, ModelError, SettingsError, SlideError, TrainingError
@@ -39,7 +40,6 @@ from spatia.models.checkpoint import save_model
 from spatia.models.spatia import Spatia
 from spatia.pairing.pairs import FACTS_FILE, PAIRS_FILE, SIGNATURES_FILE, read_pairs, write_pairs
 from spatia.training.generator_settings import GeneratorSettings
-from spatia.training.settings import read_settings_of
 
 SECTIONS = (
     TinySection("left", 1, ("EPCAM", "CD3E", "ACTB"), ("DAPI", "boundary"), n_windows=5),

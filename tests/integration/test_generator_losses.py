@@ -11,10 +11,10 @@ from tests.unit.conftest import TinySection, pixel, write_corpus, write_manifest
 from tests.unit.model_setup import save_small_model
 
 from spatia import Corpus, pair, train_generator
+from spatia.config import read_settings_of
 from spatia.errors import TrainingError
 from spatia.pairing.settings import CostSettings, PairSettings, SolverSettings
 from spatia.training.generator_settings import GeneratorSettings
-from spatia.training.settings import read_settings_of
 
 GENES = ("EPCAM", "CD3E", "ACTB", "VIM", "MS4A1", "KRT8")
 SECTION = TinySection("left", 1, GENES, n_windows=24, features=("brightness", "noise"))

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from tests.integration.small_runs import BUDGET, ENVIRONMENT
 
-from spatia.pipeline.run import only_run_in
+from spatia.corpus.files import only_writer_of
 from spatia.report.contents import RunFolder
 from spatia.report.page import make_page
 from spatia.simulate.settings import SimulationSettings
@@ -241,7 +241,7 @@ def test_wrong_use_is_said_at_once(
 
 
 def test_two_runs_do_not_write_one_folder(small_slide: Path, tmp_path: Path) -> None:
-    with only_run_in(tmp_path):
+    with only_writer_of(tmp_path, "run"):
         refused = spatia_run(small_slide, "-o", tmp_path)
     assert refused.returncode == 2
     assert "another run is writing this folder" in refused.stderr

@@ -8,8 +8,7 @@ from typing import Any, Final
 
 from spatia.bench.dataset import DataSet
 from spatia.bench.rows import RowStore
-from spatia.corpus.corpus import read_json
-from spatia.corpus.files import sha256, write_json
+from spatia.corpus.files import read_json, sha256, write_json
 from spatia.errors import SettingsError
 
 DATA_FILE: Final = "data.json"
@@ -29,7 +28,7 @@ def keep_what_data_are(rows: RowStore, data: Iterable[DataSet]) -> None:
         If rows of a data set were measured on another split, other columns or other labels.
     """
     path = rows.path.with_name(DATA_FILE)
-    stand = read_json(path) if path.is_file() else {}
+    stand = read_json(path, SettingsError) if path.is_file() else {}
     for one in data:
         name = one.name if one.only_seed is None else f"{one.name}, seed {one.only_seed}"
         is_now = _facts(one)

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from spatia import keys
 from spatia.config import make_settings
 from spatia.corpus.cell_ids import refuse_ids_of_several
-from spatia.corpus.corpus import Corpus, Split, read_json
-from spatia.corpus.files import write_json
+from spatia.corpus.corpus import Corpus, Split
+from spatia.corpus.files import read_json, write_json
 from spatia.corpus.splits import SplitSettings, make_split
 from spatia.errors import SettingsError
 from spatia.log import logger
@@ -54,7 +54,9 @@ class DataSet(BaseModel):
         """Read a JSON file (paths in it are relative to its folder), or take a corpus folder as it is."""
         if path.is_dir():
             return cls(name=path.resolve().name, corpus=path)
-        content = read_json(path)
+        content = read_json(
+            path, SettingsError, remedy="Expected a data set: name, corpus, labels, split (docs/bench.md)."
+        )
         for name in ("corpus", "labels"):
             if content.get(name):
                 content[name] = path.parent / content[name]

@@ -7,8 +7,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from spatia.bench.methods.method import Method
 from spatia.bench.protocols.trial import Task, Trial
 from spatia.bench.rows import RowStore
 from spatia.corpus.corpus import Corpus
-from spatia.errors import SettingsError, SpatiaError
+from spatia.errors import SettingsError
 from spatia.io.memory import reuse_large_blocks
 from spatia.log import configure, logger
 
@@ -195,20 +194,3 @@ def _take_over(store: RowStore, out: Path) -> None:
     for path in sorted((out / UNITS).glob("*/rows.parquet")):
         store.add(RowStore(path.parent).rows())
         shutil.rmtree(path.parent)
-
-
-@contextmanager
-def one_at_a_time(out: Path) -> Iterator[None]:
-    """Refuse a second benchmark that writes the same rows: each rewrites the whole file."""
-    out.mkdir(parents=True, exist_ok=True)
-    lock = out / "running"
-    try:
-        lock.touch(exist_ok=False)
-    except FileExistsError as error:
-        raise SpatiaError(
-            f"{lock} is there: another benchmark writes this folder, or one was killed. In that case delete the file."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)

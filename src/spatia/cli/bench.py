@@ -110,7 +110,7 @@ def bench(
     from spatia.bench.methods.registry import chosen_methods, methods_of_suite
     from spatia.bench.permute import chosen_controls
     from spatia.bench.protocols.registry import chosen_tasks
-    from spatia.bench.run import Plan, one_at_a_time, run
+    from spatia.bench.run import Plan, run
     from spatia.cli.bench_parts import (
         draw_cells,
         factors_of,
@@ -122,6 +122,7 @@ def bench(
         simulated_data,
     )
     from spatia.cli.bench_results import standing_rows, write_summary
+    from spatia.corpus.files import only_writer_of
 
     factors = factors_of(grid, set_ or (), start_from)
     if tables:
@@ -139,7 +140,7 @@ def bench(
         raise SettingsError(
             f"--methods {methods}: there is nothing to compare. Name methods, or give --spatia, --grid, --model, --embeddings or --published."
         )
-    with one_at_a_time(out):
+    with only_writer_of(out, "benchmark"):
         given = {"cell_type": cell_type, "domain": domain, "outcome": outcome, "labels": labels, "split": split}
         data = [read_data(path, given) for path in corpora or ()]
         own_data = not (data or public)

@@ -24,8 +24,8 @@ from spatia.bench.rows import RowStore
 from spatia.bench.suites import SIZES, suite_data
 from spatia.cli.bench import Suite
 from spatia.config import make_settings
-from spatia.corpus.corpus import Corpus, read_json
-from spatia.corpus.files import write_json
+from spatia.corpus.corpus import Corpus
+from spatia.corpus.files import read_json, write_json
 from spatia.errors import SettingsError
 from spatia.models.checkpoint import model_id
 from spatia.models.shipped import model_folder
@@ -139,7 +139,7 @@ def our_methods(
 
 def _keep_what_they_are(path: Path, sources: Sequence[SpatiaSource]) -> None:
     """Write what each name of ours stands for, and refuse a name that stands there for something else: its rows would be taken for this."""
-    stand = read_json(path) if path.is_file() else {}
+    stand = read_json(path, SettingsError) if path.is_file() else {}
     for source in sources:
         name = f"spatia {source.label}".strip()
         is_now = {

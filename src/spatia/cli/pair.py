@@ -39,16 +39,16 @@ def pair(
     """Pair cells before and after a transition of state."""
     from json import dumps
 
+    from spatia.config import read_settings_of
     from spatia.log import progress_by_name
     from spatia.pairing.pair import pair as run
-    from spatia.pairing.pair import pair_settings
+    from spatia.pairing.settings import PairSettings
 
     options.check_before(None, figure)
     values: dict[str, Any] = {"split": split, "scope": scope, "states": states, "embedding": embedding}
     values["cost"] = {"space": "expression" if embedding is None else "embedding"}
     values["solver"] = {"epsilon": epsilon, "balance": "unbalanced" if unbalanced else "balanced"}
-    options.set_values(values, set_ or [])
-    settings = pair_settings(values, where="spatia pair")
+    settings = read_settings_of(PairSettings, "spatia pair", overrides=set_ or (), given=values)
     with progress_by_name() as report:
         pairs = run(corpus, transitions, out, cells=cells, settings=settings, calibration=calibration, report=report)
     if figure is not None:

@@ -56,18 +56,20 @@ def screen(
     from spatia.extras import require
 
     require("shapely", "io")  # drawn cells are measured as a corpus measures its own
+    from spatia.config import read_settings_of
     from spatia.plotting.screening import draw_screen
     from spatia.screening.genes import read_gmt
     from spatia.screening.screen import screen as run
+    from spatia.screening.settings import ScreenSettings
 
     values: dict[str, Any] = {
         "factor": factor, "level_of": level_of, "split": split, "part": part, "where": where, "limit": limit, "read": read, "rank_by": rank_by,
         "draws": draws, "evaluations": evaluations, "fast": fast, "score": score, "seed": seed,
     }  # fmt: skip
-    options.set_values(values, set_ or [])
+    settings = read_settings_of(ScreenSettings, "spatia screen", overrides=set_ or (), given=values)
     found = run(
         corpus, generator, out, genes=options.gene_list(genes), sets=None if sets is None else read_gmt(sets),
-        cells=cells, device=device, draw=draw_screen, **values,
+        cells=cells, device=device, draw=draw_screen, **settings.model_dump(),
     )  # fmt: skip
     first = found.ranking.head(20)
     if json:

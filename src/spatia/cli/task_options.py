@@ -131,25 +131,3 @@ def finish_expression(
         f"{coverage:.1%}"
     )
     finish(content, line, json=json, table=result.cells, out=out)
-
-
-def set_values(values: dict[str, Any], given: list[str]) -> None:
-    """Put ``name.name=value`` into nested settings, as YAML reads the value."""
-    import yaml
-
-    from spatia.errors import SettingsError
-
-    for one in given:
-        name, sign, text = one.partition("=")
-        if not (sign and name):
-            raise SettingsError(f"--set {one!r}: expected NAME=VALUE, as solver.method=exact.")
-        *path, last = name.split(".")
-        inner = values
-        for part in path:
-            inner = inner.setdefault(part, {})
-            if not isinstance(inner, dict):
-                raise SettingsError(f"--set {one!r}: {part!r} is a value, not a group of settings.")
-        try:
-            inner[last] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise SettingsError(f"--set {one!r}: the value cannot be read ({' '.join(str(error).split())}).") from error

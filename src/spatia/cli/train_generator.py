@@ -37,9 +37,9 @@ def train_generator(
     from json import dumps
 
     from spatia.cli.label_table import read_label_table
+    from spatia.config import read_settings_of
     from spatia.corpus.corpus import Corpus
     from spatia.training.run_folder import read_run
-    from spatia.training.settings import read_settings_of
 
     options.check_part(part, split)
     opened = Corpus.open(corpus)  # a mistyped path is refused before torch is imported

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from spatia.corpus import files
 from spatia.corpus.sketch import sketch_cells, smallest
 from spatia.corpus.table import Table
 from spatia.errors import CorpusError
@@ -381,16 +382,10 @@ _REBUILD: Final = "Rebuild the section with `spatia build ... --resume`."
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object, or say which file is missing or damaged."""
+    """Read a JSON object of a corpus, or say which file is missing or damaged."""
     if not path.is_file():
         raise CorpusError(f"{path}: no such file. Expected a corpus as `spatia build` writes it.")
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise CorpusError(f"{path}: not valid JSON ({error}). {_REBUILD}") from error
-    if not isinstance(content, dict):
-        raise CorpusError(f"{path}: expected a JSON object, found {type(content).__name__}. {_REBUILD}")
-    return content
+    return files.read_json(path, CorpusError, remedy=_REBUILD)
 
 
 def _validated(kind: type[_T], content: object, path: Path) -> _T:

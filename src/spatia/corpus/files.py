@@ -1,5 +1,6 @@
 """Small files and folders written atomically, and digests of large ones."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -9,8 +10,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from spatia.errors import SettingsError, SpatiaError
+
+LOCK_FILE = ".lock"
 SAMPLED_ABOVE_BYTES = 256 * 2**20
 _SAMPLE_BYTES, _SAMPLES = 2**20, 64
+
+
+def read_json(path: Path, error: type[SpatiaError], *, remedy: str = "") -> dict[str, Any]:
+    """Read a JSON object; an ``error`` says that the file is missing or damaged, and the remedy."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError as found:
+        raise error(f"{path}: no such file. {remedy}".rstrip()) from found
+    except ValueError as found:
+        raise error(f"{path}: not valid JSON ({found}). {remedy}".rstrip()) from found
+    if not isinstance(content, dict):
+        raise error(
+            f"{path}: expected a JSON object, names and values, found {type(content).__name__}. {remedy}".rstrip()
+        )
+    return content
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -71,6 +90,26 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside)
         raise
     put_in_place(aside, folder)
+
+
+@contextmanager
+def only_writer_of(folder: Path, what: str) -> Iterator[None]:
+    """Hold the folder's lock (``LOCK_FILE``), which the system gives back however the process ends.
+
+    Raises
+    ------
+    SettingsError
+        If another process holds it: two would overwrite each other's files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK_FILE).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SettingsError(
+                f"{folder}: another {what} is writing this folder. Wait for it, or choose another with -o."
+            ) from error
+        yield
 
 
 def sha256(path: Path) -> str:

@@ -17,7 +17,6 @@ AIM: Final = "aim"  # measured morphology that the image is to have; of a source
 LABEL: Final = "label"  # type or state of the cell, given by the user: only where it is asked for
 OF_TRANSITION: Final = ("control", "niche", "tissue", "transition", "delta_genes", "delta_morphology")
 OF_EDIT: Final = (AIM, "niche", "tissue")
-CONDITIONS: Final = tuple(dict.fromkeys((*OF_NICHE, *OF_TRANSITION, AIM, LABEL)))
 
 LEAST_UNTOLD: Final = 0.01  # of the training rows are to be told nothing, for guidance to compare with
 LEAST_ADAPTIVE: Final = 7  # evaluations: one where it begins, three for each of two steps, the first of which is short

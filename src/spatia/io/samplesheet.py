@@ -19,7 +19,6 @@ _OTHERS = ("sample", "um_per_px", "channels", "measure", "no_image", *_ORIGIN)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*$")
 _SELECTING = ("bin", "z_index", "only", "cells", "table_element", "image_element", "shapes_element")
 _MISSING = ("na", "n/a", "nan", "null")  # how tables of other programs write that a text is not known
-_ANONYMOUS = ("outs", "output", "outputs", "data", "region", "region_0")  # vendors' folder names that name no sample
 
 
 def read_samplesheet(path: Path) -> list[Source]:
@@ -59,31 +58,6 @@ def read_samplesheet(path: Path) -> list[Source]:
         raise SlideError(f"{path}: no section in it; expected one row per section below the header.")
     _require_different(sources, path)
     return list(sources.values())
-
-
-def source_from_path(path: Path, **overrides: Any) -> Source:
-    """Name a slide by its folder, and its sample by the folder's name (`RUN/outs` is named `RUN`).
-
-    Examples
-    --------
-    >>> source_from_path(Path("runs/breast 1/outs")).sample
-    'breast_1'
-    """
-    overrides.setdefault("sample", sample_name(path))
-    return Source(path=path, **overrides)
-
-
-def sample_name(path: Path) -> str:
-    """Make a sample's name of a path: letters, digits, ``.``, ``_``, ``-``.
-
-    Examples
-    --------
-    >>> sample_name(Path("slides/lung é 3.zarr"))
-    'lung_3'
-    """
-    parts = [part for part in path.absolute().parts if part.lower() not in _ANONYMOUS and part != path.anchor]
-    stem = re.sub(r"\.(zarr|h5ad|h5|loom|csv|tsv|txt)(\.gz)?$", "", parts[-1] if parts else "")
-    return re.sub(r"[^A-Za-z0-9.-]+", "_", stem).strip("._-") or "sample"
 
 
 def check_sample_name(name: str, where: str) -> str:

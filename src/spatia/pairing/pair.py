@@ -12,7 +12,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spatia import keys
-from spatia.config import make_settings
 from spatia.corpus.corpus import Corpus
 from spatia.corpus.splits import PARTS
 from spatia.errors import PairingError, SettingsError
@@ -327,8 +326,3 @@ def _table(
         "calibrated": calibrated[at],
     }
     return pd.DataFrame(table)[list(COLUMNS)]
-
-
-def pair_settings(values: dict[str, Any], *, where: str) -> PairSettings:
-    """Make settings from values of a user, with one sentence where one is wrong."""
-    return make_settings(PairSettings, values, where=where)

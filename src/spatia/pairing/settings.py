@@ -5,7 +5,6 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Scope = Literal["niche", "tissue", "section", "global"]
-SCOPES: tuple[Scope, ...] = ("niche", "tissue", "section", "global")
 
 
 class CostSettings(BaseModel):

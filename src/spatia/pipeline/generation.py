@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spatia import keys
+from spatia.config import read_settings_of
 from spatia.corpus.corpus import Corpus
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import SettingsError
@@ -24,7 +25,6 @@ from spatia.report.contents import write_result
 from spatia.report.schema import DrawnResult
 from spatia.training.generator_settings import GeneratorSettings
 from spatia.training.generator_train import train_generator
-from spatia.training.settings import read_settings_of
 
 FOLDER, STORE, REAL_STORE = "generator", "drawn.zarr", "drawn_from_real_cells.zarr"
 SHOWN_CELLS = 12

@@ -13,6 +13,7 @@ from anndata.io import read_elem
 from numpy.typing import NDArray
 
 from spatia import keys
+from spatia.config import flatten
 from spatia.corpus.corpus import Corpus
 from spatia.inference.embed import embed
 from spatia.log import duration, logger
@@ -23,7 +24,7 @@ from spatia.pipeline.steps import Job
 from spatia.report.contents import CELLS_FILE, write_result
 from spatia.report.schema import Collapse, EmbeddingResult, TrainingResult
 from spatia.tasks.extractors import saw_test_cells
-from spatia.training.settings import TrainSettings, flatten, read_settings
+from spatia.training.settings import TrainSettings, read_settings
 from spatia.training.stages import make_stages
 from spatia.training.train import train
 

@@ -1,14 +1,13 @@
 """From slides to a report: the steps of a run, in order."""
 
-import fcntl
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spatia.corpus.corpus import CORPUS_FILE
+from spatia.corpus.files import LOCK_FILE, only_writer_of
 from spatia.errors import SettingsError
 from spatia.io.source import Source
 from spatia.pipeline import (
@@ -31,7 +30,6 @@ from spatia.report.render import write_report
 from spatia.report.schema import Step as StepRecord
 
 RESULTS = "results"
-LOCK_FILE = ".lock"
 TRAINING = ("preset", "train", "model", "seed")
 LABELS = ("labels_key", "annotations", "seed")
 
@@ -106,7 +104,7 @@ def run(
         labels.require_known_sections(given, settings.annotations, [source.sample for source in sources])
     require_run_folder(out)
     out.mkdir(parents=True, exist_ok=True)
-    with only_run_in(out):
+    with only_writer_of(out, "run"):
         record = RunRecord(out, command=command, seed=settings.seed, settings=_plain(settings))
         job = Job(out, tuple(sources), settings)
         try:
@@ -115,25 +113,6 @@ def run(
             write_report(out)
             raise
         return RunResult(out, write_report(out), record.facts.steps)
-
-
-@contextmanager
-def only_run_in(out: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system gives back however the process ends.
-
-    Raises
-    ------
-    SettingsError
-        If another run holds it: two would overwrite each other's files.
-    """
-    with (out / LOCK_FILE).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SettingsError(
-                f"{out}: another run is writing this folder. Wait for it, or choose another with -o."
-            ) from error
-        yield
 
 
 def require_run_folder(out: Path) -> None:

@@ -96,14 +96,6 @@ def composition(domain: ArrayLike, group: ArrayLike) -> pd.DataFrame:
     return table.rename_axis(index="domain", columns="group")
 
 
-def enrichment(counts: pd.DataFrame) -> pd.DataFrame:
-    """Return log2 of each group's share in a domain over its share in all, with half a cell added to every count."""
-    filled = counts + 0.5
-    within = filled.div(filled.sum(axis=1), axis=0)
-    overall = filled.sum(axis=0) / filled.to_numpy().sum()
-    return within.div(overall, axis=1).apply(np.log2)
-
-
 def _natural(name: str) -> tuple[int, int, str]:
     """Order "2" before "10", numbers before names."""
     return (0, int(name), "") if name.isdigit() else (1, 0, name)

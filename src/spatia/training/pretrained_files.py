@@ -1,14 +1,14 @@
 """Read pretrained pieces from local files: a ViT-MAE in the transformers format, and a table of gene embeddings."""
 
-import json
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 import torch
 
 from spatia.config import make_settings
+from spatia.corpus.files import read_json
 from spatia.errors import ModelError
 from spatia.log import logger
 from spatia.models.checkpoint import read_tensors
@@ -17,6 +17,7 @@ from spatia.models.pretrained import GeneEmbeddings, VitMae, VitMaeConfig
 CONFIG_FILE: Final = "config.json"
 WEIGHTS_FILE: Final = "model.safetensors"
 PREPROCESSOR_FILE: Final = "preprocessor_config.json"
+_EXPECTED: Final = "Expected the folder of a ViT-MAE as transformers saves it."
 GENE_COLUMN: Final = "gene_id"
 # what every published ViT-MAE was trained with: the mean and standard deviation of ImageNet's red, green and blue
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
@@ -33,7 +34,7 @@ def read_vit_mae(folder: Path) -> VitMae:
     SettingsError
         If ``config.json`` is not that of a ViT-MAE over red, green and blue.
     """
-    content = _read_json(folder / CONFIG_FILE)
+    content = read_json(folder / CONFIG_FILE, ModelError, remedy=_EXPECTED)
     config = make_settings(VitMaeConfig, content, where=str(folder / CONFIG_FILE))
     weights = folder / WEIGHTS_FILE
     if not weights.is_file():
@@ -89,7 +90,7 @@ def _read_normalisation(folder: Path) -> tuple[tuple[float, float, float], tuple
     if not path.is_file():
         logger.warning("%s: no such file; taking ImageNet's mean and standard deviation of r, g and b", path)
         return IMAGENET_MEAN, IMAGENET_SD
-    content = _read_json(path)
+    content = read_json(path, ModelError, remedy=_EXPECTED)
     try:
         mean, sd = (tuple(map(float, content[name])) for name in ("image_mean", "image_std"))
     except (KeyError, TypeError, ValueError) as error:
@@ -99,15 +100,3 @@ def _read_normalisation(folder: Path) -> tuple[tuple[float, float, float], tuple
             f"{path}: image_mean {mean} and image_std {sd}; expected three numbers each, image_std above 0."
         )
     return mean, sd
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file. Expected the folder of a ViT-MAE as transformers saves it.")
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise ModelError(f"{path}: not valid JSON ({error}).") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: expected settings by name, found {type(content).__name__}.")
-    return content

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from spatia.config import flatten
 from spatia.corpus.corpus import Corpus
 from spatia.corpus.files import whole_file
 from spatia.errors import SettingsError, TrainingError
 from spatia.io.memory import peak_memory_bytes
-from spatia.training.settings import FREE_ON_RESUME, LoopSettings, flatten
+from spatia.training.settings import FREE_ON_RESUME, LoopSettings
 from spatia.version import __version__
 
 FORMAT: Final = "spatia-run"

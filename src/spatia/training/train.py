@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning_fabric import Fabric
 
+from spatia.config import flatten
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SpatiaError
 from spatia.log import duration, logger
@@ -17,7 +18,7 @@ from spatia.training.checkpoint import seed_generators
 from spatia.training.loop import DrawCurves, run_stages
 from spatia.training.parallel import processes
 from spatia.training.run_folder import RunFolder
-from spatia.training.settings import LoopSettings, TrainSettings, flatten
+from spatia.training.settings import LoopSettings, TrainSettings
 from spatia.training.stage import Stage
 
 

@@ -14,7 +14,7 @@ from spatia.bench.generation_trial import Trial, run_generator
 from spatia.bench.generators.generator import GenerationProblem, Generator, KnownTransition, generate
 from spatia.bench.generators.grid import FACTORS, grid
 from spatia.bench.generators.problems import StateChange, some
-from spatia.bench.generators.registry import GENERATORS, chosen_generators
+from spatia.bench.generators.registry import GENERATORS
 from spatia.bench.rows import Row
 from spatia.bench.tables import markdown, summary
 from spatia.corpus.corpus import Level
@@ -80,12 +80,6 @@ def test_one_without_labels_takes_no_part_where_it_needs_them(drawable: BenchCel
         "copy the control",
         "random cell of the type",
     ]
-
-
-def test_an_unknown_name_lists_the_names() -> None:
-    assert chosen_generators(["all"]) == list(GENERATORS.values())
-    with pytest.raises(SettingsError, match=r"Unknown generator 'gan'. Known: copy the control, mean image"):
-        chosen_generators(["gan"])
 
 
 def test_a_generator_without_its_package_is_a_row_that_says_how_to_install_it(drawable: BenchCells) -> None:

@@ -12,8 +12,9 @@ from spatia.bench.cells import BenchCells
 from spatia.bench.dataset import DataSet
 from spatia.bench.methods.method import BOTH, Method, Problem
 from spatia.bench.protocols.registry import TASKS
-from spatia.bench.run import Plan, one_at_a_time, run, unit_folder
+from spatia.bench.run import Plan, run, unit_folder
 from spatia.corpus.corpus import Corpus
+from spatia.corpus.files import only_writer_of
 from spatia.errors import MissingExtraError, SettingsError, SpatiaError
 
 
@@ -141,9 +142,13 @@ def test_a_data_set_of_one_seed_takes_part_in_that_alone(made_up: BenchCells, tm
 
 
 def test_two_benchmarks_do_not_write_one_folder(tmp_path: Path) -> None:
-    with one_at_a_time(tmp_path), pytest.raises(SpatiaError, match="another benchmark"), one_at_a_time(tmp_path):
+    with (
+        only_writer_of(tmp_path, "benchmark"),
+        pytest.raises(SpatiaError, match="another benchmark"),
+        only_writer_of(tmp_path, "benchmark"),
+    ):
         pass
-    with one_at_a_time(tmp_path):
+    with only_writer_of(tmp_path, "benchmark"):
         pass
 
 

@@ -19,7 +19,7 @@ from spatia.bench.methods.spatia_model import SpatiaSource, decode, spatia_metho
 from spatia.bench.methods.spatia_surroundings import surroundings
 from spatia.corpus.corpus import Corpus
 from spatia.data.vocabulary import Vocabulary
-from spatia.errors import LeakError, SpatiaError
+from spatia.errors import LeakError, SettingsError, SpatiaError
 from spatia.models.checkpoint import save_model
 from spatia.models.shipped import model_folder
 from spatia.models.spatia import Spatia
@@ -171,3 +171,10 @@ def test_tensors_go_where_the_model_is(problem: Problem, model: Spatia) -> None:
     with pytest.raises(InterruptedError):
         surroundings(elsewhere, problem.cells.corpus, np.zeros((len(problem.cells), SMALL.cell_width), np.float32))
     assert elsewhere.seen == {torch.device("meta")}
+
+
+@pytest.mark.parametrize("label", ["lr=0.1, wide", "with image", "genes"])
+def test_a_label_that_reads_like_the_name_of_a_view_is_refused(label: str) -> None:
+    with pytest.raises(SettingsError, match="without a comma, please, and not ending in image or genes"):
+        SpatiaSource(label)
+    assert SpatiaSource("image wide").label == "image wide"

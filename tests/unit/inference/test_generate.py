@@ -41,6 +41,20 @@ def make(monkeypatch: pytest.MonkeyPatch, channels: tuple[str, ...] = ("DAPI",))
     return Generator(Path("folder"), made, model, "id", {})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"precision": "bf16"}, "precision is 'bf16'; expected one of 32-true, bf16-mixed"),
+        ({"drop": "niche"}, r"drop is 'niche'; expected a tuple of names of conditions, as \('niche',\)"),
+        ({"draws": 0}, "draws is 0"),
+        ({"guidance": -1.0}, "guidance is -1"),
+    ],
+)
+def test_a_way_to_draw_that_would_mean_something_else_is_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        Drawing(**given)
+
+
 @pytest.fixture
 def maker(monkeypatch: pytest.MonkeyPatch) -> Generator:
     return make(monkeypatch)

@@ -1,13 +1,12 @@
 """Domains from what surrounds cells, and their composition."""
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from spatia.metrics.clustering import adjusted_rand
 from spatia.metrics.spatial import mean_with_neighbours
 from spatia.tasks.cluster import ClusterSettings, cluster
-from spatia.tasks.domains import composition, domains, enrichment
+from spatia.tasks.domains import composition, domains
 
 pytest.importorskip("igraph")
 
@@ -80,9 +79,3 @@ def test_composition_counts_every_known_cell_once_in_natural_order() -> None:
     assert table.to_numpy().sum() == 120
     assert list(table.index) == [str(i) for i in range(12)]
     assert list(table.columns) == ["T cell", "tumour"]
-
-
-def test_enrichment_is_zero_where_a_domain_is_like_the_whole() -> None:
-    counts = pd.DataFrame([[100, 100], [100, 100]], index=["0", "1"], columns=["a", "b"])
-    assert np.allclose(enrichment(counts), 0)
-    assert enrichment(pd.DataFrame([[100, 0], [0, 100]])).iloc[0, 0] == pytest.approx(1, abs=0.02)

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from spatia.config import flatten
 from spatia.errors import SettingsError, TrainingError
 from spatia.generation.settings import GeneratorConfig
 from spatia.training.generator_settings import GeneratorSettings
 from spatia.training.run_folder import _refuse_other
-from spatia.training.settings import FREE_ON_RESUME, TrainSettings, flatten, read_settings
+from spatia.training.settings import FREE_ON_RESUME, TrainSettings, read_settings
 
 
 def test_the_later_wins(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from spatia.bench.generators.generator import TRANSITION, GenerationProblem, Images, Training
 from spatia.bench.generators.wrong_pairs import with_wrong_partners
+from spatia.config import read_settings_of
 from spatia.corpus.corpus import Corpus
 from spatia.corpus.files import sha256
 from spatia.errors import SettingsError
@@ -30,7 +31,6 @@ from spatia.pairing.pairs import FACTS_FILE
 from spatia.pairing.settings import PairSettings
 from spatia.training.generator_settings import GeneratorSettings
 from spatia.training.generator_train import train_generator
-from spatia.training.settings import read_settings_of
 
 AT_ONCE: Final = 512
 SOURCE, TARGET = "source", "target"
@@ -230,11 +230,6 @@ def place_of(problem: GenerationProblem) -> str:
     """Return a name for files of one corpus, split and seed."""
     training, _ = asked_of(problem)
     return _slug(f"{problem.cells.corpus.path.name}-{training.split}-{problem.seed}")
-
-
-def with_lines(flow: Flow, *lines: str) -> Flow:
-    """Return a flow with further settings."""
-    return replace(flow, lines=(*flow.lines, *lines))
 
 
 def _named(problem: GenerationProblem, rows: NDArray[np.int64]) -> pd.DataFrame:

@@ -1,8 +1,5 @@
 """The generators by name: one line for each."""
 
-from collections.abc import Iterable
-
-from spatia.bench.choosing import choose
 from spatia.bench.generators import (
     cellflux,
     class_conditional,
@@ -37,14 +34,3 @@ _ALL = (
     ours.OURS_WRONG_PARTNERS,
 )
 GENERATORS: dict[str, Generator] = {generator.name: generator for generator in _ALL}
-
-
-def chosen_generators(names: Iterable[str]) -> list[Generator]:
-    """Return generators by name, "all" for every one.
-
-    Raises
-    ------
-    SettingsError
-        If a name is unknown; the message lists the names.
-    """
-    return choose(names, GENERATORS, "generator")

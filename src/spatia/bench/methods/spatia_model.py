@@ -67,7 +67,11 @@ class SpatiaSource:
     _failed: dict[Path, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse settings that would train on other cells than the benchmark means."""
+        """Refuse a label that reads like the name of a view, and settings that would train on other cells than the benchmark means."""
+        if "," in self.label or self.label.split()[-1:] in (["image"], ["genes"]):
+            raise SettingsError(
+                f"label {self.label!r}: without a comma, please, and not ending in image or genes, as names of views have these."
+            )
         if given := [line for line in self.settings if line.partition("=")[0].strip() in OF_BENCHMARK]:
             raise SettingsError(
                 f"{given[0]}: the benchmark decides on which cells and with which seed a model is trained. Leave it out."

@@ -4,7 +4,6 @@ Weights are safetensors, or files of ``torch.save`` read by torch's weights-only
 containers and refuses everything else. Dictionaries are JSON, parquet, or a pickle read by `_Plain`, which knows numbers and text.
 """
 
-import json
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from spatia.corpus import files
 from spatia.errors import ModelError
 from spatia.models.checkpoint import read_tensors
 
@@ -119,20 +119,8 @@ def on_meta(make: Callable[[], nn.Module]) -> nn.Module:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises
-    ------
-    ModelError
-        If it is not one.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read as JSON ({error}).") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path}: expected an object of names and values, found {type(content).__name__}.")
-    return content
+    """Read a JSON object that comes with weights."""
+    return files.read_json(path, ModelError)
 
 
 def shape_of(tensors: Mapping[str, Tensor], name: str, where: str, dims: int = 2) -> tuple[int, ...]:

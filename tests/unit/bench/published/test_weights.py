@@ -59,7 +59,7 @@ def test_dictionaries_may_be_json_or_parquet(tmp_path: Path) -> None:
 
 def test_what_is_damaged_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{")
-    with pytest.raises(ModelError, match="cannot be read as JSON"):
+    with pytest.raises(ModelError, match="not valid JSON"):
         read_json(tmp_path / "x.json")
     (tmp_path / "x.json").write_text("[1]")
     with pytest.raises(ModelError, match="found list"):
