@@ -15,11 +15,13 @@ from spatia.bench.drawing import DrawingPlan, run_drawing
 from spatia.bench.generators.niches import NICHE
 from spatia.bench.generators.registry import GENERATORS
 from spatia.bench.methods.registry import chosen_methods
+from spatia.bench.methods.spatia_model import trained_folder
 from spatia.bench.permute import shuffled
 from spatia.bench.protocols.registry import chosen_tasks
 from spatia.bench.rows import RowStore
 from spatia.bench.run import UNITS, Plan, run
 from spatia.cli.main import app
+from spatia.corpus.corpus import Corpus
 from spatia.corpus.verify import verify
 from spatia.log import logger
 from spatia.training.settings import TrainSettings
@@ -134,7 +136,7 @@ def test_cells_are_drawn_in_the_same_rows(data: list[DataSet], tmp_path: Path) -
     one = data[0]
     common = load_cells(one).labels["type"].value_counts().index[:2]
     one = one.model_copy(update={"transitions": ("→".join(common),)})
-    model = tmp_path / "models" / "spatia" / f"{one.corpus.name}-{one.split_name(0)}-0"
+    model = trained_folder(tmp_path, Corpus.open(one.corpus), one.split_name(0), 0)
     brief = {"epochs": {"cells": 1, "context": 0}, "split": one.split_name(0)}
     train([one.corpus], model, TrainSettings.model_validate(brief))
     names = ("copy the control", "mean image", "nearest real cell", "ours")

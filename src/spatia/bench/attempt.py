@@ -3,15 +3,20 @@
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Protocol
 
 from threadpoolctl import threadpool_limits
 
 from spatia.bench.rows import Row, Status, versions_json
+from spatia.corpus.files import read_json, write_json
 from spatia.errors import MissingExtraError, NotApplicableError, SpatiaError
 from spatia.io.memory import peak_memory_bytes, peak_within
 from spatia.log import logger
+
+JOURNAL: Final = "being-asked.json"
+MOST_DEATHS: Final = 2
 
 
 class Scored(Protocol):
@@ -54,6 +59,30 @@ class Question:
     seed: int
     command: str
     corpus_id: str = ""
+
+
+def attempt_unless_fatal(question: Question, score: Callable[[], Sequence[Scored]], journal: Path) -> list[Row]:
+    """Attempt a question that did not end the process twice before; one that did is a row that says so, and the others go on.
+
+    Parameters
+    ----------
+    journal
+        File that says what is being asked, while it is asked: who finds it knows that the process was killed, as for want of memory.
+    """
+    stood = read_json(journal, SpatiaError) if journal.is_file() else {}
+    deaths = int(stood["begun"]) if stood.get("question") == asdict(question) else 0
+
+    def refuse() -> Sequence[Scored]:
+        raise SpatiaError(
+            f"The process ended {deaths} times while this was asked: it was killed, perhaps for want of memory."
+        )
+
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    write_json(journal, {"question": asdict(question), "begun": deaths + 1})
+    try:
+        return attempt(question, score if deaths < MOST_DEATHS else refuse)
+    finally:
+        journal.unlink(missing_ok=True)
 
 
 def attempt(question: Question, score: Callable[[], Sequence[Scored]]) -> list[Row]:

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -215,6 +216,11 @@ def part_rows(corpus: Corpus, split: str, part: str) -> NDArray[np.int64]:
             rows += [np.arange(a, b) + start for a, b in table.ranges(part, sample)]
         start += section.entry.n_cells
     return np.concatenate(rows)
+
+
+def place_name(corpus: Corpus, split: str, seed: int) -> str:
+    """Return a name for files of one corpus, split and seed; several corpora may have one name (that of `spatia run` is ``corpus``)."""
+    return re.sub(r"[^\w.-]+", "_", f"{corpus.path.name}-{corpus.corpus_id[:8]}-{split}-{seed}")
 
 
 def write_dataset(data: DataSet, path: Path) -> Path:

@@ -20,7 +20,7 @@ from spatia.bench.generators.generator import EXPRESSION, TRANSITION, Generation
 from spatia.bench.generators.niches import NICHE, NICHE_GENERATORS, NicheGenerator, niche_problem, niche_store
 from spatia.bench.generators.problems import StateChange, label_table, make_problem, parts_of
 from spatia.bench.methods.method import Problem
-from spatia.bench.methods.spatia_model import SpatiaSource
+from spatia.bench.methods.spatia_model import SpatiaSource, trained_folder
 from spatia.bench.rows import Row, RowStore
 from spatia.errors import SettingsError, SpatiaError
 from spatia.log import logger
@@ -87,7 +87,7 @@ def model_of(cells: BenchCells, split: str, seed: int, models: Path) -> Path:
     """Return the representation model of a split in a results folder; it is trained if it is not there."""
     train, test = parts_of(cells, split)
     place = Problem(cells, split, train, np.zeros(0, np.int64), test, seed, work=models)
-    there = models / "models" / "spatia" / f"{cells.corpus.path.name}-{split}-{seed}"
+    there = trained_folder(models, cells.corpus, split, seed)
     if (there / "model.json").is_file():
         return there
     logger.info("%s: no model there yet; it is trained first", there)

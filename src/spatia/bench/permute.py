@@ -5,10 +5,11 @@ to be changed, and it may even learn that the input is empty. Rows are exchanged
 stain of a section stay.
 """
 
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 import zarr
@@ -26,8 +27,23 @@ from spatia.errors import SettingsError
 
 Control = Literal["images", "genes", "positions"]
 CONTROLS: tuple[Control, ...] = get_args(Control)
+_OF_CONTROL = re.compile(rf", ({'|'.join(CONTROLS)}) shuffled$")
+# What a control cannot touch: means over all cells of a section stay when its cells are exchanged, and so does what genes tell of each other.
+UNTOUCHED: dict[str, tuple[Control, ...]] = {"biomarker": CONTROLS, "imputation": ("genes",)}
 _OF_PLACE = ("tissue", "niche", "sample")  # columns of obs that belong to the place, not to the cell
 _OF_IMAGE = ("has_image", "image_share", "has_outline")
+
+
+def control_of(data_name: str) -> Control | None:
+    """Return what is shuffled in a data set, by its name; None: nothing.
+
+    Examples
+    --------
+    >>> control_of("breast, genes shuffled"), control_of("breast")
+    ('genes', None)
+    """
+    found = _OF_CONTROL.search(data_name)
+    return cast(Control, found[1]) if found else None
 
 
 def chosen_controls(names: Iterable[str]) -> list[Control]:

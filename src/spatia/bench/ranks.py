@@ -1,21 +1,26 @@
 """Who is where over all tasks: mean ranks, and which differences are larger than chance (Demšar 2006).
 
-What is counted for chance is data sets: questions, metrics and seeds of one data set go up and down together.
+What is counted for chance is corpora: questions, metrics, splits and seeds of one go up and down together. Permutation controls are no
+questions: that a method is good on shuffled data is no merit.
 """
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from scipy.stats import friedmanchisquare, studentized_range
 
+from spatia.bench.permute import control_of
 from spatia.bench.tables import DETAIL, is_ours
 
 LEAST_METHODS, LEAST_DATA_SETS = 3, 3
 MOST_QUESTIONS = 0.7
+COMPARED: Final = (
+    "ours", "our_method", "other", "other_method", "difference", "difference_sd", "ahead", "n_seeds", "missing", "outcome"
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -25,13 +30,14 @@ class Ranking:
     Attributes
     ----------
     mean_rank
-        By method: over the questions of each data set, then over data sets; 1 is best, ties share their mean.
+        By method: over the questions of each corpus, of three and more corpora ranked again, then over corpora; 1 is best, ties share
+        their mean.
     n_questions, n_data_sets
-        (task, data, metric, seed) that all of them answered, and how many data sets these are of.
+        (task, data, metric, seed) that all of them answered, and how many corpora these are of.
     p_value
-        Of Friedman's test, over data sets, that all methods are alike; NaN with fewer than three data sets.
+        Of Friedman's test, over corpora, that all methods are alike; NaN with fewer than three.
     critical_difference
-        Mean ranks nearer than this are not told apart by Nemenyi's test at 5 % over data sets; NaN likewise.
+        Mean ranks nearer than this are not told apart by Nemenyi's test at 5 % over corpora; NaN likewise.
     """
 
     mean_rank: pd.Series
@@ -52,18 +58,22 @@ def rank(rows: pd.DataFrame, methods: list[str] | None = None) -> Ranking:
         Whom to rank; None: ours, and of the others those that answered seven tenths at least of what the other that answered most did. Some
         questions are not asked of some: one about the image is not asked of what sees genes.
     """
-    good = rows[(rows["status"] == "ok") & ~rows["metric"].str.contains(DETAIL, regex=False)]
-    table = good.pivot_table(index=["task", "data", "metric", "seed"], columns="method", values="value")
+    good = _questions(rows)
+    good = good.assign(
+        corpus=good["corpus_id"].replace("", np.nan).fillna(good["data"]) if "corpus_id" in good else good["data"]
+    )
+    table = good.pivot_table(index=["task", "data", "metric", "seed", "corpus"], columns="method", values="value")
     if methods is None:
         answered = table.notna().sum()
         ours = answered.index.map(is_ours).to_numpy(bool)
         most = answered[~ours].max() if not ours.all() else 0
         methods = answered.index[ours | (answered >= MOST_QUESTIONS * most)].tolist()
     values = table[methods].dropna()
-    ranks = values.rank(axis=1, ascending=False).groupby(level="data").mean()
+    ranks = values.rank(axis=1, ascending=False).groupby(level="corpus").mean()
     k, n = len(methods), len(ranks)
     p_value = difference = float("nan")
     if k >= LEAST_METHODS and n >= LEAST_DATA_SETS:
+        ranks = ranks.rank(axis=1)  # one rank for each corpus: the critical difference is of these
         p_value = float(friedmanchisquare(*(ranks[name] for name in methods)).pvalue)
         q = float(studentized_range.ppf(0.95, k, np.inf)) / np.sqrt(2)
         difference = float(q * np.sqrt(k * (k + 1) / (6 * n)))
@@ -144,8 +154,10 @@ def _may_be_chosen(rows: pd.DataFrame, model: str) -> list[bool]:
 def wins(rows: pd.DataFrame, *, fixed: str | None = None) -> pd.DataFrame:
     """Return, for each task and data set, the best of our embeddings, the best of the others, and who is ahead.
 
-    Columns: task, data, metric, ours, our_method, other, other_method, outcome ("first", "tied": within the larger sd over
-    seeds, or "behind").
+    Two methods are compared on the seeds that both answered. Columns: task, data, metric; ours, our_method, other, other_method; difference
+    (mean of the differences, seed by seed), difference_sd (NaN of one seed), ahead and n_seeds (on how many of how many seeds ours is ahead),
+    missing (seeds that were asked and lack one of the two), outcome ("first", "behind", or "tied": the mean
+    difference is no larger than its sd).
 
     Parameters
     ----------
@@ -153,32 +165,78 @@ def wins(rows: pd.DataFrame, *, fixed: str | None = None) -> pd.DataFrame:
         Of this model of ours alone, and of it only the embedding that `FIXED` names for the task: not the best of many on the
         same test cells. Or the name of a method, for what :func:`chosen_on_training` gives.
     """
-    good = rows[(rows["status"] == "ok") & ~rows["metric"].str.contains(DETAIL, regex=False)]
-    table = good.groupby(["task", "data", "metric", "method"], sort=False)["value"].agg(["mean", "std"]).reset_index()
-    found = []
-    for (task, data, metric), group in table.groupby(["task", "data", "metric"], sort=False):
-        others = ~group["method"].map(is_ours)
+    good, found = _questions(rows), []
+    asked: dict[Any, int] = rows.groupby(["task", "data"])["seed"].nunique().to_dict()
+    for (task, data, metric), group in good.groupby(["task", "data", "metric"], sort=False):
+        table = group.pivot_table(index="seed", columns="method", values="value", sort=False)
+        names = pd.unique(group["method"]).tolist()
+        others = [name for name in names if not is_ours(name)]
         wanted = fixed if fixed is None or fixed.endswith(ON_TRAINING) else fixed + FIXED.get(str(task), "")
-        mine = ~others if wanted is None else group["method"] == wanted
-        if not (mine.any() and others.any()):
-            continue
-        best, other = (part.loc[part["mean"].idxmax()] for part in (group[mine], group[others]))
-        sd = np.nan_to_num([best["std"], other["std"]]).max()
-        behind = other["mean"] - best["mean"]
-        outcome = "first" if behind <= 0 else "tied" if behind <= sd else "behind"
-        found.append((task, data, metric, best["mean"], best["method"], other["mean"], other["method"], outcome))
-    names = ["task", "data", "metric", "ours", "our_method", "other", "other_method", "outcome"]
-    return pd.DataFrame(found, columns=names)
+        mine = (
+            [name for name in names if name not in others]
+            if wanted is None
+            else [name for name in names if name == wanted]
+        )
+        if mine and others and (compared := _compared(table, mine, others, asked[task, data])):
+            found.append({"task": task, "data": data, "metric": metric, **compared})
+    return pd.DataFrame(found, columns=["task", "data", "metric", *COMPARED])
+
+
+def _compared(table: pd.DataFrame, mine: list[str], others: list[str], asked: int) -> dict[str, Any]:
+    """Compare the best of ours with the best other by their values, (seeds, methods); {} where no seed has both."""
+    best = max(mine, key=lambda name: (table[name].count(), table[name].mean()))
+    leads = {name: (table[best] - table[name]).dropna() for name in others}
+    most = max(map(len, leads.values()))
+    if not most:
+        return {}
+    other = min((name for name in others if len(leads[name]) == most), key=lambda name: leads[name].mean())
+    lead, both = leads[other], table.loc[leads[other].index, [best, other]]
+    outcome = "tied" if abs(lead.mean()) <= np.nan_to_num(lead.std()) else "first" if lead.mean() > 0 else "behind"
+    values = (
+        both[best].mean(),
+        best,
+        both[other].mean(),
+        other,
+        lead.mean(),
+        lead.std(),
+        int((lead > 0).sum()),
+        most,
+        asked - most,
+    )
+    return dict(zip(COMPARED, (*values, outcome), strict=True))
+
+
+def differences(outcome: pd.DataFrame) -> str:
+    """Return what `wins` found as a table: by how much ours is ahead in each question, and how surely."""
+    lines = [
+        "| data | question | ours | best other | ahead by | on seeds | |",
+        "| --- | --- | ---: | ---: | ---: | ---: | --- |",
+    ]
+    for one in outcome.to_dict("records"):
+        spread = f" ± {one['difference_sd']:.3f}" if np.isfinite(one["difference_sd"]) else ""
+        seeds = f"{one['ahead']} of {one['n_seeds']}" + (f" ({one['missing']} missing)" if one["missing"] else "")
+        texts = (
+            one["data"], f"{one['task']}: {one['metric']}", f"{one['ours']:.3f}", f"{one['other']:.3f} ({one['other_method']})",
+            f"{one['difference']:+.3f}{spread}", seeds, one["outcome"],
+        )  # fmt: skip
+        lines.append("| " + " | ".join(map(str, texts)) + " |")
+    return "\n".join(lines)
+
+
+def _questions(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that answer a question: no failures, no details, no permutation controls."""
+    good = rows[(rows["status"] == "ok") & ~rows["metric"].str.contains(DETAIL, regex=False)]
+    return good[[control_of(str(name)) is None for name in good["data"]]]
 
 
 def markdown(ranking: Ranking) -> str:
     """Return the ranking as a table, with what it can tell."""
     lines = ["| method | mean rank |", "| --- | ---: |"]
     lines += [f"| {name} | {value:.2f} |" for name, value in ranking.mean_rank.items()]
-    note = f"{ranking.n_questions} questions that all of these answered, on {ranking.n_data_sets} data sets (mean of their means)."
+    note = f"{ranking.n_questions} questions that all of these answered, of {ranking.n_data_sets} {'corpus' if ranking.n_data_sets == 1 else 'corpora'} (mean over these of the mean over its questions)."
     if np.isfinite(ranking.critical_difference):
         note += (
             f" Friedman p = {ranking.p_value:.2g}; mean ranks nearer than {ranking.critical_difference:.2f} are not told apart"
-            " (Nemenyi, 5 %, over data sets)."
+            " (Nemenyi, 5 %, over corpora, in each of which methods are ranked by their mean rank)."
         )
     return "\n".join([*lines, "", note])

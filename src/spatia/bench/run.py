@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from spatia.bench.attempt import Question, attempt
+from spatia.bench.attempt import JOURNAL, MOST_DEATHS, Question, attempt_unless_fatal
 from spatia.bench.cells import BenchCells, load_cells
 from spatia.bench.data_record import keep_what_data_are
 from spatia.bench.dataset import DataSet
 from spatia.bench.methods.method import Method
+from spatia.bench.permute import UNTOUCHED, control_of
 from spatia.bench.protocols.trial import Task, Trial
 from spatia.bench.rows import RowStore
 from spatia.corpus.corpus import Corpus
@@ -26,6 +27,7 @@ from spatia.errors import SettingsError
 from spatia.io.memory import reuse_large_blocks
 from spatia.log import configure, logger
 
+MOST_FATAL = 20  # methods of one data set and seed that end their process
 UNITS = "units"  # below the results folder: rows that a worker has not handed over yet
 
 
@@ -41,6 +43,8 @@ class Plan:
         What the user typed, for the rows.
     workers
         Processes that share data sets and seeds.
+    named
+        Whether somebody named the tasks, and is to be told which of them cannot be asked.
 
     Raises
     ------
@@ -54,6 +58,7 @@ class Plan:
     seeds: int = 3
     command: str = ""
     workers: int = 1
+    named: bool = False
 
     def __post_init__(self) -> None:
         known: dict[tuple[str, int], DataSet] = {}
@@ -106,7 +111,9 @@ def _run_unit(cells: BenchCells, seed: int, plan: Plan, store: RowStore, out: Pa
     store.refuse_other_corpus(cells.data.name, seed, cells.corpus.corpus_id)
     trial: Trial | None = None
     for task in plan.tasks:
-        if task.lacks(cells) is not None:
+        if why := _not_asked(task, cells, plan.methods):
+            if plan.named and seed == min(number for data, number in plan.units if data.name == cells.data.name):
+                logger.warning("%s: %s is not asked: %s", cells.data.name, task.name, why)
             continue
         for method in plan.methods:
             if not task.takes(method, cells) or store.has(task.name, cells.data.name, method.name, seed):
@@ -114,10 +121,21 @@ def _run_unit(cells: BenchCells, seed: int, plan: Plan, store: RowStore, out: Pa
             if trial is None:
                 trial = Trial(cells, seed, out)
             question = Question(task.name, cells.data.name, method.name, seed, command, cells.corpus.corpus_id)
-            store.add(attempt(question, partial(task.score, trial, method)))
+            store.add(attempt_unless_fatal(question, partial(task.score, trial, method), store.path.with_name(JOURNAL)))
+
+
+def _not_asked(task: Task, cells: BenchCells, methods: Sequence[Method]) -> str:
+    """Return why a task is not asked of a data set; empty where it is."""
+    if why := task.lacks(cells):
+        return why
+    what = control_of(cells.data.name)
+    if what is not None and what in UNTOUCHED.get(task.name, ()):
+        return f"exchanging {what} within sections leaves as it is what this task learns from"
+    return "" if any(task.takes(method, cells) for method in methods) else "none of the methods can be asked it"
 
 
 def _run_on_cluster(units: Sequence[tuple[DataSet, int]], plan: Plan, out: Path, command: str) -> None:
+    import dask
     from distributed import Client, LocalCluster, as_completed
 
     before = RowStore(out)
@@ -127,6 +145,7 @@ def _run_on_cluster(units: Sequence[tuple[DataSet, int]], plan: Plan, out: Path,
         )  # not after an hour of the others
         data.split_name(seed)  # written before workers could write it twice
     with (
+        dask.config.set({"distributed.scheduler.allowed-failures": MOST_FATAL * MOST_DEATHS}),
         LocalCluster(n_workers=plan.workers, threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
         Client(cluster) as client,
     ):

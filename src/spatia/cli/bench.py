@@ -149,7 +149,7 @@ def bench(
         chosen += our_methods(out, model, spatia, start_from, label, set_ or (), suite if own_data else None, factors)
         data += public_data(public or (), out, names, model, label, seeds, methods_of_others((), published or ()))
         data += [one for what in controls for one in shuffled_data(data, what, out)]
-        plan = Plan(data, asked, chosen, seeds or 3, workers=workers or (2 if own_data else 1))
+        plan = Plan(data, asked, chosen, seeds or 3, workers=workers or (2 if own_data else 1), named=tasks != "all")
         rows = run(plan, out)
         if draw:  # of our own slides those that name transitions: the others hold the same cells
             rows = draw_cells([one for one in data if one.transitions or not own_data], seeds or 3, draw, out)

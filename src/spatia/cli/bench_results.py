@@ -6,7 +6,16 @@ import numpy as np
 import pandas as pd
 
 from spatia.bench.factorial import Factors, main_effects
-from spatia.bench.ranks import ON_TRAINING, as_fixed, chosen_on_training, models_of, of_one_method_each, rank, wins
+from spatia.bench.ranks import (
+    ON_TRAINING,
+    as_fixed,
+    chosen_on_training,
+    differences,
+    models_of,
+    of_one_method_each,
+    rank,
+    wins,
+)
 from spatia.bench.ranks import markdown as ranks_table
 from spatia.bench.rows import ROWS_FILE, read_rows
 from spatia.bench.run import UNITS
@@ -15,6 +24,11 @@ from spatia.corpus.files import write_text
 from spatia.errors import SettingsError
 from spatia.plotting.questions import Question, plot_questions
 from spatia.plotting.ranks import plot_ranks
+
+_OUTCOMES = (
+    "Ahead by: the mean of the differences on the seeds that both answered ± their sd. First, behind: by more than "
+    "that sd; of one seed there is none, and any difference counts."
+)
 
 
 def standing_rows(out: Path) -> pd.DataFrame:
@@ -29,6 +43,11 @@ def standing_rows(out: Path) -> pd.DataFrame:
 
 def write_summary(rows: pd.DataFrame, out: Path, factors: Factors, *, json: bool) -> str:
     """Write tables and figures beside the rows, and return what is printed."""
+    if rows.empty:
+        raise SettingsError(
+            "Nothing was measured: none of these tasks can be asked of these data and methods. `spatia bench --explain TASK` says what a task needs, "
+            "`spatia bench --list` which methods there are."
+        )
     models = models_of(rows["method"].unique())
     chosen = {name: of for name in models if len(of := chosen_on_training(rows, name))}
     measured, rows = rows, pd.concat([rows, *chosen.values()], ignore_index=True) if chosen else rows
@@ -49,6 +68,13 @@ def write_summary(rows: pd.DataFrame, out: Path, factors: Factors, *, json: bool
             plot_questions(
                 found, out / ("questions.png" if len(models) == 1 else f"questions-{name.replace(' ', '-')}.png")
             )
+        if len(outcome := wins(rows, fixed=name + ON_TRAINING if name in chosen else name)):
+            said = (
+                "for each question the view that training cells choose"
+                if name in chosen
+                else "the embedding fixed in advance"
+            )
+            text += f"\n### `{name}`, {said}, against the best of the others\n\n{differences(outcome)}\n\n{_OUTCOMES}\n"
         if len(outcome := wins(measured, fixed=name)):
             text += f"\n`{name}`, the one embedding fixed in advance for each task, against the best of the others, {_counted(outcome)}.\n"
         if name in chosen and len(outcome := wins(rows, fixed=name + ON_TRAINING)):

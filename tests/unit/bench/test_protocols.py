@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from tests.unit.bench.conftest import make_cells, make_trial
 
 from spatia.bench.cells import BenchCells
 from spatia.bench.methods.method import BOTH, IMAGE, Method, Problem
 from spatia.bench.methods.registry import BASELINES
+from spatia.bench.protocols import values
 from spatia.bench.protocols.registry import TASKS, chosen_tasks
 from spatia.bench.protocols.trial import Trial
 from spatia.bench.protocols.values import most_variable
@@ -130,6 +132,28 @@ def test_sections_that_are_held_out_are_read_where_training_sections_lie(monkeyp
     assert [score.metric for score in TASKS["imputation"].score(by_donor, method)] == ["Pearson", "Pearson unaligned"]
     whole = {score.metric for score in TASKS["annotation"].score(blocks, method)}
     assert not any("unaligned" in metric for metric in whole)  # blocks of one section: nothing to move
+
+
+def test_no_share_that_is_learnt_from_counts_a_test_cell(cells: BenchCells, monkeypatch: pytest.MonkeyPatch) -> None:
+    learnt = []
+
+    def kept(trial: Trial, method: Method, embed: object, y: np.ndarray, *, train: np.ndarray) -> list:
+        learnt.append(y[train])
+        return []
+
+    monkeypatch.setattr(values, "_predict", kept)
+    trial = make_trial(cells)
+    method = Method("m", BOTH, _noise, "")
+    values.neighbourhood(trial, method)
+    turned = cells.labels["type"].astype(object).to_numpy().copy()
+    turned[trial.test] = "type 0"
+    trial.cells = replace(
+        cells, labels=cells.labels.assign(type=pd.Categorical(turned, cells.labels["type"].cat.categories))
+    )
+    values.neighbourhood(trial, method)
+    assert len(learnt[0]) > 100
+    np.testing.assert_array_equal(*learnt)
+    assert not (learnt[0] == 0).all()
 
 
 def test_a_decoder_is_scored_as_it_is(trial: Trial) -> None:

@@ -6,7 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from spatia.bench.ranks import as_fixed, chosen_on_training, markdown, models_of, of_one_method_each, rank, wins
+from spatia.bench.ranks import (
+    as_fixed,
+    chosen_on_training,
+    differences,
+    markdown,
+    models_of,
+    of_one_method_each,
+    rank,
+    wins,
+)
 from spatia.cli.bench_results import questions_of
 from spatia.plotting.questions import plot_questions
 from spatia.plotting.ranks import plot_ranks
@@ -88,13 +97,65 @@ def test_wins_are_ours_against_the_best_other() -> None:
     rows = pd.concat(
         [
             _rows({"spatia": [0.9, 0.5, 0.1], "spatia genes": [0.8, 0.6, 0.1], "pca": [0.7, 0.62, 0.9]}),
-            _rows({"spatia": [0.9, 0.5, 0.1], "spatia genes": [0.8, 0.7, 0.1], "pca": [0.7, 0.72, 0.9]}, seed=1),
+            _rows({"spatia": [0.9, 0.5, 0.1], "spatia genes": [0.8, 0.74, 0.1], "pca": [0.7, 0.72, 0.9]}, seed=1),
         ]
     )
     table = wins(rows).set_index("task")
     assert table["outcome"].to_dict() == {"q0": "first", "q1": "tied", "q2": "behind"}
     assert table.loc["q1", "our_method"] == "spatia genes"
     assert wins(_rows({"pca": [1.0]})).empty
+
+
+def test_methods_are_compared_on_the_seeds_that_both_answered() -> None:
+    """A failed seed, or one more, must not make a mean better."""
+    seeds = [
+        _rows({"spatia": [ours], "pca": [pca], "lucky": [lucky]}, seed=k)
+        for k, (ours, pca, lucky) in enumerate([(0.88, 0.9, 0.99), (0, 0.5, 0), (0, 0.6, 0)])
+    ]
+    rows = pd.concat(seeds)
+    rows.loc[(rows["seed"] > 0) & (rows["method"] == "spatia"), ["status", "value"]] = ["failed", np.nan]
+    rows = rows[~((rows["seed"] > 0) & (rows["method"] == "lucky"))]
+    (one,) = wins(rows[rows["method"] != "lucky"]).to_dict("records")
+    assert (one["ours"], one["other"], one["outcome"]) == (0.88, 0.9, "behind")
+    assert (one["ahead"], one["n_seeds"], one["missing"]) == (0, 1, 2)
+    assert "-0.020 | 0 of 1 (2 missing) | behind |" in differences(wins(rows[rows["method"] != "lucky"]))
+
+
+def test_a_small_lead_on_every_seed_counts_and_a_large_one_on_some_does_not() -> None:
+    """Slides differ more than methods do: what counts is the difference on each."""
+    rows = pd.concat([
+        _rows({"spatia": [0.51 + step, 0.9 - 5 * step], "pca": [0.5 + step, 0.5 + step]}, seed=seed) for seed, step in enumerate((0.0, 0.1, 0.2))
+    ])  # fmt: skip
+    table = wins(rows).set_index("task")
+    assert table["outcome"].to_dict() == {"q0": "first", "q1": "tied"}
+    assert table["difference"].to_numpy() == pytest.approx([0.01, -0.2])
+    assert wins(rows.assign(value=-rows["value"])).set_index("task")["outcome"].to_dict() == {
+        "q0": "behind",
+        "q1": "tied",
+    }
+
+
+def test_shuffled_copies_and_splits_of_one_corpus_are_no_further_evidence() -> None:
+    one = _rows({"spatia": [0.9], "pca": [0.8], "hvg": [0.7]}, corpus_id="slide")
+    rows = pd.concat([one, one.assign(data="d0, genes shuffled", corpus_id="copy"), one.assign(data="d0, blocks")])
+    found = rank(rows)
+    assert (found.n_questions, found.n_data_sets) == (2, 1)
+    assert sorted(wins(rows)["data"]) == ["d0", "d0, blocks"]
+
+
+def test_methods_are_ranked_once_in_each_corpus() -> None:
+    """Nemenyi's difference is of one rank a corpus, whatever the number of questions."""
+    rows = pd.concat(
+        [
+            _rows({"a": [3, 3, 3], "b": [2, 2, 2], "c": [1, 1, 1]}),
+            _rows({"a": [1], "b": [2], "c": [0]}).assign(task="more"),
+        ]
+    )
+    assert rank(rows).mean_rank.to_dict() == {
+        "a": pytest.approx((1.5 + 1 + 1) / 3),
+        "b": pytest.approx((1.5 + 2 + 2) / 3),
+        "c": 3.0,
+    }
 
 
 def test_a_rival_whose_name_begins_like_ours_is_none_of_ours() -> None:

@@ -1,5 +1,8 @@
 """A method that fails is a row; what stands is not run again."""
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +11,12 @@ from tests.unit.bench.conftest import make_trial
 from tests.unit.conftest import TinySection, write_corpus
 
 from spatia.bench import run as module
+from spatia.bench.attempt import JOURNAL
 from spatia.bench.cells import BenchCells
 from spatia.bench.dataset import DataSet
 from spatia.bench.methods.method import BOTH, Method, Problem
 from spatia.bench.protocols.registry import TASKS
+from spatia.bench.rows import RowStore
 from spatia.bench.run import Plan, run, unit_folder
 from spatia.corpus.corpus import Corpus
 from spatia.corpus.files import only_writer_of
@@ -21,7 +26,7 @@ from spatia.errors import MissingExtraError, SettingsError, SpatiaError
 @pytest.fixture
 def made_up(cells: BenchCells, monkeypatch: pytest.MonkeyPatch) -> BenchCells:
     """Let the runner find the made-up cells and their split."""
-    monkeypatch.setattr(module, "load_cells", lambda data: cells)
+    monkeypatch.setattr(module, "load_cells", lambda data: replace(cells, data=data))
     monkeypatch.setattr(module, "Trial", lambda cells, seed, work: make_trial(cells, seed))
     return cells
 
@@ -63,6 +68,23 @@ def test_what_stands_is_not_run_again(made_up: BenchCells, tmp_path: Path) -> No
     again = run(plan, tmp_path)
     assert calls == [0]
     assert again["value"].tolist() == first["value"].tolist()
+
+
+def test_what_cannot_be_asked_is_said_where_tasks_were_named(
+    made_up: BenchCells, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    method = Method("m", BOTH, lambda problem: problem.cells.position_um, "")
+    shuffled = made_up.data.model_copy(update={"name": "made up, genes shuffled"})
+    tasks = [TASKS[name] for name in ("domains", "gene-only zero-shot", "neighbourhood", "imputation")]
+    for named in (False, True):
+        caplog.clear()
+        rows = run(Plan([shuffled], tasks, [method], seeds=2, command="c", named=named), tmp_path / str(named))
+        assert set(rows["task"]) == {"neighbourhood"}
+        said = [record.getMessage() for record in caplog.records if "is not asked" in record.getMessage()]
+        assert len(said) == (3 if named else 0)
+    assert "made up, genes shuffled: domains is not asked: " in said[0]
+    assert "gene-only zero-shot is not asked: none of the methods can be asked it" in said[1]
+    assert "imputation is not asked: exchanging genes within sections leaves as it is" in said[2]
 
 
 def test_another_corpus_of_the_same_name_does_not_get_the_rows(
@@ -180,3 +202,40 @@ def test_every_split_is_there_before_workers_start(tmp_path: Path, monkeypatch: 
         run(Plan(data, [], [], seeds=2, workers=2, command="c"), tmp_path / "out")
     made = [f"bench-square80m{margin}-{seed}" for margin in (20, 30) for seed in (0, 1)]
     assert Corpus.open(corpus).split_names() == sorted(["block", *made])
+
+
+def test_what_ends_the_process_is_tried_twice_and_then_a_row_that_says_so(made_up: BenchCells, tmp_path: Path) -> None:
+    """As a kill for want of memory does: no exception is seen, and nothing written after it."""
+    program = f"""
+import os
+from tests.unit.bench.conftest import make_cells, make_trial
+from spatia.bench import run as module
+from spatia.bench.attempt import JOURNAL
+from spatia.bench.methods.method import BOTH, Method
+from spatia.bench.protocols.registry import TASKS
+module.load_cells = lambda data: make_cells()
+module.Trial = lambda cells, seed, work: make_trial(cells, seed)
+methods = [Method("fatal", BOTH, lambda problem: os._exit(9), ""), Method("fine", BOTH, lambda problem: problem.cells.position_um, "")]
+plan = module.Plan([make_cells().data], [TASKS["neighbourhood"]], methods, seeds=1, command="c")
+module.run(plan, __import__("pathlib").Path({str(tmp_path)!r}))
+"""
+    codes = [
+        subprocess.run([sys.executable, "-c", program], check=False, cwd=Path(__file__).parents[3]).returncode
+        for _ in range(3)
+    ]
+    assert codes == [9, 9, 0]
+    rows = RowStore(tmp_path).frame().set_index("method")
+    assert rows["status"].to_dict() == {"fatal": "failed", "fine": "ok"}
+    assert "The process ended 2 times while this was asked" in rows.loc["fatal", "message"]
+    assert not (tmp_path / JOURNAL).exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_is_no_death(made_up: BenchCells, tmp_path: Path, error: type[BaseException]) -> None:
+    def interrupted(problem: Problem) -> np.ndarray:
+        raise error
+
+    plan = Plan([made_up.data], [TASKS["neighbourhood"]], [Method("m", BOTH, interrupted, "")], seeds=1, command="c")
+    with pytest.raises(error):
+        run(plan, tmp_path)
+    assert not (tmp_path / JOURNAL).exists()

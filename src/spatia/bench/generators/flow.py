@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spatia.bench.dataset import place_name
 from spatia.bench.generators.generator import TRANSITION, GenerationProblem, Images, Training
 from spatia.bench.generators.wrong_pairs import with_wrong_partners
 from spatia.config import read_settings_of
@@ -229,7 +230,7 @@ def pairs_of(problem: GenerationProblem) -> Path:
 def place_of(problem: GenerationProblem) -> str:
     """Return a name for files of one corpus, split and seed."""
     training, _ = asked_of(problem)
-    return _slug(f"{problem.cells.corpus.path.name}-{training.split}-{problem.seed}")
+    return place_name(problem.cells.corpus, training.split, problem.seed)
 
 
 def _named(problem: GenerationProblem, rows: NDArray[np.int64]) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 One pass over the corpus gives every level of one view; the views and levels are then read out like any other embedding.
 """
 
-import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from spatia.bench.dataset import part_rows
+from spatia.bench.dataset import part_rows, place_name
 from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method, Modality, Problem
 from spatia.bench.methods.pca import principal_components
 from spatia.bench.methods.smoothed_pca import of_neighbours, smoothed
@@ -39,6 +38,11 @@ OF_BENCHMARK = frozenset({"split", "part", "validation_part", "seed"})  # settin
 MOST_KEPT = 8  # embeddings of the whole data set in memory
 
 Parts = dict[str, NDArray[np.float32]]
+
+
+def trained_folder(results: Path, corpus: Corpus, split: str, seed: int, label: str = "") -> Path:
+    """Return where the model of a split lies in a results folder."""
+    return results / "models" / (label or "spatia") / place_name(corpus, split, seed)
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,7 @@ class SpatiaSource:
             return self.model
         if problem.work is None:
             raise SettingsError("spatia needs a results folder to train in.")
-        name = re.sub(r"[^\w.-]+", "_", f"{problem.cells.corpus.path.name}-{problem.split}-{problem.seed}")
-        out = problem.work / "models" / (self.label or "spatia") / name
+        out = trained_folder(problem.work, problem.cells.corpus, problem.split, problem.seed, self.label)
         if out in self._failed:  # trained once for all tasks, so it fails once
             raise SpatiaError(self._failed[out])
         given = {"split": problem.split, "seed": problem.seed}

@@ -124,12 +124,19 @@ def states(trial: Trial, method: Method) -> list[Score]:
 
 
 def neighbourhood(trial: Trial, method: Method) -> list[Score]:
-    """Predict the shares of types among the 15 nearest cells; the mean over types of the correlation."""
+    """Predict the shares of types among the 15 nearest cells; the mean over types of the correlation.
+
+    What is learnt from are the shares among those of the 15 that are no test cells: others would tell their labels.
+    """
     cells = trial.cells
     y = pd.get_dummies(cells.labels[cells.data.cell_type].astype("category")).to_numpy(np.float64)
-    share = y[cells.neighbours].mean(axis=1)
-    share = share[:, y[trial.train].mean(axis=0) >= LEAST_DETECTED]
-    return _correlated(trial, share, _predict(trial, method, method.embed, share))
+    y = y[:, y[trial.train].mean(axis=0) >= LEAST_DETECTED]
+    around = y[cells.neighbours]
+    share, known = around.mean(axis=1), ~np.isin(cells.neighbours, trial.test)
+    train = trial.train[known[trial.train].any(axis=1)]
+    learnt = share.copy()
+    learnt[train] = (around[train] * known[train, :, None]).sum(axis=1) / known[train].sum(axis=1, keepdims=True)
+    return _correlated(trial, share, _predict(trial, method, method.embed, learnt, train=train))
 
 
 def surroundings_to_expression(trial: Trial, method: Method) -> list[Score]:
