@@ -1,5 +1,6 @@
 """`spatia pair` on a simulated slide: from the command line to the folder, with the truth as states."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -62,6 +63,19 @@ def test_the_folder_is_of_this_corpus_and_knows_morphology(pairs: Path, split_co
     assert np.isfinite(found.signature("emt", "morphology").loc["eccentricity", "delta"])
 
 
+def test_all_cells_of_both_states_are_kept_and_not_only_partners(pairs: Path, split_corpus: Path, slide: Path) -> None:
+    found, truth = read_pairs(pairs), pd.read_parquet(slide / "truth" / "cells.parquet").astype({"type": str})
+    corpus = Corpus.open(split_corpus)
+    parts = corpus.split("block").part_of_rows("s1", corpus.section("s1").entry.n_cells)
+    ids = corpus.section("s1").cells.obs().index.to_numpy(object)[parts != "margin"]
+    wanted = truth[truth["type"].isin(["macrophage", "b_cell"]) & truth["cell_id"].isin(ids)]["cell_id"]
+    assert sorted(found.cells_at("to macrophage", "target")["cell_id"]) == sorted(wanted)
+    first = found.table[found.table["rank"] == 0]  # as with top_k=1, in a folder of before
+    fewer = dataclasses.replace(found, ends=None, table=first).cells_at("to macrophage", "target")
+    assert {*fewer["cell_id"]} < {*wanted}
+    assert not fewer.duplicated().any()
+
+
 def test_most_partners_are_of_the_sources_type(pairs: Path, slide: Path) -> None:
     kind = pd.read_parquet(slide / "truth" / "cells.parquet").set_index("cell_id")["type"].astype(str)
     table = read_pairs(pairs).table
@@ -74,7 +88,7 @@ def test_the_same_again_gives_the_same_bytes(pairs: Path, split_corpus: Path, sl
     finished = spatia("pair", split_corpus, *arguments, "-o", tmp_path / "again")
     assert finished.exit_code == 0
     assert "emt: train" in finished.stdout
-    for name in ("pairs.parquet", "signatures.parquet"):
+    for name in ("pairs.parquet", "ends.parquet", "signatures.parquet"):
         assert (tmp_path / "again" / name).read_bytes() == (pairs / name).read_bytes()
 
 

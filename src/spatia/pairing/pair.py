@@ -18,7 +18,16 @@ from spatia.errors import PairingError, SettingsError
 from spatia.log import logger
 from spatia.pairing.cells import PART, ROW, SAMPLE, Cells, Measured, checked_split, measure, read_cells, split_facts
 from spatia.pairing.confidence import Calibration, read_calibration, trust
-from spatia.pairing.pairs import COLUMNS, FACTS_FILE, Pairs, check_out, check_pairs, read_pairs, write_pairs
+from spatia.pairing.pairs import (
+    COLUMNS,
+    ENDS_COLUMNS,
+    FACTS_FILE,
+    Pairs,
+    check_out,
+    check_pairs,
+    read_pairs,
+    write_pairs,
+)
 from spatia.pairing.plans import Convergence, Plan, Problem, Rows, empty_rows, put_rows
 from spatia.pairing.settings import PairSettings, Scope
 from spatia.pairing.signatures import pair_weights, signature
@@ -76,7 +85,7 @@ def pair(
     transitions
         YAML file (``docs/pairing.md``), or its contents.
     out
-        Folder to write: ``pairs.parquet``, ``signatures.parquet``, ``pairing.json``.
+        Folder to write: ``pairs.parquet``, ``ends.parquet``, ``signatures.parquet``, ``pairing.json``.
     cells
         Table with more columns for the cells (states, labels) and, for a cost in embedding space, the embedding.
     settings
@@ -117,7 +126,7 @@ def pair(
         raise PairingError(f"{opened.path}: no source or target is in a part of split {split.name!r}; nothing to pair.")
     measured = measure(all_cells, chosen)
 
-    tables, signatures, facts = [], [], []
+    tables, ends_of, signatures, facts = [], [], [], []
     problems: list[dict[str, Any]] = []
     for number, (transition, end) in enumerate(zip(wanted, ends, strict=True)):
         if report is not None:
@@ -128,6 +137,8 @@ def pair(
         signatures.append(signature(transition.name, measured, train.members, weights))
         for part, found in paired.items():
             tables.append(_table(all_cells, transition, part, found, trusted, settings))
+            for name, rows in (("source", found.members.source), ("target", found.members.target)):
+                ends_of.append(_ends_table(all_cells, transition, part, name, rows))
             problems += [{"transition": transition.name, "part": part, **one} for one in found.problems]
         facts.append(
             {**transition.model_dump(mode="json"), "scope": transition.scope or settings.scope, **_counts(paired)}
@@ -150,8 +161,11 @@ def pair(
         "problems": problems,
     }
     # what would be refused when it is read must not take the place of what is there
-    checked = check_pairs(Pairs(out, table, pd.concat(signatures, ignore_index=True), content))
-    write_pairs(out, checked.table, checked.signatures, content)
+    of_pairs = Pairs(
+        out, table, pd.concat(signatures, ignore_index=True), content, pd.concat(ends_of, ignore_index=True)
+    )
+    checked = check_pairs(of_pairs)
+    write_pairs(out, checked.table, checked.signatures, content, checked.ends)
     return read_pairs(out)
 
 
@@ -297,6 +311,14 @@ def _counts(paired: dict[str, Paired]) -> dict[str, Any]:
             for part, found in paired.items()
         }
     }
+
+
+def _ends_table(cells: Cells, transition: Transition, part: str, end: str, rows: NDArray[np.int64]) -> pd.DataFrame:
+    """Return all cells of one end of a transition in one part: the partners kept are only the likeliest of them."""
+    own = cells.obs.iloc[rows]
+    ids, sample, row = own.index.astype(str), own[SAMPLE].to_numpy(object), own[ROW].to_numpy(np.int64)
+    values = (transition.name, part, end, ids, sample, row)
+    return pd.DataFrame(dict(zip(ENDS_COLUMNS, values, strict=True)), index=range(len(own)))
 
 
 def _table(

@@ -25,6 +25,8 @@ FORMAT_VERSION: Final = 1
 FACTS_FILE: Final = "pairing.json"
 PAIRS_FILE: Final = "pairs.parquet"
 SIGNATURES_FILE: Final = "signatures.parquet"
+ENDS_FILE: Final = "ends.parquet"
+ENDS_COLUMNS: Final = ("transition", "part", "end", "cell_id", "sample", "row")
 
 Floats = NDArray[np.float64]
 # One row for each kept partner of each source; what belongs to the source stands in each of its rows.
@@ -122,12 +124,16 @@ class Pairs:
         ``signatures.parquet``: one row a transition and gene or feature.
     facts
         ``pairing.json``: settings, versions, corpus, convergence of every problem.
+    ends
+        ``ends.parquet``: one row a cell of the source or target state (``end``) in a part, whether or not it became a partner. None of
+        folders of before.
     """
 
     path: Path
     table: pd.DataFrame
     signatures: pd.DataFrame
     facts: Mapping[str, Any]
+    ends: pd.DataFrame | None = None
 
     @property
     def corpus_id(self) -> str:
@@ -176,6 +182,16 @@ class Pairs:
             *(once(name) for name in ("confidence", "calibrated", "entropy", "mass", "cost")),
         )
 
+    def cells_at(self, transition: str, end: str) -> pd.DataFrame:
+        """Return ``cell_id`` and ``sample`` of all cells of the source or target state; of folders of before, of those in pairs."""
+        self._check_name(transition)
+        if self.ends is not None:
+            own = self.ends[(self.ends["transition"] == transition) & (self.ends["end"] == end)]
+            return own[["cell_id", "sample"]].reset_index(drop=True)
+        own = self.table[(self.table["transition"] == transition) & (self.table[end].astype(str) != "")]
+        named = own[[end, f"{end}_sample"]].set_axis(["cell_id", "sample"], axis=1)
+        return named.drop_duplicates(ignore_index=True)
+
     def signature(self, transition: str, kind: str) -> pd.DataFrame:
         """Return Δ of one transition, indexed by name.
 
@@ -195,15 +211,22 @@ class Pairs:
             raise PairingError(f"{self.path}: no transition {transition!r}. There are: {', '.join(self.transitions)}.")
 
 
-def write_pairs(folder: Path, table: pd.DataFrame, signatures: pd.DataFrame, facts: Mapping[str, Any]) -> None:
+def write_pairs(
+    folder: Path,
+    table: pd.DataFrame,
+    signatures: pd.DataFrame,
+    facts: Mapping[str, Any],
+    ends: pd.DataFrame | None = None,
+) -> None:
     """Write a folder aside and rename it; an older folder of pairs is replaced, anything else is left alone."""
     check_out(folder)
+    tables = {PAIRS_FILE: table, SIGNATURES_FILE: signatures} | ({} if ends is None else {ENDS_FILE: ends})
     with whole_folder(folder) as aside:
-        for name, content in ((PAIRS_FILE, table), (SIGNATURES_FILE, signatures)):
+        for name, content in tables.items():
             content.to_parquet(aside / name, index=False)
             with (aside / name).open("rb") as file:
                 os.fsync(file.fileno())
-        digests = {name: sha256(aside / name) for name in (PAIRS_FILE, SIGNATURES_FILE)}
+        digests = {name: sha256(aside / name) for name in tables}
         write_json(aside / FACTS_FILE, {"format": FORMAT, "format_version": FORMAT_VERSION, **facts, "sha256": digests})
 
 
@@ -234,7 +257,8 @@ def read_pairs(folder: str | Path, corpus: Corpus | None = None) -> Pairs:
     table, signatures = (
         _read_table(folder / name, facts["sha256"].get(name)) for name in (PAIRS_FILE, SIGNATURES_FILE)
     )
-    pairs = check_pairs(Pairs(folder, table, signatures, facts))
+    ends = _read_table(folder / ENDS_FILE, facts["sha256"][ENDS_FILE]) if ENDS_FILE in facts["sha256"] else None
+    pairs = check_pairs(Pairs(folder, table, signatures, facts, ends))
     if corpus is not None:
         _check_corpus(pairs, corpus)
     return pairs
@@ -244,6 +268,8 @@ def check_pairs(pairs: Pairs) -> Pairs:
     """Return pairs whose columns and values are as they should be, and refuse others."""
     _check_table(pairs)
     _check_signatures(pairs)
+    if pairs.ends is not None and (missing := [name for name in ENDS_COLUMNS if name not in pairs.ends]):
+        raise PairingError(f"{pairs.path / ENDS_FILE}: no column {missing[0]!r}. {_REDO}")
     return pairs
 
 

@@ -169,11 +169,10 @@ class Reference:
         """Return the label of every cell: for a transition of the pairs, which end of it the cell is at; else those given."""
         if transition is None or self.pairs is None or transition not in self.pairs.transitions:
             return self.labels
-        table = self.pairs.table[self.pairs.table["transition"] == transition]
         found = np.full(len(self.index.samples), "", object)
         for end, label in (("source", SOURCE_STATE), ("target", TARGET_STATE)):
-            named = table[table[end].astype(str) != ""]
-            samples, ids = (named[column].astype(str).to_numpy(object) for column in (f"{end}_sample", end))
+            cells = self.pairs.cells_at(transition, end)
+            samples, ids = (cells[name].astype(str).to_numpy(object) for name in ("sample", "cell_id"))
             found[self.index.find(samples, ids, str(self.pairs.path))] = label
         return found
 

@@ -22,7 +22,7 @@ def with_wrong_partners(pairs: Path, out: Path, seed: int) -> Path:
         [_swapped(own, seed) for _, own in right.table.groupby(["transition", "part"], sort=False)], ignore_index=True
     )
     facts = {name: value for name, value in right.facts.items() if name not in ("format", "format_version", "sha256")}
-    write_pairs(out, table, right.signatures, {**facts, "wrong_partners": seed})
+    write_pairs(out, table, right.signatures, {**facts, "wrong_partners": seed}, right.ends)
     return out
 
 
