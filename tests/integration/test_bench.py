@@ -225,3 +225,19 @@ def test_an_absent_column_lists_what_there_is(data: Path) -> None:
     given = DataSet.read(data).model_copy(update={"cell_type": "kind"})
     with pytest.raises(SettingsError, match=r"no column 'kind'.*state_hypoxia"):
         load_cells(given)
+
+
+def test_another_table_under_the_same_name_is_refused(data: Path, tmp_path: Path) -> None:
+    cells, out = load_cells(DataSet.read(data)), tmp_path / "out"
+    for name in ("noise", "good"):
+        numbers = np.random.default_rng(len(name)).normal(size=(len(cells), 2))
+        pd.DataFrame(numbers, columns=["a", "b"]).assign(cell_id=cells.cell_ids).to_parquet(
+            tmp_path / f"{name}.parquet"
+        )
+    words = ["-o", out, "--methods", "none", "--tasks", "annotation", "--seeds", 1, "--embeddings"]
+    table = _bench(data, *words, f"rival={tmp_path / 'noise.parquet'}")
+    refused = CliRunner().invoke(app, ["bench", *map(str, [data, *words, f"rival={tmp_path / 'good.parquet'}"])])
+    assert refused.exit_code == 2
+    assert "'rival' stands there with files" in " ".join(refused.output.split())
+    assert "| rival |" in table
+    assert _bench(data, *words, f"rival={tmp_path / 'noise.parquet'}") == table

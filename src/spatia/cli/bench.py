@@ -114,6 +114,7 @@ def bench(
     from spatia.cli.bench_parts import (
         draw_cells,
         factors_of,
+        keep_what_rivals_are,
         methods_of_others,
         our_methods,
         public_data,
@@ -141,6 +142,7 @@ def bench(
             f"--methods {methods}: there is nothing to compare. Name methods, or give --spatia, --grid, --model, --embeddings or --published."
         )
     with only_writer_of(out, "benchmark"):
+        keep_what_rivals_are(out, chosen, embeddings or (), published or ())
         given = {"cell_type": cell_type, "domain": domain, "outcome": outcome, "labels": labels, "split": split}
         data = [read_data(path, given) for path in corpora or ()]
         own_data = not (data or public)

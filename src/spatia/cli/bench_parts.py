@@ -1,9 +1,10 @@
 """What an invocation of ``spatia bench`` asks for: its data sets, the methods of others and ours, and what is drawn."""
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,13 +15,17 @@ from spatia.bench.factorial import Factors, combinations, name_of, read_factors,
 from spatia.bench.generators.problems import seeds_of
 from spatia.bench.generators.registry import GENERATORS
 from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method
+from spatia.bench.methods.registry import BASELINES, OF_WEIGHTS
 from spatia.bench.methods.spatia_model import SpatiaSource, spatia_methods
+from spatia.bench.methods.vit import VIT
 from spatia.bench.permute import Control, shuffled
-from spatia.bench.public.protocol import PublicOptions
+from spatia.bench.public.protocol import PublicOptions, PublicProtocol
 from spatia.bench.public.registry import read_public
 from spatia.bench.published.embeddings_file import embeddings_method
+from spatia.bench.published.files import digest_of
 from spatia.bench.published.registry import published_method
-from spatia.bench.rows import RowStore
+from spatia.bench.rows import ROWS_FILE, RowStore, read_rows
+from spatia.bench.run import UNITS
 from spatia.bench.suites import SIZES, suite_data
 from spatia.cli.bench import Suite
 from spatia.config import make_settings
@@ -33,7 +38,9 @@ from spatia.training.settings import read_settings
 from spatia.training.sizes import check_sizes
 
 QUICK = ("presentations.cells=4000", "presentations.context=4000")  # of fine-tuning in the quick suite
-OURS_FILE = "ours.json"  # in the results folder: what each name of ours stands for
+METHODS_FILE = "methods.json"  # in the results folder: what each name stands for, of ours and of what is made of files
+OURS_FILE = "ours.json"  # the same as written before 2026-11-28, of our models alone
+RANDOM = "random weights"
 LEFT_OUT = (", cell", ", niche", ", tissue")  # levels alone, which the full suite asks too
 # Of each combination of a grid the levels are asked as they add up: the cell, with its niche, with the tissue.
 LEFT_OUT_OF_GRID = (", niche", ", tissue", " smoothed", ", expected counts")
@@ -61,14 +68,61 @@ def shuffled_data(data: list[DataSet], what: Control, out: Path) -> list[DataSet
 
 
 def methods_of_others(embeddings: list[str] | tuple[()], published: list[str] | tuple[()]) -> list[Method]:
-    """Return rivals that ran elsewhere, and published models."""
+    """Return rivals that ran elsewhere, and published models.
+
+    Raises
+    ------
+    SettingsError
+        If two have one name, or that of a method that is here already: rows are known by the name, so the second would not be run.
+    """
     tables = []
     for text in embeddings:
         name, path = _pair(text, "--embeddings")
         sees = name.rpartition(":")[2]
         reads = {"image": IMAGE, "genes": GENES}.get(sees if ":" in name else "", BOTH)
         tables.append(embeddings_method(name, path, reads))
-    return tables + [published_method(*_pair(text, "--published")) for text in published]
+    methods = tables + [published_method(*_pair(text, "--published")) for text in published]
+    for at, name in enumerate(names := [method.name for method in methods]):
+        if name in BASELINES or name in names[:at]:
+            what = "is a method of spatia bench" if name in BASELINES else "is given twice"
+            raise SettingsError(
+                f"--embeddings, --published: {name!r} {what}, and rows are known by the name. Give a name of its own "
+                "(of a published model with a colon: uni:second=FOLDER)."
+            )
+    return methods
+
+
+def keep_what_rivals_are(
+    out: Path, methods: Sequence[Method], embeddings: Sequence[str] = (), published: Sequence[str] = ()
+) -> None:
+    """Write by a digest which files rivals are made of.
+
+    Parameters
+    ----------
+    methods
+        All that take part: some of them take weights that the environment names, or random ones.
+    embeddings, published
+        ``NAME=PATH``, as the command line takes them.
+
+    Raises
+    ------
+    SettingsError
+        If rows of one stand in ``out`` that were made of other files.
+    """
+    rows = _standing(out)
+    tables = [_pair(text, "--embeddings") for text in embeddings]
+    models = [_pair(text, "--published") for text in published]
+    weights = [
+        (name, Path(given) if (given := os.environ.get(OF_WEIGHTS[name])) else None)
+        for name in (method.name for method in methods)
+        if name in OF_WEIGHTS
+    ]
+    _keep_what_they_are(
+        out,
+        [_of_files(name, path, out, rows, "Give the table another name") for name, path in tables]
+        + [_of_files(name, path, out, rows, f"Give it another name ({name}:second=…)") for name, path in models]
+        + [_of_files(name, path, out, rows, f"Set {OF_WEIGHTS[name]} as it was") for name, path in weights],
+    )
 
 
 def _pair(text: str, option: str) -> tuple[str, Path]:
@@ -129,7 +183,7 @@ def our_methods(
         SpatiaSource(f"{label} {name_of(levels)}".strip(), (*settings, *settings_of(factors, levels)), start_from=start)
         for levels in (combinations(factors) if factors else ())
     ]
-    _keep_what_they_are(out / OURS_FILE, [*sources, *of_grid])
+    _keep_what_they_are(out, [_ours(source) for source in (*sources, *of_grid)])
     methods = [method for source in sources for method in spatia_methods(source)]
     if suite is Suite.quick:
         methods = [method for method in methods if not method.name.endswith(LEFT_OUT)]
@@ -137,25 +191,79 @@ def our_methods(
     return methods + [method for method in levels_asked if not method.name.endswith(LEFT_OUT_OF_GRID)]
 
 
-def _keep_what_they_are(path: Path, sources: Sequence[SpatiaSource]) -> None:
-    """Write what each name of ours stands for, and refuse a name that stands there for something else: its rows would be taken for this."""
-    stand = read_json(path, SettingsError) if path.is_file() else {}
-    for source in sources:
-        name = f"spatia {source.label}".strip()
-        is_now = {
-            "settings": sorted(source.settings),
-            "model": None if source.model is None else model_id(source.model),
-            "from": None if source.start_from is None else model_id(source.start_from),
-        }
-        was = stand.setdefault(name, is_now)
-        if other := [what for what in is_now if was.get(what) != is_now[what]]:
+@dataclass(frozen=True)
+class _Named:
+    """What a name in a results folder stands for.
+
+    Attributes
+    ----------
+    facts
+        What must not change under the name; without paths, as files may move.
+    asked
+        Where the files lie that are asked for, for an error; empty: the facts say it.
+    remedy
+        How another name is given.
+    bound
+        Whether something stands in the folder that was made under this name.
+    """
+
+    name: str
+    facts: Mapping[str, object]
+    asked: str
+    remedy: str
+    bound: bool
+
+
+def _ours(source: SpatiaSource) -> _Named:
+    facts = {
+        "settings": sorted(source.settings),
+        "model": None if source.model is None else model_id(source.model),
+        "from": None if source.start_from is None else model_id(source.start_from),
+    }
+    # bound without rows, too: trained models may stand
+    return _Named(f"spatia {source.label}".strip(), facts, "", "Give another --label", bound=True)
+
+
+def _of_files(name: str, path: Path | None, out: Path, rows: pd.DataFrame, remedy: str) -> _Named:
+    """Return a method that is made of files, None: of random weights; of some protocols rows say after a comma how it was read out."""
+    files = RANDOM if path is None else digest_of(path, without=out)
+    bound = any(method == name or method.startswith(f"{name}, ") for method in rows["method"].unique())
+    return _Named(name, {"files": files}, "" if path is None else str(path), remedy, bound)
+
+
+def _standing(out: Path) -> pd.DataFrame:
+    """Return the values of a results folder, those among them that a killed worker has not handed over."""
+    folders = [folder for folder in (out, *sorted((out / UNITS).glob("*"))) if (folder / ROWS_FILE).is_file()]
+    rows = read_rows(folders) if folders else RowStore(out).frame()
+    return rows[rows["status"] == "ok"]
+
+
+def _keep_what_they_are(out: Path, names: Sequence[_Named]) -> None:
+    """Write what each name stands for, and refuse one that stands there for something else: its rows would be taken for this.
+
+    What stood before this was kept is taken as it is.
+    """
+    path = out / METHODS_FILE
+    kept = path if path.is_file() else out / OURS_FILE
+    stand = read_json(kept, SettingsError) if kept.is_file() else {}
+    for one in names:
+        was = stand.get(one.name, {}) if one.bound else {}
+        if other := [what for what in one.facts if was and was.get(what) != one.facts[what]]:
+            then, now = _short(was.get(other[0])), _short(one.facts[other[0]])
             raise SettingsError(
-                f"{path}: {name!r} stands there with {other[0]} {was.get(other[0])}, but {is_now[other[0]]} is asked for: its rows would be "
-                "taken for these. Give another --label, or another results folder with -o."
+                f"{path}: {one.name!r} stands there with {other[0]} {then}, but {f'{one.asked} ({now})' if one.asked else now} is asked for: "
+                f"its rows would be taken for these. {one.remedy}, or another results folder with -o."
             )
-    if sources:
+        stand[one.name] = {**was, **one.facts}
+    if names:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, stand)
+
+
+def _short(value: object) -> str:
+    """Return a digest by its first twelve digits, all else as it is."""
+    kind, colon, digits = str(value).partition("sha256:")
+    return f"{kind}{colon}{digits[:12]}…" if colon else str(value)
 
 
 def public_data(
@@ -167,7 +275,13 @@ def public_data(
     seeds: int | None,
     extra: list[Method],
 ) -> list[DataSet]:
-    """Run protocols that run by themselves, and return the data sets of the others."""
+    """Run protocols that run by themselves, and return the data sets of the others.
+
+    Raises
+    ------
+    SettingsError
+        If rows of a protocol stand in ``out`` that were measured on another download, or of a ViT with other weights.
+    """
     data = []
     for text in public:
         protocol, folder = read_public(text)
@@ -183,8 +297,21 @@ def public_data(
             seeds=seeds or 5,
             command=shlex.join(["spatia", *sys.argv[1:]]),
         )
+        _keep_what_public_data_are(protocol, folder, out, options)
         protocol.run(folder, out, options)
     return data
+
+
+def _keep_what_public_data_are(protocol: PublicProtocol, folder: Path, out: Path, options: PublicOptions) -> None:
+    """Keep of which download the rows of a protocol are, and of which weights those of a ViT, whose name there is its folder's."""
+    rows, asked = _standing(out), []
+    if folder.is_dir():  # else the protocol says what to download
+        files, owned = {"files": digest_of(folder, without=out)}, any(map(protocol.owns, rows["data"].unique()))
+        remedy = "Name the download that it was"
+        asked.append(_Named(f"--public {protocol.name}", files, str(folder), remedy, owned))
+    if (vit := options.vit_folder) is not None and {"all", VIT.name} & set(options.methods):
+        asked.append(_of_files(f"vit {vit.name}", vit, out, rows, "Give its folder another name"))
+    _keep_what_they_are(out, asked)
 
 
 def draw_cells(data: list[DataSet], seeds: int, images: int, out: Path) -> pd.DataFrame:

@@ -4,7 +4,6 @@
 downloaded. `vit-mae trained` is a small one (64 px, patches of 8 px) that learns from the crops of training cells alone.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spatia.bench.methods.method import IMAGE, Method, Problem
-from spatia.bench.methods.vit import encode, kept
+from spatia.bench.methods.vit import encode, given_weights, kept, read_encoder
 from spatia.extras import require
 
 WEIGHTS = (
@@ -40,11 +39,17 @@ class _AllPatches(nn.Module):
 
 
 def make_mae(weights: Path | None = None) -> nn.Module:
-    """Return the encoder of ViT-MAE-B/16 for 3 × 224 × 224, nothing masked; random weights of seed 0 unless a folder is given."""
+    """Return the encoder of ViT-MAE-B/16 for 3 × 224 × 224, nothing masked; random weights of seed 0 unless a folder is given.
+
+    Raises
+    ------
+    ModelError
+        If the folder does not hold exactly the tensors of its encoder.
+    """
     transformers = require("transformers", "rivals")
     torch.manual_seed(0)
     if weights is not None:
-        model = transformers.ViTMAEModel.from_pretrained(weights, local_files_only=True, mask_ratio=0.0)
+        model = read_encoder(transformers.ViTMAEModel, weights, mask_ratio=0.0)
     else:
         model = transformers.ViTMAEModel(transformers.ViTMAEConfig(mask_ratio=0.0))
         _set_positions(model.embeddings.position_embeddings)
@@ -66,13 +71,13 @@ def _set_positions(parameter: Tensor) -> None:
 
 def embed(problem: Problem) -> NDArray[np.floating]:
     """Return the class token, (n, 768)."""
-    given = os.environ.get(WEIGHTS)
+    weights, called = given_weights(WEIGHTS)
 
     def make() -> NDArray[np.floating]:
         with torch.autocast("cpu", torch.bfloat16):  # two to three times as fast on a CPU
-            return encode(make_mae(Path(given) if given else None), problem.cells.images)
+            return encode(make_mae(weights), problem.cells.images)
 
-    return kept(problem, f"vit_mae-{'given' if given else 'random'}-{problem.cells.corpus.corpus_id}", make)
+    return kept(problem, f"vit_mae-{called}-{problem.cells.corpus.corpus_id}", make)
 
 
 def embed_trained(problem: Problem) -> NDArray[np.floating]:

@@ -120,6 +120,13 @@ class PublicProtocol:
         if (self.prepare is None) == (self.run is None):
             raise ValueError(f"{self.name}: give either prepare or run")
 
+    def owns(self, data: str) -> bool:
+        """Say whether rows of this data set are of the protocol: their first word is its name, in any case of its letters.
+
+        They have no id of a corpus: what they were measured on is known by the digest of the download alone, which `spatia bench` keeps.
+        """
+        return data.casefold().split()[:1] == [self.name.casefold()]
+
 
 @dataclass(frozen=True)
 class PublicFolder:

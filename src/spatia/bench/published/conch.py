@@ -1,10 +1,12 @@
 """CONCH (Lu et al., Nature Medicine 2024), its image side: ViT-B/16 and one query that reads from its tokens, trained with captions.
 
 The embedding is the normed query before the projection to the space of text, as the authors advise for tasks on images
-(``encode_image(proj_contrast=False, normalize=False)``). Crops are enlarged to 448 px, bicubic, and normalised with ImageNet's
-colours. Text encoder, text decoder and the queries for captions are left out.
+(``encode_image(proj_contrast=False, normalize=False)``). Crops are enlarged to 448 px, bicubic, and normalised with the
+colours of OpenAI's CLIP, not ImageNet's (which CONCH v1.5, another model, takes). Text encoder, text decoder and the queries for
+captions are left out.
 
-Source of names and sizes: the authors' repository mahmoodlab/CONCH (vision tower, pooler, ``conch_ViT-B-16.json``).
+Source of names, sizes and colours: the authors' repository mahmoodlab/CONCH (vision tower, pooler, ``conch_ViT-B-16.json``; its
+``open_clip_custom/factory.py`` sets ``image_mean`` and ``image_std``, which the transform takes).
 """
 
 from pathlib import Path
@@ -17,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from spatia.bench.methods.method import IMAGE, Embed, Problem
-from spatia.bench.published.images import IMAGENET, embed_crops, enlarged
+from spatia.bench.published.images import OPENAI, embed_crops, enlarged
 from spatia.bench.published.model import PublishedModel, device, find_file
 from spatia.bench.published.vit_timm import VitSizes, VitTimm
 from spatia.bench.published.weights import load_strictly, on_meta, read_checkpoint, read_json, tensors_of
@@ -106,7 +108,7 @@ def load(folder: Path) -> Embed:
     side_px = config.vision_cfg.image_size
 
     def embed(problem: Problem) -> NDArray[np.floating]:
-        return embed_crops(problem.cells, model, lambda crops: enlarged(crops, side_px, IMAGENET), "CONCH")
+        return embed_crops(problem.cells, model, lambda crops: enlarged(crops, side_px, OPENAI), "CONCH")
 
     return embed
 
@@ -118,4 +120,5 @@ CONCH = PublishedModel(
     "Lu et al., Nature Medicine 2024; weights: MahmoodLab/CONCH (gated)",
     (WEIGHTS,),
     load,
+    revision=1,  # the colours of CLIP; ImageNet's before
 )

@@ -2,7 +2,9 @@
 
 A gene's value is its count by the cell's total, times 10,000, by its median over the cells of the training corpus that express
 it; detected genes stand from the largest value to the smallest. V2 puts ``<cls>`` before them and ``<eos>`` behind. A cell is
-the mean of its genes' states one layer below the top, as the authors' extractor gives with its defaults (``emb_layer=-1``).
+the mean of its genes' states one layer below the top, ``<cls>`` and ``<eos>`` left out: what the authors' extractor calls
+``emb_mode="cell"``, ``emb_layer=-1``. For V2 the extractor takes the state of ``<cls>`` in that layer unless told otherwise
+(``emb_mode="cls"``): here ``{"emb_mode": "cls"}`` in ``spatia.json`` in the folder asks for that.
 
 Source of names, sizes and of the order: the authors' repository ctheodoris/Geneformer (config.json; tokenizer, embedding extractor).
 Loaded with the BERT of transformers. The masked-language head is left out.
@@ -52,6 +54,14 @@ class GeneformerConfig(BaseModel):
     position_embedding_type: Literal["absolute"] = "absolute"
 
 
+class GeneformerSettings(BaseModel):
+    """Which embedding of a cell is taken; ``spatia.json`` in the folder says so. The names are the authors'."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    emb_mode: Literal["cell", "cls"] = "cell"  # the mean over genes; the state of <cls>
+
+
 def make_bert(config: GeneformerConfig) -> nn.Module:
     """Return the BERT of these sizes, without pooler, its tensors named as in the published files."""
     transformers = require("transformers", "rivals")
@@ -76,6 +86,12 @@ class _Geneformer:
             raise ModelError(
                 f"{tokens}: token {top} for a vocabulary of {self.config.vocab_size}. V1 models have a dictionary of their own."
             )
+        given = folder / "spatia.json"
+        self.settings = make_settings(GeneformerSettings, read_json(given) if given.is_file() else {}, where=str(given))
+        if self.settings.emb_mode == "cls" and FIRST not in self.tokens:
+            raise ModelError(
+                f"{given}: emb_mode is 'cls', but {tokens} has no {FIRST}. Expected 'cell' for a V1 model, which knows no other."
+            )
         medians = {name: float(value) for name, value in read_mapping(find_file(folder, MEDIANS)).items()}
         self.median = {self.tokens[name]: value for name, value in medians.items() if name in self.tokens}
         self.genes = with_symbols({name: token for name, token in self.tokens.items() if token in self.median}, folder)
@@ -97,11 +113,15 @@ class _Geneformer:
         def encode(rows: NDArray[np.int64]) -> Tensor:
             ids, padding = padded([sentences[row] for row in rows], self.tokens[PAD], torch.long)
             states: Any = self.model.bert(ids, attention_mask=~padding, output_hidden_states=True)  # type: ignore[operator]
+            layer = states.hidden_states[-2]
+            if self.settings.emb_mode == "cls":
+                first: Tensor = layer[:, 0]
+                return first
             genes = ~padding
             if head:
                 genes &= (ids != self.tokens[FIRST]) & (ids != self.tokens[LAST])
                 genes |= ~genes.any(dim=1, keepdim=True)  # a cell without genes: set to zero below
-            return mean_of(states.hidden_states[-2], genes)
+            return mean_of(layer, genes)
 
         lengths = np.array([len(line) for line in sentences])
         return zeros_for_empty(embed_by_length(lengths, encode, "Geneformer"), empty)

@@ -15,6 +15,7 @@ from spatia.models.pretrained import colour_of
 
 AT_ONCE = 32
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))  # of what CLIP was trained on
 HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
 Colours = tuple[tuple[float, float, float], tuple[float, float, float]]

@@ -33,6 +33,8 @@ class PublishedModel:
         ``SettingsError`` if a file is missing or damaged, or the weights are not of this architecture.
     draws
         Its published tokenisation draws at random, so that the seed of a problem counts.
+    revision
+        Raised when the same files give other numbers than before: embeddings that are kept from then are made again.
     """
 
     name: str
@@ -42,6 +44,7 @@ class PublishedModel:
     files: tuple[str, ...]
     load: Callable[[Path], Embed]
     draws: bool = False
+    revision: int = 0
 
 
 def find_file(folder: Path, pattern: str) -> Path:

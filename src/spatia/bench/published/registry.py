@@ -107,6 +107,8 @@ class _Embedding:
                 digest.update(
                     f"{file.relative_to(self.path)} {file.stat().st_size} {file.stat().st_mtime_ns};".encode()
                 )
+        if self.model.revision:
+            digest.update(f"revision {self.model.revision}".encode())
         if "genes" in self.model.reads:
             digest.update("/".join(problem.cells.genes[gene] for gene in problem.visible).encode())
         if self.model.draws:

@@ -55,6 +55,31 @@ def test_geneformer_is_the_bert_of_transformers_over_ranked_genes(
     assert not found[-1].any()
 
 
+def test_geneformer_takes_the_state_of_cls_where_the_folder_asks_for_it(tmp_path: Path, problem: Problem) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = gene_folders.write_geneformer(tmp_path / "V2")
+    mean = embedding("geneformer", folder, problem)
+    write_json(folder / "spatia.json", {"emb_mode": "cls"})
+    found = embedding("geneformer", folder, problem)
+    bert = transformers.BertModel.from_pretrained(folder, add_pooling_layer=False).eval()
+    token = {gene: 4 + at for at, gene in enumerate(reversed(IDS[:-1]))}
+    median = {gene: 1 + at for at, gene in enumerate(IDS[:-1])}
+    value = {gene: count / median[gene] for gene, count in counts_by_name(problem, IDS, CELLS[0]).items()}
+    ranked = sorted(value, key=lambda gene: (-value[gene], token[gene]))[:8]
+    with torch.no_grad():
+        states = bert(torch.tensor([[2, *(token[gene] for gene in ranked), 3]]), output_hidden_states=True)
+    torch.testing.assert_close(found[CELLS[0]], states.hidden_states[-2][0, 0], atol=1e-5, rtol=1e-5)
+    assert not torch.isclose(found[CELLS[0]], mean[CELLS[0]]).all()
+    assert not found[-1].any()
+    first = gene_folders.write_geneformer(tmp_path / "V1", special=False)
+    write_json(first / "spatia.json", {"emb_mode": "cls"})
+    with pytest.raises(ModelError, match=r"emb_mode is 'cls', but .* has no <cls>. Expected 'cell'"):
+        embedding("geneformer", first, problem)
+    write_json(first / "spatia.json", {"emb_mode": "gene"})
+    with pytest.raises(SettingsError, match="emb_mode"):
+        embedding("geneformer", first, problem)
+
+
 def test_geneformer_refuses_the_dictionary_of_another_version(tmp_path: Path, problem: Problem) -> None:
     folder = gene_folders.write_geneformer(tmp_path)
     write_json(folder / "token_dictionary.json", {"<pad>": 0, "<mask>": 1, IDS[0]: 999})

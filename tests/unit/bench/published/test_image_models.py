@@ -155,7 +155,9 @@ def test_conch_reads_its_tokens_with_one_query(tmp_path: Path, problem: Problem)
     crops = torch.from_numpy(problem.cells.images).float() / 255
     pool = "visual.attn_pool_contrast"
     bias = kept[f"{pool}.attn.in_proj_bias"].chunk(3)
-    for cell, states in enumerate(trunk(enlarged(crops, 32, IMAGENET))):
+    # of the authors' open_clip_custom/constants.py: those of OpenAI's CLIP
+    colours = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+    for cell, states in enumerate(trunk(enlarged(crops, 32, colours))):
         context = by_hand.norm(kept, f"{pool}.ln_k", states)
         query = (
             by_hand.norm(kept, f"{pool}.ln_q", kept[f"{pool}.query"]) @ kept[f"{pool}.attn.q_proj_weight"].T + bias[0]

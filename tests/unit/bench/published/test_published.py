@@ -184,6 +184,16 @@ def test_an_embedding_is_kept_until_something_it_depends_on_changes(tmp_path: Pa
     np.testing.assert_array_equal(embedding(method, problem), first)  # other files: made again
 
 
+def test_a_raised_revision_makes_what_is_kept_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = make_problem(work=tmp_path / "work")
+    method = method_of("conch", tmp_path)
+    first = embedding(method, problem)
+    [kept] = (tmp_path / "work" / "embeddings").iterdir()
+    np.save(kept, first + 1)
+    monkeypatch.setitem(PUBLISHED, "conch", replace(PUBLISHED["conch"], revision=PUBLISHED["conch"].revision + 1))
+    np.testing.assert_array_equal(embedding(published_method("conch", tmp_path / "conch"), problem), first)
+
+
 def test_unknown_names_and_folders_say_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"Unknown published model 'bert'. Known: geneformer, scgpt"):
         published_method("bert", tmp_path)
