@@ -4,7 +4,7 @@ They cost more than all embeddings together, so `spatia bench` runs them only wh
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -172,7 +172,7 @@ def run_drawing(
                 logger.warning("%s, seed %d: %s", data.name, seed, error)
                 continue
             reference = make_reference(cells, problem, split, plan.most, model=model)
-            named = plan if change is None else DrawingPlan(**{**vars(plan), "task": f"transition {change.name}"})
+            named = plan if change is None else replace(plan, task=f"transition {change.name}")
             draw_rows(named, problem, reference, rows, command, **truth_of(cells, change, None, None))
         draw_niches(cells, plan, seed, model, rows, out, command)
 

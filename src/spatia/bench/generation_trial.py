@@ -10,7 +10,7 @@ import anndata as ad
 import numpy as np
 
 from spatia.bench.rows import Row, Status, versions_json
-from spatia.errors import MissingExtraError, SpatiaError
+from spatia.errors import MissingExtraError, NotApplicableError, SpatiaError
 from spatia.io.memory import peak_memory_bytes
 from spatia.log import logger
 from spatia.tasks.evaluate_generation import Evaluation, evaluate_generation
@@ -91,7 +91,7 @@ def run_generator(make: Callable[[], ad.AnnData], reference: Reference, trial: T
     try:
         table = make()
         return score_table(table, reference, trial, time.monotonic() - start, **truth)
-    except MissingExtraError as error:
+    except (MissingExtraError, NotApplicableError) as error:
         status, message = "skipped", str(error)
     except SpatiaError as error:
         message = str(error)
