@@ -2,6 +2,7 @@
 
     python benchmarks/pretrain.py --work WORK --out src/spatia/weights/tiny
     python benchmarks/pretrain.py --work WORK --out OUT --without xenium_breast     for numbers on that slide
+    python benchmarks/pretrain.py --work WORK --out OUT --cells-only     no training: the sketches of the cells that the model at OUT saw
 
 May be used: slides under a permissive licence (MIT). Left out: STARmap (GPL-3) and osmFISH (no licence stated), the two
 tables whose licence does not say so; MELC, as intensities and counts are not one likelihood; the Xenium bundle of 23 cells,
@@ -10,7 +11,7 @@ whose panel of 5,006 genes would make most of the file. Corpora stay in WORK and
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import model_data as data
 import torch
 
 from spatia.bench.suites import simulated_corpus
+from spatia.corpus.corpus import Corpus
 from spatia.corpus.files import sha256, write_json
 from spatia.errors import ModelError
 from spatia.io.source import Source
@@ -95,12 +97,43 @@ def write_shipped(model: Path, out: Path, names: Sequence[str]) -> dict[str, Any
         )
     content["weights_sha256"] = sha256(out / WEIGHTS_FILE)
     content["facts"]["corpora"] = [
-        {"name": name, "corpus_id": one["corpus_id"], "n_cells": one["n_cells"]}
+        {"name": name, **{kept: one[kept] for kept in ("corpus_id", "n_cells", "cells")}}
         for name, one in zip(names, content["facts"]["corpora"], strict=True)
     ]
     content["facts"]["split"] = None  # all cells of each: a benchmark on one of these corpora refuses the model
     write_json(out / MODEL_FILE, content)
     return {"bytes": size, "rounding": rounding}
+
+
+def write_cells(folder: Path, made: Mapping[str, Path]) -> dict[str, int]:
+    """Write the sketches of the corpora that a model saw into its description, as a training records them; the weights stay.
+
+    For a model that was trained before trainings recorded them. The corpora may have been built anew: a sketch is of ids and counts.
+
+    Returns
+    -------
+    How many cells each corpus has in the sketches of its sections.
+
+    Raises
+    ------
+    ModelError
+        If a corpus is not there or has another number of cells, or if the genes of all are not those of the model, in their order.
+    """
+    content = read_description(folder)
+    genes: dict[str, None] = {}
+    for one in content["facts"]["corpora"]:
+        name = one["name"]
+        if name not in made:
+            raise ModelError(f"{folder}: was trained on {name}, which is not made here. There are {', '.join(made)}.")
+        corpus = Corpus.open(made[name])
+        if corpus.n_cells != one["n_cells"]:
+            raise ModelError(f"{made[name]}: {corpus.n_cells:,} cells; {folder} saw {one['n_cells']:,} of {name}.")
+        genes |= dict.fromkeys(corpus.genes["gene_id"])
+        one["cells"] = {section: of.sketch for section, of in corpus.sections.items()}
+    if list(genes) != content["vocabulary"]["genes"]:
+        raise ModelError(f"{folder}: knows other genes than these corpora have, or in another order: not what it saw.")
+    write_json(folder / MODEL_FILE, content)
+    return {one["name"]: sum(map(len, one["cells"].values())) for one in content["facts"]["corpora"]}
 
 
 def main() -> None:
@@ -109,6 +142,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="cache of corpora and of the training run")
     parser.add_argument("--out", type=Path, required=True, help="folder of the model to make")
     parser.add_argument("--without", default="", help="names of corpora to leave out, comma-separated")
+    parser.add_argument(
+        "--cells-only",
+        action="store_true",
+        help="train nothing: write the sketches of the cells that the model at --out saw",
+    )
     parser.add_argument("--presentations", type=int, default=PRESENTATIONS, help="cells that each stage sees")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="training setting")
     arguments = parser.parse_args()
@@ -119,6 +157,9 @@ def main() -> None:
     if unknown := left_out - set(made):
         parser.error(f"--without {sorted(unknown)[0]}: there are {', '.join(made)}")
     chosen = {name: path for name, path in made.items() if name not in left_out}
+    if arguments.cells_only:
+        print(json.dumps(write_cells(arguments.out, chosen)))
+        return
     most = str(arguments.presentations)
     settings = read_settings(
         None, [f"presentations.cells={most}", f"presentations.context={most}", *arguments.set], {"seed": 0}

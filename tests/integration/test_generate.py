@@ -324,12 +324,19 @@ def test_from_python(tiny: Path, trained: Path) -> None:
     drawn = generator.generate(counts, draws=3, seed=1)
     assert drawn.images.shape == (2, 3, 2, 8, 8)
     assert drawn.synthetic
+    assert (drawn.cell_ids, drawn.samples) == (("a", "b"), ())
     alone = generator.generate(ad.AnnData(counts.iloc[:1].astype(np.float32)), draws=3, seed=1)
     assert np.array_equal(alone.images[0], drawn.images[0])
     dropped = generator.generate(counts, seed=1, drop=("genes",))
     assert not np.array_equal(dropped.images[:, 0], drawn.images[:, 0])
     steps = generator.interpolate(["left-3"], corpus=tiny, times=(0.0, 0.5, 1.0))
     assert steps.shape == (1, 3, 2, 8, 8)
+    for steps, given in ((3, {"evaluations": 3}), (2, {"solver": "euler", "evaluations": 2})):
+        assert generator.generate(counts, **given).evaluations == steps
+    with pytest.raises(SettingsError, match="draws=3: interpolate follows one drawing of each cell"):
+        generator.interpolate(["left-3"], corpus=tiny, draws=3)
+    with pytest.raises(SettingsError, match=r"times=\[\]: expected one or more ascending times"):
+        generator.interpolate(["left-3"], corpus=tiny, times=())
     with pytest.raises(SettingsError, match="expected raw counts"):
         generator.generate(counts + 0.5)
     with pytest.raises(SettingsError, match="found ndarray, which does not say which column is which gene"):
@@ -340,6 +347,36 @@ def test_from_python(tiny: Path, trained: Path) -> None:
         generate_cells(tiny, generator, trained.parent / "never.zarr", limit=1, drop=("control",))
     with pytest.raises(SettingsError, match="it makes no transitions"):
         generator.transition(["left-3"], "a", corpus=tiny)
+
+
+def test_profiles_that_say_next_to_nothing_are_not_drawn_from(
+    trained: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = Generator.load(trained, device="cpu")
+    counts = pd.DataFrame({"EPCAM": [3, 0], "CD3E": [0, 5]}, index=["a", "b"])
+    with pytest.raises(ModelError, match=r"1 genes have several columns, first 'EPCAM'\. Expected each gene once"):
+        generator.generate(pd.concat([counts, counts[["EPCAM"]] * 0], axis=1))
+    strange = counts.assign(x=1, y=1, z=1)
+    with pytest.raises(
+        ModelError, match=r"knows 2 of its 5 genes, and 3 in all; expected at least 3 \(80% of a panel\)"
+    ):
+        generator.generate(strange, min_coverage=0.8)
+    with pytest.raises(
+        ModelError, match=r"knows 1 of its 4 genes, and 3 in all; expected at least 2 \(50% of a panel\)"
+    ):
+        generator.generate(strange.drop(columns="CD3E"))
+    generator.generate(strange)  # of a whole transcriptome, too, all that the model knows is enough
+    with caplog.at_level("WARNING", "spatia"):
+        generator.generate(counts)
+        assert not caplog.text
+        generator.generate(counts[["EPCAM"]])
+    assert "1 of the 3 genes that the model knows are given" in caplog.text
+    for nothing in (counts.iloc[:0], counts[[]]):
+        with pytest.raises(SettingsError, match="expected at least one cell, with its genes"):
+            generator.generate(nothing)
+    monkeypatch.setattr(generator.network, "config", generator.config.model_copy(update={"conditions": ("niche",)}))
+    with pytest.raises(SettingsError, match="is told niche, but not genes, so expression alone would change nothing"):
+        generator.generate(counts)
 
 
 def test_niches_are_drawn_by_the_same_generator(tiny: Path, model: Path, tmp_path: Path) -> None:
@@ -541,7 +578,18 @@ def test_transitions_from_pairs(tiny: Path, model: Path, pairs: Path, coupling: 
         generate_cells(tiny, generator, tmp_path / "no.zarr", pairs=pairs, split="block")
     grown = generator.transition(cells, "grow", corpus=tiny)
     assert np.array_equal(grown.images[0, 0], table.obsm["single_cell_images"][0])
+    asked = [str(expected.source[at]) for at in (2, 0, 1, 2)]
+    several = generator.transition(asked, "grow", corpus=tiny)
+    assert several.cell_ids == tuple(asked)
+    assert set(several.samples) == {"left"}
+    assert np.array_equal(several.images[:, 0], table.obsm["single_cell_images"][[2, 0, 1, 2]])
+    ways = generator.interpolate(asked, "grow", corpus=tiny, times=(0.0, 1.0))
+    assert np.array_equal(ways[0], ways[3])
+    assert not np.array_equal(ways[0], ways[1])
+    with pytest.raises(SettingsError, match=f"3 of the cells are not among .* first '{min(asked)}'"):
+        generator.transition(asked, "grow", corpus=tiny, sections=["bare"])
     steps = generator.interpolate(cells, "grow", corpus=tiny, times=(0.0, 1.0))
+    assert np.array_equal(steps[0], ways[1])
     if coupling != "noise":  # the way begins at the cell itself
         row = int(expected.source_row[0])
         section = Corpus.open(tiny).section("left")

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anndata as ad
@@ -67,7 +68,7 @@ def test_the_nearest_by_what_is_predicted_come_first_and_a_cell_is_never_its_own
     pool = choose_rows(corpus, maker, ["left"], split="block", part="train").take(slice(0, 40))
     genes = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
     pictures = np.hstack([genes[:, :1] * 2.0, genes[:, :1] - 1.0])  # the first number decides, the others say nothing
-    real = RealCells(corpus, maker.model, pool, {"genes": genes}, pictures, align=True)
+    real = RealCells(corpus, maker, pool, {"genes": genes}, pictures, align=True)
     wanted = {"genes": torch.tensor([[genes[7, 0], 50.0, -50.0]], dtype=torch.float32)}
     chosen = real.alike(wanted, 3)
     nearest = np.argsort(np.abs(genes[:, 0] - genes[7, 0]), kind="stable")[:3]
@@ -88,6 +89,32 @@ def test_real_cells_that_were_aligned_otherwise_than_the_drawing_are_refused(
 ) -> None:
     with pytest.raises(SettingsError, match="both are aligned or neither"):
         generate_cells(tiny, maker, tmp_path / "drawn.zarr", real=real, split="block", limit=2, align=False)
+
+
+def test_real_cells_that_were_chosen_by_something_else_are_refused(
+    tiny: Path, maker: Generator, real: RealCells, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = pd.DataFrame({"EPCAM": [3], "CD3E": [0], "ACTB": [1]})
+    other = Generator.load(maker.folder, device="cpu")
+    other.generate(counts, real=real)  # the same model and conditions: another generator may begin at them, too
+    learnt = (*maker.references, SimpleNamespace(cells_sha256="another section"))
+    told = maker.config.model_copy(update={"conditions": ("genes",)})
+    for where, name, value, said in (
+        (
+            other,
+            "model_id",
+            "another model",
+            r"were embedded by model \w+, and it is told of cells by model another mode",
+        ),
+        (other.network, "config", told, "are compared by genes, niche, tissue, and it is told genes"),
+        (other, "references", learnt, "were aligned to the sections that another generator learnt from"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(where, name, value)
+            with pytest.raises(SettingsError, match=said):
+                other.generate(counts, real=real)
+            with pytest.raises(SettingsError, match=said):
+                generate_cells(tiny, other, tmp_path / "drawn.zarr", real=real, split="block", limit=2)
 
 
 def test_pictures_and_conditions_are_those_of_the_chosen_cells(tiny: Path, real: RealCells) -> None:

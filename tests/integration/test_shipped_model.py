@@ -1,9 +1,11 @@
 """The model of the package in use: cells of a slide it never saw are embedded without any training, and training starts from it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import pandas as pd
@@ -14,8 +16,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tests.integration.small_runs import BUDGET, ENVIRONMENT
 
+from spatia.corpus.build import build
 from spatia.corpus.corpus import Corpus
+from spatia.corpus.same_cells import known_again
+from spatia.corpus.settings import BuildSettings, NicheSettings
+from spatia.corpus.sketch import SIZE
+from spatia.io.source import Source
 from spatia.models.checkpoint import model_id, read_description
+from spatia.models.shipped import shipped_model
+from spatia.tasks.extractors import saw_test_cells
 
 pytestmark = pytest.mark.slow
 
@@ -72,3 +81,37 @@ def test_a_generator_is_told_by_it_and_draws_the_channels_of_the_slide(corpus: P
     known = Corpus.open(corpus).channels
     assert set(store.uns["spatia"]["channels"]) == set(known)
     assert store.obsm["single_cell_images"].shape[:2] == (3, len(known))
+
+
+def _trained_on() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = read_description(shipped_model())["facts"]["corpora"]
+    return found
+
+
+def test_it_says_by_which_cells_every_slide_that_it_saw_is_known_again() -> None:
+    every = [cells for one in _trained_on() for cells in one["cells"].values()]
+    assert len(every) == 9  # five real slides, two simulated ones of two sections
+    for cells in every:
+        assert 100 <= len(cells) <= SIZE
+        assert cells == sorted(set(cells))
+        assert all(re.fullmatch("[0-9a-f]{32}", value) for value in cells)
+    assert len({value for cells in every for value in cells}) == sum(map(len, every))  # no cell of two slides
+
+
+def test_a_slide_that_it_never_saw_is_no_slide_that_it_saw(corpus: Path) -> None:
+    assert known_again(_trained_on(), Corpus.open(corpus)) is None
+    assert not saw_test_cells(shipped_model(), Corpus.open(corpus), None, "test").certain
+
+
+@pytest.mark.real
+def test_a_slide_that_it_saw_is_known_again_under_another_name(real_data: Path, tmp_path: Path) -> None:
+    source = Source("mine", real_data / "xenium_breast" / "outs")
+    assert build([source], tmp_path, BuildSettings(niches=NicheSettings(definition="grid"))).exit_code == 0
+    corpus = Corpus.open(tmp_path)
+    assert corpus.corpus_id not in {one["corpus_id"] for one in _trained_on()}
+    assert "section xenium_breast of xenium_breast, which holds cells of section mine" in str(
+        known_again(_trained_on(), corpus)
+    )
+    seen = saw_test_cells(shipped_model(), corpus, None, "test")
+    assert seen.certain
+    assert "so it has seen the cells it is to judge" in str(seen.problem)

@@ -58,9 +58,7 @@ def generate(
 
     from spatia.cli.label_table import read_label_table
     from spatia.cli.task_options import read_ids
-    from spatia.config import make_settings
     from spatia.corpus.corpus import Corpus
-    from spatia.generation.settings import SolverSettings
     from spatia.inference.generate import generate as run
     from spatia.inference.generator import Generator
 
@@ -68,14 +66,11 @@ def generate(
     maker = Generator.load(generator, device=device)
     if merge is not None:
         maker.set_merging(merge)
-    given = {"kind": solver, "evaluations": evaluations}
-    changed = {name: value for name, value in given.items() if value is not None}
-    steps = make_settings(SolverSettings, {**maker.config.solver.model_dump(), **changed}, where="spatia generate")
     ids = None if cells is None else read_ids(cells, "--cells")
     table_of_labels = None if labels is None else read_label_table(labels, "--labels")
     path = run(
         opened, maker, out, draws=draws, seed=seed, sections=section, split=split, part=part, limit=limit,
-        transition=transition, pairs=pairs, cells=ids, labels=table_of_labels, shuffle=shuffle, real=real, keep=keep, device=device, solver=steps, guidance=guidance, drop=tuple(drop or ()),
+        transition=transition, pairs=pairs, cells=ids, labels=table_of_labels, shuffle=shuffle, real=real, keep=keep, device=device, solver=solver, evaluations=evaluations, guidance=guidance, drop=tuple(drop or ()),
         precision=precision, align=align,
     )  # fmt: skip
     import anndata

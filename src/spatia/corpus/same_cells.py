@@ -21,7 +21,7 @@ def known_again(trained_on: Sequence[Mapping[str, Any]], corpus: Corpus) -> str 
     What to tell the user of the first section that was seen.
     """
     seen = [
-        (one.get("path", "a corpus"), name, cells)
+        (one.get("path", one.get("name", "a corpus")), name, cells)
         for one in trained_on
         if one.get("corpus_id") != corpus.corpus_id
         for name, cells in one.get("cells", {}).items()

@@ -55,13 +55,16 @@ def asking(
         Real cells that drawings begin at, None: at noise; how many draws, what is withheld, and whether sections are aligned, says ``how``.
     """
     how = how or Drawing()
-    if real is not None and real.align != how.align:
-        raise SettingsError(
-            f"align={how.align} for the cells asked for, and {real.align} for the real ones to begin at: what is told of both is compared, so "
-            "both are aligned or neither. Choose the real cells anew with the same align."
-        )
+    if real is not None:
+        real.check_fit(maker)
+        if real.align != how.align:
+            raise SettingsError(
+                f"align={how.align} for the cells asked for, and {real.align} for the real ones to begin at: what is told of both is compared, "
+                "so both are aligned or neither. Choose the real cells anew with the same align."
+            )
     names = wanted.sections
-    rows = {name: wanted.row[wanted.sample == name] for name in names} if maker.config.level == "cell" else None
+    at_cells = maker.config.level == "cell"
+    rows = {name: np.unique(wanted.row[wanted.sample == name]) for name in names} if at_cells else None
     told = _labels_of(corpus, maker, labels)
     references = maker.references if how.align else ()
     with cell_conditions(
@@ -85,14 +88,20 @@ def _labels_of(corpus: Corpus, maker: Generator, labels: pd.DataFrame | None) ->
 
 @contextmanager
 def ask_for_cells(
-    corpus: Corpus | str | Path, maker: Generator, cells: Sequence[str], transition: str | None, how: Drawing
-) -> Iterator[Asked]:
-    """Yield what is known of named cells."""
+    corpus: Corpus | str | Path,
+    maker: Generator,
+    cells: Sequence[str],
+    transition: str | None,
+    how: Drawing,
+    sections: Sequence[str] | None = None,
+) -> Iterator[tuple[Wanted, Asked]]:
+    """Yield named cells, in the order of their names, and what is known of them; ``sections``: where they are looked for."""
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     check_levels(opened.levels, maker.model.config, corpus=opened.path)
-    wanted = with_transition(choose_rows(opened, maker, list(opened.sections), cells=cells), maker, transition)
+    names = list(opened.sections) if sections is None else [opened.section(name).sample for name in sections]
+    wanted = with_transition(choose_rows(opened, maker, names).one_each(cells), maker, transition)
     with asking(opened, maker, wanted, device=str(maker.network.device), how=how) as asker:
-        yield asker(wanted)
+        yield wanted, asker(wanted)
 
 
 class Asker:

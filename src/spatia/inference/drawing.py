@@ -1,11 +1,13 @@
 """How images are asked for, and what comes back."""
 
-from dataclasses import dataclass
-from typing import get_args
+import math
+from dataclasses import dataclass, fields
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from spatia.config import make_settings
 from spatia.errors import SettingsError
 from spatia.generation.settings import Precision, SolverSettings
 
@@ -24,6 +26,10 @@ class GeneratedImages:
         Of the network for each image, the most of any; with guidance each is two passes.
     synthetic
         Always True: they are drawn, not measured.
+    cell_ids
+        Of the cells: as they were asked for, or the index of the profiles that they were drawn from.
+    samples
+        Sections of the cells; none of cells drawn from profiles, which are in no corpus.
     """
 
     images: NDArray[np.uint8]
@@ -31,6 +37,8 @@ class GeneratedImages:
     um_per_px: float
     evaluations: int
     synthetic: bool = True
+    cell_ids: tuple[str, ...] = ()
+    samples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,5 +85,46 @@ class Drawing:
             raise SettingsError(f"drop is {self.drop!r}; expected a tuple of names of conditions, as ({self.drop!r},).")
         if self.draws < 1:
             raise SettingsError(f"draws is {self.draws}; expected at least 1 image of each cell.")
-        if self.guidance is not None and self.guidance < 0:
-            raise SettingsError(f"guidance is {self.guidance:g}; expected 0 (nothing is told), 1, or more.")
+        if self.guidance is not None and not (math.isfinite(self.guidance) and self.guidance >= 0):
+            raise SettingsError(f"guidance is {self.guidance:g}; expected a number: 0 (nothing is told), 1, or more.")
+        if not isinstance(self.solver, SolverSettings | None):
+            raise SettingsError(
+                f"solver is {self.solver!r}; expected SolverSettings. Where a generator is asked to draw, a name will do, as solver='heun'."
+            )
+
+
+def make_drawing(
+    own: SolverSettings,
+    *,
+    solver: SolverSettings | str | None = None,
+    evaluations: int | None = None,
+    **options: Any,
+) -> Drawing:
+    """Return how to draw from what a user gave: a solver by its name, a number of evaluations, and fields of :class:`Drawing`.
+
+    Parameters
+    ----------
+    own
+        The solver of the generator: what is not given is as there.
+
+    Raises
+    ------
+    SettingsError
+        If an option is unknown or out of range.
+
+    Examples
+    --------
+    >>> make_drawing(SolverSettings(), solver="euler", evaluations=5).solver.kind
+    'euler'
+    """
+    names = [field.name for field in fields(Drawing)]
+    if unknown := [name for name in options if name not in names]:
+        raise SettingsError(
+            f"{unknown[0]!r} is no option of a drawing; there are: {', '.join(sorted([*names, 'evaluations']))}."
+        )
+    if isinstance(solver, str) or evaluations is not None:
+        base = solver if isinstance(solver, SolverSettings) else own
+        given = {"kind": solver if isinstance(solver, str) else None, "evaluations": evaluations}
+        changed = {name: value for name, value in given.items() if value is not None}
+        solver = make_settings(SolverSettings, {**base.model_dump(), **changed}, where="solver")
+    return Drawing(solver=solver, **options)

@@ -9,7 +9,7 @@ import pandas as pd
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError
 from spatia.inference.asking import asking
-from spatia.inference.drawing import Drawing
+from spatia.inference.drawing import make_drawing
 from spatia.inference.generated_store import write_images
 from spatia.inference.generator import Generator
 from spatia.inference.real_cells import RealCells, real_cells
@@ -49,7 +49,8 @@ def generate(
     out
         ``….zarr`` to write.
     draws, seed, drawing
-        Fields of :class:`spatia.inference.drawing.Drawing`; None: as if it were not given.
+        Fields of :class:`spatia.inference.drawing.Drawing`, the solver also by its name (``solver="heun"``), and its ``evaluations``; None: as
+        if it were not given.
     sections
         Names of sections; all by default.
     split, part
@@ -99,22 +100,21 @@ def generate(
         part = "test"
     opened = corpus if isinstance(corpus, Corpus) else Corpus.open(corpus)
     maker = generator if isinstance(generator, Generator) else Generator.load(generator, device=device)
-    how = Drawing(draws, seed, **drawing)
+    how = make_drawing(maker.config.solver, draws=draws, seed=seed, **drawing)
     maker.check_drop(how.drop)
-    maker.check_draws(how.draws)
+    maker.check_draws(how)
     maker.check_guidance(how.guidance)
-    if how.draws > 1 and maker.config.coupled != "noise":
-        if maker.resampled is None:
-            logger.warning(
-                "%d draws of each cell: this generator begins at a cell and does not know how sure its change is (it is of an earlier "
-                "version), so they differ in grain alone, if at all. Pair and train anew.",
-                how.draws,
-            )
-        else:
-            logger.info(
-                "%d draws of each cell: each asks for the mean change of another resample of the training cells",
-                how.draws,
-            )
+    by = maker.differs_by(how)
+    if how.draws > 1 and by == "change":
+        logger.info(
+            "%d draws of each cell: each asks for the mean change of another resample of the training cells", how.draws
+        )
+    if how.draws > 1 and by == "grain":
+        logger.warning(
+            "%d draws of each cell: this generator begins at the cell itself and is not told (or does not know) how sure its change is, so "
+            "they differ in grain alone",
+            how.draws,
+        )
     check_levels(opened.levels, maker.model.config, corpus=opened.path)
     names = list(opened.sections) if sections is None else [opened.section(name).sample for name in sections]
     if pairs is not None:

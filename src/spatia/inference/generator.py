@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import anndata as ad
 import numpy as np
@@ -18,16 +18,17 @@ from spatia.config import make_settings
 from spatia.corpus.corpus import Corpus
 from spatia.data.batch import CellBatch
 from spatia.data.vocabulary import Vocabulary
-from spatia.errors import ModelError, SettingsError
+from spatia.errors import SettingsError
 from spatia.generation.checkpoint import MODEL_FOLDER, load_generator
 from spatia.generation.generator import CellGenerator, ImageSpace
 from spatia.generation.nuclei import of_measurements
 from spatia.generation.samples import begin_at
-from spatia.generation.settings import AIM, LEAST_ADAPTIVE, LEAST_UNTOLD, GeneratorConfig, SolverSettings
+from spatia.generation.settings import AIM, LEAST_ADAPTIVE, LEAST_UNTOLD, SELF, GeneratorConfig, SolverSettings
 from spatia.generation.solvers import Solution
 from spatia.generation.transformer import DiffusionTransformer
-from spatia.inference.asked import Asked
-from spatia.inference.drawing import Drawing, GeneratedImages
+from spatia.inference.asked import CHANGES, Asked
+from spatia.inference.coverage import check_profiles
+from spatia.inference.drawing import Drawing, GeneratedImages, make_drawing
 from spatia.inference.session import choose_device
 from spatia.models.checkpoint import load_model, model_id
 from spatia.models.spatia import Spatia
@@ -35,6 +36,7 @@ from spatia.readout.alignment import Reference
 
 if TYPE_CHECKING:
     from spatia.inference.real_cells import RealCells
+    from spatia.inference.wanted import Wanted
 
 AT_ONCE: Final = 64  # images of 64 px in the network at the same time
 AT_ONCE_ON_A_GPU: Final = 1024  # fewer leave it waiting for the next kernel
@@ -144,6 +146,7 @@ class Generator:
         transition: str,
         *,
         corpus: Corpus | str | Path,
+        sections: Sequence[str] | None = None,
         draws: int = 1,
         seed: int = 0,
         **options: Any,
@@ -156,16 +159,24 @@ class Generator:
             Their ids in the corpus.
         transition
             One of :attr:`transitions`.
+        sections
+            Names of the sections in which the ids are looked for, where one id is in several; all by default.
         draws, seed, options
-            Fields of :class:`Drawing`, which says how draws differ.
+            Fields of :class:`Drawing`, which says how draws differ; the solver also by its name, and its ``evaluations``.
 
         Returns
         -------
-        Images in the order of the corpus.
+        Images in the order of ``cells``, repeats too.
+
+        Raises
+        ------
+        SettingsError
+            If a cell is not there or in several sections, or something does not go together.
         """
-        how = Drawing(draws, seed, **options)
-        with self._asked(cells, transition, corpus, how) as asked:
-            return self.draw(asked, how)
+        how = make_drawing(self.config.solver, draws=draws, seed=seed, **options)
+        with self._asked(cells, transition, corpus, how, sections) as (wanted, asked):
+            samples, ids = (tuple(map(str, names)) for names in (wanted.sample, wanted.cell_id))
+            return replace(self.draw(asked, how), cell_ids=ids, samples=samples)
 
     def interpolate(
         self,
@@ -173,23 +184,42 @@ class Generator:
         transition: str | None = None,
         *,
         corpus: Corpus | str | Path,
+        sections: Sequence[str] | None = None,
         times: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
         seed: int = 0,
         **options: Any,
     ) -> NDArray[np.uint8]:
-        """Return the points on the way from source (or noise) to image, (cells, times, channels, y, x)."""
-        how = Drawing(1, seed, **options)
-        with self._asked(cells, transition, corpus, how) as asked:
+        """Return the points on the way from source (or noise) to image, (cells, times, channels, y, x), in the order of ``cells``.
+
+        Parameters
+        ----------
+        times
+            Ascending, from 0 to 1.
+        cells, transition, sections, seed, options
+            As :meth:`transition` takes them; a way is of one drawing.
+        """
+        if "draws" in options:
+            raise SettingsError(
+                f"draws={options['draws']}: interpolate follows one drawing of each cell. Leave draws out; another seed is another drawing."
+            )
+        how = make_drawing(self.config.solver, seed=seed, **options)
+        check_times(times)
+        with self._asked(cells, transition, corpus, how, sections) as (_, asked):
             return self.walk(asked, times, how)
 
     @contextmanager
     def _asked(
-        self, cells: Sequence[str], transition: str | None, corpus: Corpus | str | Path, how: Drawing
-    ) -> Iterator[Asked]:
+        self,
+        cells: Sequence[str],
+        transition: str | None,
+        corpus: Corpus | str | Path,
+        how: Drawing,
+        sections: Sequence[str] | None,
+    ) -> Iterator[tuple["Wanted", Asked]]:
         from spatia.inference.asking import ask_for_cells
 
-        with ask_for_cells(corpus, self, cells, transition, how) as asked:
-            yield asked
+        with ask_for_cells(corpus, self, cells, transition, how, sections) as found:
+            yield found
 
     def set_merging(self, ratio: float | tuple[float, ...]) -> None:
         """Merge another share of the tokens than in training: faster, and coarser.
@@ -212,6 +242,7 @@ class Generator:
         draws: int = 1,
         seed: int = 0,
         real: "RealCells | None" = None,
+        min_coverage: float = 0.5,
         **options: Any,
     ) -> GeneratedImages:
         """Draw the cells that belong to expression profiles.
@@ -227,37 +258,48 @@ class Generator:
             Equal seeds draw equal images.
         real
             Real cells to begin at (:func:`spatia.real_cells`), each draw at another one; None: drawings begin at noise.
+        min_coverage
+            Least share of a panel that must be known to the model: of the genes given; of more than it knows, of those; and of fewer than a
+            tenth of those, of the tenth.
         options
-            Further fields of :class:`Drawing`.
+            Further fields of :class:`Drawing`; the solver also by its name, and its ``evaluations``.
 
         Raises
         ------
         ModelError
-            If no gene is known to the model.
+            If a gene is given twice, or the model knows too few of them.
         SettingsError
-            If the generator makes transitions or niches, or counts are not counts.
+            If the generator makes transitions or niches or is not told genes, there is no profile, or counts are not counts.
         """
         if self.config.task != "expression-to-image" or self.config.level != "cell":
             raise SettingsError(
                 f"{self.folder}: this generator makes {self.config.task} at level {self.config.level}; expression alone is not what "
                 "it is told."
             )
-        batch = self._cells(expression)
+        if "genes" not in self.config.told:
+            raise SettingsError(
+                f"{self.folder}: this generator is told {', '.join(self.config.told) or 'nothing'}, but not genes, so expression alone would "
+                "change nothing. Draw cells of a corpus (spatia.generate_cells), or train one whose conditions hold genes."
+            )
+        how = make_drawing(self.config.solver, draws=draws, seed=seed, **options)
+        if real is not None:
+            real.check_fit(self)
+        batch = self._cells(expression, min_coverage)
         with torch.inference_mode():
             genes = self.model.encode_cells(batch.to(self.model.device), use=("genes",)).cell.cpu()
-        conditions = {"genes": genes} if "genes" in self.config.told else {}
-        known = {name: torch.ones(len(genes), dtype=torch.bool) for name in conditions}
-        how = Drawing(draws, seed, **options)
+        conditions, known = {"genes": genes}, {"genes": torch.ones(len(genes), dtype=torch.bool)}
         left = {name: values for name, values in conditions.items() if name not in how.drop}
         start = None if real is None else real.start(real.alike(left, draws))
-        return self.draw(Asked(torch.arange(len(genes)), conditions, known, real=start), how)
+        names = expression.obs_names if isinstance(expression, ad.AnnData) else expression.index
+        drawn = self.draw(Asked(torch.arange(len(genes)), conditions, known, real=start), how)
+        return replace(drawn, cell_ids=tuple(map(str, names)))
 
     def draw(self, asked: Asked, how: Drawing | None = None) -> GeneratedImages:
         """Draw images of cells of which conditions are known; what is not given is absent."""
         how = how or Drawing()
         self._check_solver(how)
         self.check_guidance(how.guidance)
-        self.check_draws(how.draws)
+        self.check_draws(how)
         each = [self._without(asked.for_draw(draw, how.draws), how.drop) for draw in range(how.draws)]
         parts = [self._draw(one, how, draw) for draw, one in enumerate(each)]
         return GeneratedImages(
@@ -272,9 +314,8 @@ class Generator:
         how = how or Drawing()
         self._check_solver(how)
         self.check_guidance(how.guidance)
+        check_times(times)
         ascending = [0.0, *times] if times[0] > 0 else list(times)
-        if ascending != sorted(ascending) or not 0 <= ascending[0] <= ascending[-1] <= 1:
-            raise SettingsError(f"times={list(times)}: expected ascending times from 0 to 1.")
         asked = self._without(asked, how.drop).part(0, len(asked), self.network.device)
         x_0 = begin_at(self.network, asked.key, asked.source, how.seed)
         if asked.before is not None:
@@ -380,12 +421,32 @@ class Generator:
             return solver
         return replace_evaluations(solver, max(2, round(solver.evaluations * (1 - begin ** (1 / solver.early)))))
 
-    def check_draws(self, draws: int) -> None:
+    def differs_by(self, how: Drawing) -> Literal["noise", "change", "grain"] | None:
+        """Return what differs from draw to draw: noise that paths begin at, the resample whose change is asked for, or grain alone; None: nothing."""
+        if self.config.coupled == "noise":
+            return "noise"
+        told = set(self.config.told) - set(how.drop)
+        if self.resampled is not None and self.resampled.size and told & set(CHANGES):
+            return "change"
+        makes_grain = self.config.coupled != SELF and bool(self.network.grain.noise.any())
+        return "grain" if makes_grain else None
+
+    def check_draws(self, how: Drawing) -> None:
         """Refuse more draws than can differ."""
-        known = None if self.config.coupled == "noise" else self.resampled
-        if known is not None and draws > known.shape[1]:
+        by, known = self.differs_by(how), self.resampled
+        if by == "change" and known is not None and how.draws > known.shape[1]:
             raise SettingsError(
-                f"draws={draws}: {self.folder} knows the change of {known.shape[1]} resamples of its training cells. Ask for at most so many."
+                f"draws={how.draws}: {self.folder} knows the change of {known.shape[1]} resamples of its training cells. Ask for at most so many."
+            )
+        if by is None and how.draws > 1:
+            left = ", ".join(name for name in self.config.told if name not in how.drop) or "nothing"
+            why = (
+                "does not know how sure its change is (it is of an earlier version: pair and train anew)"
+                if self.resampled is None
+                else f"is told {left}, neither {' nor '.join(CHANGES)}, by which draws would differ"
+            )
+            raise SettingsError(
+                f"draws={how.draws}: {self.folder} begins at the cell itself and {why}, so that all would be equal. Ask for 1."
             )
 
     def check_guidance(self, guidance: float | None) -> None:
@@ -404,6 +465,10 @@ class Generator:
             raise SettingsError(
                 f"drop: {', '.join(unknown)} is no condition of this generator: {', '.join(self.config.told)}."
             )
+        if AIM in drop and self.config.coupled == SELF:
+            raise SettingsError(
+                f"drop: {AIM} is what an edit is asked for; without it {self.folder} would give every cell back as it is. Leave {AIM} out of drop."
+            )
 
     def _without(self, asked: Asked, drop: Collection[str]) -> Asked:
         self.check_drop(drop)
@@ -413,20 +478,21 @@ class Generator:
         before = None if asked.before is None else {name: asked.before[name] for name in kept}
         return replace(asked, conditions=kept, known={name: asked.known[name] for name in kept}, before=before)
 
-    def _cells(self, expression: ad.AnnData | pd.DataFrame) -> CellBatch:
+    def _cells(self, expression: ad.AnnData | pd.DataFrame, min_coverage: float = 0.5) -> CellBatch:
         if not isinstance(expression, ad.AnnData | pd.DataFrame):
             raise SettingsError(
                 f"expression: found {type(expression).__name__}, which does not say which column is which gene. Expected an AnnData or a "
                 "DataFrame with gene ids as columns."
             )
         table = expression.to_df() if isinstance(expression, ad.AnnData) else expression
-        vocabulary: Vocabulary = self.model.vocabulary
-        columns = vocabulary.gene_columns([str(name) for name in table.columns])
-        if not (columns >= 0).any():
-            raise ModelError(
-                f"expression: none of its {table.shape[1]:,} genes is known to the model. Genes go by gene_id, for example "
-                f"{vocabulary.genes[0]!r}."
+        if table.empty:
+            raise SettingsError(
+                f"expression: found {len(table)} cells of {table.shape[1]} genes; expected at least one cell, with its genes."
             )
+        vocabulary: Vocabulary = self.model.vocabulary
+        given = [str(name) for name in table.columns]
+        check_profiles(given, self.model, min_coverage)
+        columns = vocabulary.gene_columns(given)
         values = table.to_numpy(np.float32)
         if not np.isfinite(values).all() or (values < 0).any() or (values != np.round(values)).any():
             raise SettingsError("expression: expected raw counts (whole numbers of at least 0), found other values.")
@@ -448,6 +514,13 @@ class Generator:
             counts=torch.from_numpy(counts),
             panel_measured=torch.from_numpy(measured),
         )
+
+
+def check_times(times: Sequence[float]) -> None:
+    """Refuse times that are no way from 0 to 1."""
+    found = list(times)
+    if not found or found != sorted(found) or not 0 <= found[0] <= found[-1] <= 1:
+        raise SettingsError(f"times={found}: expected one or more ascending times from 0 to 1.")
 
 
 def replace_evaluations(solver: SolverSettings, evaluations: int) -> SolverSettings:

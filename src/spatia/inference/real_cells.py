@@ -22,7 +22,6 @@ from spatia.inference.wanted import Wanted, choose_rows, has_image
 from spatia.log import logger, progress
 from spatia.metrics.nearest import distances
 from spatia.models.levels import check_levels
-from spatia.models.spatia import Spatia
 from spatia.readout.predictors import RidgeModel, Standardiser, fit_ridge
 from spatia.readout.targets import standard_features
 
@@ -42,8 +41,10 @@ class RealCells:
 
     Parameters
     ----------
-    corpus, model
-        Where the cells are, and what embeds them.
+    corpus
+        Where the cells are.
+    maker
+        The generator that begins at them; others may, too, if they are told the same by the same model (:meth:`check_fit`).
     pool
         The cells, sections counted as in the corpus.
     conditions
@@ -64,7 +65,7 @@ class RealCells:
     def __init__(
         self,
         corpus: Corpus,
-        model: Spatia,
+        maker: Generator,
         pool: Wanted,
         conditions: Mapping[str, NDArray[np.float32]],
         pictures: Floats,
@@ -72,9 +73,10 @@ class RealCells:
         align: bool,
     ) -> None:
         self.names, self.corpus_id, self.align = tuple(conditions), corpus.corpus_id, align
+        self._model_id, self._learnt_from = maker.model_id, _sections_of(maker)
         self._pool, self._conditions, self._pictures = pool, conditions, pictures
         self._place = {key: at for at, key in enumerate(zip(pool.sample.tolist(), pool.row.tolist(), strict=True))}
-        self._cells = RowReader([corpus], "cell", vocabulary=model.vocabulary, read=("images",))
+        self._cells = RowReader([corpus], "cell", vocabulary=maker.model.vocabulary, read=("images",))
         self._position = np.zeros((len(pool), 2))
         for name in pool.sections:
             at = pool.sample == name
@@ -90,6 +92,27 @@ class RealCells:
     def held_out(self) -> float:
         """Mean share of variance of left-out blocks of cells that the regression on all conditions tells."""
         return float(np.nanmean(self._fit(self.names)[0].held_out))
+
+    def check_fit(self, maker: Generator) -> None:
+        """Refuse a generator that is told something else than these cells were chosen by.
+
+        Raises
+        ------
+        SettingsError
+            If its model, its conditions, or the sections that cells are aligned to are others.
+        """
+        told = tuple(maker.config.told)
+        if self._model_id != maker.model_id:
+            why = f"they were embedded by model {self._model_id[:12]}, and it is told of cells by model {maker.model_id[:12]}"
+        elif self.names != told:
+            why = f"they are compared by {', '.join(self.names)}, and it is told {', '.join(told)}"
+        elif self.align and self._learnt_from != _sections_of(maker):
+            why = "they were aligned to the sections that another generator learnt from"
+        else:
+            return
+        raise SettingsError(
+            f"real: these cells were not chosen for {maker.folder}: {why}. Choose them anew with spatia.real_cells and this generator."
+        )
 
     def alike(self, conditions: Mapping[str, Tensor], draws: int = 1, own: Rows | None = None) -> Rows:
         """Return the most alike real cells of some cells, (cells, draws) places, the most alike first.
@@ -161,6 +184,11 @@ class RealCells:
             model = fit_ridge(inputs, self._pictures, positions_um=self._position, sections=self._pool.section)
             self._fitted[names] = (model, model.predict(inputs))
         return self._fitted[names]
+
+
+def _sections_of(maker: Generator) -> tuple[str, ...]:
+    """Return digests of the sections that cells of others are aligned to."""
+    return tuple(one.cells_sha256 for one in maker.references)
 
 
 def real_cells(
@@ -265,7 +293,7 @@ def real_cells_of(
     ) as conditions:
         found = conditions.read(torch.from_numpy(counted.section), torch.from_numpy(counted.row))
     told = {name: found[name].numpy() for name in maker.config.told}
-    return RealCells(corpus, maker.model, pool, told, pictures, align=align)
+    return RealCells(corpus, maker, pool, told, pictures, align=align)
 
 
 @torch.inference_mode()

@@ -54,7 +54,7 @@ class Wanted:
         return replace(self, section=np.array([number[str(name)] for name in self.sample], np.int64))
 
     def only(self, cells: Sequence[str]) -> "Wanted":
-        """Return the rows of these ids; one that is not there is refused."""
+        """Return the rows of these ids, in the order of the corpus, each once; one that is not there is refused."""
         chosen = np.isin(self.cell_id.astype(str), np.asarray(list(cells), str))
         if absent := sorted(set(map(str, cells)) - set(map(str, self.cell_id[chosen]))):
             raise SettingsError(
@@ -62,12 +62,44 @@ class Wanted:
             )
         return self.take(np.flatnonzero(chosen))
 
+    def one_each(self, cells: Sequence[str]) -> "Wanted":
+        """Return one row for each of these ids, in their order, repeats too.
+
+        Raises
+        ------
+        SettingsError
+            If there are none, or one is a text, not there, or in several sections.
+        """
+        if isinstance(cells, str) or not len(cells):
+            raise SettingsError(f"cells is {cells!r}; expected a list of one or more cell ids, as ['cell-17'].")
+        found = self.only(cells)
+        names, first, times = np.unique(found.cell_id.astype(str), return_index=True, return_counts=True)
+        if (times > 1).any():
+            name = str(names[times > 1][0])
+            there = found.sample[found.cell_id.astype(str) == name].astype(str).tolist()
+            raise SettingsError(
+                f"cell {name!r} is in {len(there)} sections: {', '.join(there)}. Say which is meant, as sections=[{there[0]!r}]."
+            )
+        return found.take(first[np.searchsorted(names, np.asarray(list(cells), str))])
+
     def shuffled(self, seed: int) -> "Wanted":
-        """Return the rows in another order, no row at its own place; within its transition, where there are any."""
+        """Return the rows in another order, no row at its own place; within its transition, where there are any.
+
+        Raises
+        ------
+        SettingsError
+            If there is nothing to exchange a row with.
+        """
         rng, order = np.random.default_rng(seed), np.arange(len(self))
         group = self.columns.get("transition", np.zeros(len(self), np.int64))
         for value in dict.fromkeys(group.tolist()):
             place = rng.permutation(np.flatnonzero(group == value))
+            if len(place) == 1:
+                of_which = f" of transition {value!r}" if "transition" in self.columns else ""
+                raise SettingsError(
+                    f"shuffle: cell {self.cell_id[place[0]]!r} is the only one{of_which} to be drawn, so there is no other to tell it of. Draw at "
+                    "least 2 (more --cells, a larger --limit, another --part), or leave the transition out."
+                )
             order[place] = np.roll(place, 1)
         return self.take(order)
 

@@ -93,39 +93,64 @@ def draw_resamples(generated_cells: ArrayLike, real_cells: ArrayLike, n: int = 2
     return Resamples(weight[:, in_left], weight[:, in_right], in_left, in_right)
 
 
-def interval(value: float, resampled: ArrayLike, level: float = LEVEL) -> tuple[float, float]:
+def interval(
+    value: float, resampled: ArrayLike, level: float = LEVEL, *, least: float = -np.inf, most: float = np.inf
+) -> tuple[float, float]:
     """Return the ends of the interval around ``value``: the quantiles of the resamples, their mean moved onto ``value``.
 
     A resample repeats cells, which makes a set look less varied than it is: distances between sets come out too large by
     about as much in every resample. The spread of the resamples is right, their place is not, hence the move.
+
+    Parameters
+    ----------
+    least, most
+        Smallest and largest value that there can be: the interval is cut there, as the move knows no such end.
+
+    Examples
+    --------
+    >>> interval(0.98, [0.9, 0.94, 1.0], most=1)[1]
+    1.0
     """
     drawn = np.asarray(resampled, np.float64)
     drawn = drawn[np.isfinite(drawn)]
     if len(drawn) < 2 or not np.isfinite(value):
         return float("nan"), float("nan")
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]) - drawn.mean()
-    return float(value + low), float(value + high)
+    low, high = np.clip([value + low, value + high], least, most)
+    return float(low), float(high)
 
 
 def estimate(
-    value: float, statistic: Callable[[Floats, Floats], float], resamples: Resamples, *, least: float = -np.inf
+    value: float,
+    statistic: Callable[[Floats, Floats], float],
+    resamples: Resamples,
+    *,
+    least: float = -np.inf,
+    most: float = np.inf,
 ) -> Estimate:
     """Return ``value`` with the interval of ``statistic(weights of generated, weights of real)`` over resamples.
 
     Parameters
     ----------
-    least
-        Smallest value that the statistic can take; the interval is cut there.
+    least, most
+        Smallest and largest value that the statistic can take; the interval is cut there.
     """
     drawn = [statistic(left, right) for left, right in zip(resamples.generated, resamples.real, strict=True)]
-    low, high = interval(value, drawn)
     sizes = resamples.generated.shape[1], resamples.real.shape[1]
-    return Estimate(float(value), max(low, least) if np.isfinite(low) else low, high, *sizes)
+    return Estimate(float(value), *interval(value, drawn, least=least, most=most), *sizes)
 
 
-def mean_estimate(values: NDArray[np.floating], weights: Floats, n_generated: int, n_real: int) -> Estimate:
-    """Return the mean of a value per row with its interval; ``weights`` (resamples, rows)."""
+def mean_estimate(
+    values: NDArray[np.floating],
+    weights: Floats,
+    n_generated: int,
+    n_real: int,
+    *,
+    least: float = -np.inf,
+    most: float = np.inf,
+) -> Estimate:
+    """Return the mean of a value per row with its interval; ``weights`` (resamples, rows), the ends as :func:`interval` has them."""
     values = np.asarray(values, np.float64)
     drawn = weights @ values / np.maximum(weights.sum(axis=1), 1)
     value = float(values.mean())
-    return Estimate(value, *interval(value, drawn), n_generated, n_real)
+    return Estimate(value, *interval(value, drawn, least=least, most=most), n_generated, n_real)

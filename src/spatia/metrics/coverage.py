@@ -49,7 +49,10 @@ class ManifoldScores:
         """Return the four scores with intervals over rows, the balls being given."""
         sizes = len(self.precise), len(self.recalled)
         weights = {"generated": resamples.generated, "real": resamples.real}
-        return {name: mean_estimate(values, weights[over], *sizes) for name, values, over in self._parts()}
+        return {
+            name: mean_estimate(values, weights[over], *sizes, least=0, most=np.inf if name == "density" else 1)
+            for name, values, over in self._parts()
+        }
 
     def _parts(self) -> tuple[tuple[str, Floats, str], ...]:
         return (

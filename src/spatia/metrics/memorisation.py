@@ -73,9 +73,9 @@ def memorisation(
     return Memorisation(
         a, b, ratio_a, ratio_b,
         float(np.median(a) / max(np.median(b), 1e-12)),
-        mean_estimate((ratio_a < limit).astype(np.float64), resamples.generated, *sizes),
+        mean_estimate((ratio_a < limit).astype(np.float64), resamples.generated, *sizes, least=0, most=1),
         (1 + COPY_QUANTILE * (len(b) - 1)) / (len(b) + 1),  # of an interpolated quantile of as many rows
-        mean_estimate(farther / len(b), resamples.generated, *sizes),
+        mean_estimate(farther / len(b), resamples.generated, *sizes, least=0, most=1),
         len(training),
     )  # fmt: skip
 

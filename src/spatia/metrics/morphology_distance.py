@@ -61,13 +61,13 @@ def feature_distances(
     merged = _Merged(generated, real)
     sizes = len(generated), len(real)
     found: dict[str, tuple[tuple[Estimate, ...], Estimate]] = {}
-    for name in ("wasserstein", "kolmogorov_smirnov"):
+    for name, most in (("wasserstein", np.inf), ("kolmogorov_smirnov", 1.0)):
         measure = getattr(merged, name)
         value = measure(np.ones(sizes[0]), np.ones(sizes[1]))
         drawn = np.array([measure(a, b) for a, b in zip(resamples.generated, resamples.real, strict=True)])
         drawn = drawn.reshape(-1, len(value))
-        each = tuple(_cut(v, drawn[:, i], sizes) for i, v in enumerate(value))
-        found[name] = each, _cut(value.mean(), drawn.mean(axis=1), sizes)
+        each = tuple(_cut(v, drawn[:, i], sizes, most) for i, v in enumerate(value))
+        found[name] = each, _cut(value.mean(), drawn.mean(axis=1), sizes, most)
     return FeatureDistances(
         found["wasserstein"][0],
         found["kolmogorov_smirnov"][0],
@@ -76,9 +76,8 @@ def feature_distances(
     )
 
 
-def _cut(value: float, drawn: Floats, sizes: tuple[int, int]) -> Estimate:
-    low, high = interval(float(value), drawn)
-    return Estimate(float(value), max(low, 0.0) if np.isfinite(low) else low, high, *sizes)
+def _cut(value: float, drawn: Floats, sizes: tuple[int, int], most: float) -> Estimate:
+    return Estimate(float(value), *interval(float(value), drawn, least=0, most=most), *sizes)
 
 
 class _Merged:
@@ -172,18 +171,23 @@ def mean_shift(
         return predicted, b @ target / b.sum() - start
 
     def of(
-        measure: Callable[[Floats, Floats], float], pairs: list[tuple[NDArray[np.bool_], NDArray[np.bool_]]]
+        measure: Callable[[Floats, Floats], float],
+        pairs: list[tuple[NDArray[np.bool_], NDArray[np.bool_]]],
+        least: float,
+        most: float,
     ) -> Estimate:
         def value(a: Floats, b: Floats) -> float:
             return float(np.mean([measure(*shifts(a, b, left, right)) for left, right in pairs]))
 
         found = value(np.ones(n), np.ones(m))
         drawn = [value(a, b) for a, b in zip(resamples.generated, resamples.real, strict=True)]
-        return Estimate(found, *interval(found, drawn), n, m)
+        return Estimate(found, *interval(found, drawn, least=least, most=most), n, m)
 
     predicted, real = shifts(np.ones(n), np.ones(m), whole, whole)
     apart, same = [pair for one in halves for pair in ((one, ~one), (~one, one))], [(whole, whole)]
-    return Shift(predicted, real, of(correlation, apart), of(cosine, apart), of(_relative_error, same))
+    return Shift(
+        predicted, real, of(correlation, apart, -1, 1), of(cosine, apart, -1, 1), of(_relative_error, same, 0, np.inf)
+    )
 
 
 def _halves(cells: NDArray[np.int64]) -> list[NDArray[np.bool_]]:

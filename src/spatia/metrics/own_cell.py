@@ -60,4 +60,5 @@ def own_cell(
     wins = (farther * others).sum(axis=1) / safe
     sizes = int(used.sum()), len(real)
     weights = resamples.generated[:, used]
-    return OwnCell(*(mean_estimate(values[used], weights, *sizes) for values in (mine, elsewhere, wins)))
+    parts = (mine, np.inf), (elsewhere, np.inf), (wins, 1)
+    return OwnCell(*(mean_estimate(values[used], weights, *sizes, least=0, most=most) for values, most in parts))

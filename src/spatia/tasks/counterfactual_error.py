@@ -331,11 +331,11 @@ def _compare(
         return _mean_correlation(_unforeseen(features, start, weights), _unforeseen(end, start, weights), weights)
 
     ones = np.ones(len(of))
-    means = {name: mean_estimate(each, drawn.generated, len(of), n) for name, each in values.items()}
+    means = {name: mean_estimate(each, drawn.generated, len(of), n, least=0) for name, each in values.items()}
     return TruthScores(
         **means,
-        shift_correlation=estimate(shift(ones, ones), shift, drawn),
-        effect_correlation=estimate(effect(ones, ones), effect, drawn),
+        shift_correlation=estimate(shift(ones, ones), shift, drawn, least=-1, most=1),
+        effect_correlation=estimate(effect(ones, ones), effect, drawn, least=-1, most=1),
     ), values
 
 

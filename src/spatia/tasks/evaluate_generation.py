@@ -92,7 +92,7 @@ def evaluate_generation(
         As :class:`Reference` takes them (model, inception, labels, pairs, device); of no use beside one. Fields of the settings may be given
         by name instead: ``split="block"``.
     shuffled
-        A store generated for the same cells with shuffled conditions: its scores stand beside.
+        A store generated for the same cells by the same generator with shuffled conditions: its scores stand beside.
     slides, simulated
         Section -> simulated slide, and transition of the store -> transition of the simulator: as
         :func:`spatia.tasks.counterfactual_error.counterfactual_scores` takes them.
@@ -100,7 +100,7 @@ def evaluate_generation(
     Raises
     ------
     SettingsError
-        If the store does not fit the corpus, or there are too few cells.
+        If the store does not fit the corpus, there are too few cells, or ``shuffled`` is not of the same cells and generator, shuffled.
     """
     if named := {name: sources.pop(name) for name in EvaluationSettings.model_fields if name in sources}:
         if settings is not None:
@@ -112,6 +112,8 @@ def evaluate_generation(
     for one in (cells, others):
         if one is not None:
             reference.check_fit(one)
+    if others is not None:
+        others.check_shuffled_of(cells)
     check_simulated(reference, cells, slides or {}, simulated or {})
     prepared = reference.prepare(cells)
     groups = _score_groups(reference, prepared, cells)

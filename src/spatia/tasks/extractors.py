@@ -239,7 +239,7 @@ def saw_test_cells(folder: Path, corpus: Corpus, split: str | None, part: str) -
     except TrainingError as error:
         return Seen(str(error), certain=False)
     if run is None:
-        return Seen(f"{folder}: no run.json, so it is not known which cells the model was trained on", certain=False)
+        return _saw_by_description(folder, corpus)
     if same := [one for one in run["corpora"] if one["corpus_id"] == corpus.corpus_id]:
         if problem := _overlap(run["settings"], same[0], corpus, split, part):
             return Seen(f"{folder}: {problem}", certain=True)
@@ -248,6 +248,20 @@ def saw_test_cells(folder: Path, corpus: Corpus, split: str | None, part: str) -
     if run.get("start_from") is not None:
         return Seen(f"{folder}: was trained from {run['start_from']}, of which nothing is known", certain=False)
     return Seen(None, certain=True)
+
+
+def _saw_by_description(folder: Path, corpus: Corpus) -> Seen:
+    """Find out from ``model.json``, which says less: the model that ships has no ``run.json``."""
+    try:
+        facts = read_description(folder)["facts"]
+    except ModelError as error:
+        return Seen(str(error), certain=False)
+    trained_on = facts.get("corpora", ())
+    here = any(one.get("corpus_id") == corpus.corpus_id for one in trained_on)
+    again = f"all cells of {corpus.path}" if here else known_again(trained_on, corpus)
+    if again is not None and facts.get("split", "not recorded") is None:
+        return Seen(f"{folder}: was trained on {again}, so it has seen the cells it is to judge", certain=True)
+    return Seen(f"{folder}: no run.json, so it is not known which cells the model was trained on", certain=False)
 
 
 def warn_of_seen(model: object, corpus: Corpus, split: str | None, part: str) -> None:

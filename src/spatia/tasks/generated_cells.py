@@ -105,6 +105,34 @@ class GeneratedCells:
         """Return some rows."""
         return GeneratedCells(self.name, self.images[rows], self.obs.iloc[rows].reset_index(drop=True), self.facts)
 
+    def check_shuffled_of(self, own: "GeneratedCells") -> None:
+        """Refuse to be taken for what was drawn of the same cells by the same generator with shuffled conditions.
+
+        Raises
+        ------
+        SettingsError
+            If it was not shuffled, or generator or cells are others.
+        """
+        remedy = f"Expected `spatia generate` with --shuffle, and else as for {own.name}."
+        if not bool(self.facts.get("shuffled", False)):
+            raise SettingsError(
+                f"{self.name}: uns['spatia']['shuffled'] is not set, so its cells were told what is known of themselves. {remedy}"
+            )
+        mine, theirs = (str(one.facts.get("generator", "")) for one in (self, own))
+        if mine != theirs:
+            raise SettingsError(
+                f"{self.name}: drawn by generator {mine[:12] or 'unknown'}, {own.name} by {theirs[:12] or 'unknown'}: a difference would not be "
+                f"that of the conditions. {remedy}"
+            )
+        columns = [name for name in (SAMPLE, keys.CELL_ID, TRANSITION) if name in own.obs]
+        here, there = (set(one.obs.reindex(columns=columns).itertuples(index=False, name=None)) for one in (self, own))
+        if here != there:
+            first = min(map(str, here ^ there))
+            raise SettingsError(
+                f"{self.name}: its cells are not those of {own.name}: {len(here - there):,} are not there, {len(there - here):,} are only there; "
+                f"first: {first}. {remedy}"
+            )
+
     def of_transition(self, name: str) -> "GeneratedCells":
         """Return the rows of one transition."""
         return self.take(np.flatnonzero(self.obs[TRANSITION] == name))

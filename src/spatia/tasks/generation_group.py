@@ -24,6 +24,7 @@ PIXELS: Final = "pixels"
 GENERATED: Final = "generated"
 TRAINING: Final = "real training cells"
 UNCHANGED: Final = "source cells, unchanged"
+LEAST_OF_LABEL: Final = 4  # training cells of a label that a classifier learns
 _POOLED_PX: Final = 16
 _INVERSE_PENALTIES: Final = (1e-3, 1e-2, 1e-1, 1.0)
 
@@ -177,9 +178,16 @@ class GroupScorer:
         if self.target_label is not None:  # source against target: what else there is does not matter here
             keep = np.isin(known, [_most_common(labels[self.own].tolist()), self.target_label])
         names, counts = np.unique(known[keep].astype(str), return_counts=True)
-        if len(names) < 2 or counts.min() < 4:
+        rare = names[counts < LEAST_OF_LABEL]
+        if len(names) - len(rare) < 2:
             self.reference.warn(f"{self.name}: too few labelled training cells to fit a classifier of states.")
             return rows
+        if len(rare):
+            self.reference.warn(
+                f"{self.name}: states with fewer than {LEAST_OF_LABEL} training cells are left out of 'state recognised', and their cells with "
+                f"them: {', '.join(rare)}."
+            )
+            keep &= ~np.isin(known.astype(str), rare)
         states: dict[str, dict[str, Estimate]] = {side: {} for side in rows}
         training = self.prepared.training[keep]
         fitted_on = {
@@ -248,7 +256,9 @@ class GroupScorer:
         pictures = reference.real_images(unique, self.channels)
         stranger = (own + 1 + reference.rng().integers(0, len(unique) - 1, len(own))) % len(unique)
         rmse = [
-            mean_estimate(root_mean_square(self.cells.images, pictures, other), drawn.generated, len(own), len(unique))
+            mean_estimate(
+                root_mean_square(self.cells.images, pictures, other), drawn.generated, len(own), len(unique), least=0
+            )
             for other in (own, stranger)
         ]
         return PairScores(
@@ -295,7 +305,7 @@ def _share_right(
     if not known.any():
         return Estimate(float("nan"), float("nan"), float("nan"), 0, n_real)
     right = (said[known] == labels[known]).astype(np.float64)
-    return mean_estimate(right, weights[:, known], int(known.sum()), n_real)
+    return mean_estimate(right, weights[:, known], int(known.sum()), n_real, least=0, most=1)
 
 
 def root_mean_square(generated: Images, real: Images, rows: NDArray[np.int64]) -> Floats:

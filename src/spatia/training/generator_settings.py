@@ -1,5 +1,6 @@
 """Settings of `spatia train-generator`: those of the loop, of the generator, and of what it learns from."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, Field, model_validator
@@ -107,7 +108,47 @@ class GeneratorSettings(LoopSettings, GeneratorConfig):
                 f"solver.early={self.solver.early:g} with solver.kind=adaptive: it chooses its steps itself. Leave solver.early out, or take "
                 "heun."
             )
+        # Of a run that is resumed every setting is given, as the version took it that began the run.
+        if self.model_fields_set != set(type(self).model_fields):
+            for name, reason in self._without_effect():
+                self._refuse_if_set(name, reason)
         return self
+
+    def _without_effect(self) -> Iterator[tuple[str, str]]:
+        """Yield what nothing would read, and why."""
+        edit, pairs = self.coupled == SELF, self.task == "transition"
+        if self.coupled != "ot-confidence":
+            yield "gamma", f"coupling={self.coupled} weighs no pair by its confidence"
+        other = (
+            {"fold": "folds no pixels", "levels": "has one resolution"}
+            if self.network.kind == "transformer"
+            else {"patch_px": "cuts no patches", "stem": "cuts no patches"}
+        )
+        for name, what in other.items():
+            yield f"network.{name}", f"network.kind={self.network.kind} {what}"
+        if edit:  # evaluations may be given: the benchmark sets one number for all of its generators
+            for name in (
+                "solver.kind",
+                "solver.early",
+                "solver.tolerance",
+                "path.time",
+                "path.time_mean",
+                "path.time_sd",
+            ):
+                yield name, "an edit (coupling=self) takes one step, and walks no path"
+        else:
+            what = f"coupling={self.coupled} is no edit" if pairs else f"task={self.task} is no edit"
+            yield "aim_cells", what
+            yield "weights.displacement", what
+
+    def _refuse_if_set(self, name: str, reason: str) -> None:
+        """Refuse a setting that is neither at its default nor 0 where 0 turns something off, which is so in any case."""
+        group, _, last = name.rpartition(".")
+        holder = getattr(self, group) if group else self
+        found, default = getattr(holder, last), type(holder).model_fields[last].default
+        if found == default or (found == 0 and name in ("aim_cells", "weights.displacement")):
+            return
+        raise SettingsError(f"{name}={found} says nothing: {reason}. Leave {name} out.")
 
     @property
     def chooses_surroundings(self) -> bool:

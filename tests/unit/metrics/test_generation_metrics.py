@@ -143,7 +143,33 @@ def test_draws_of_a_cell_are_one_unit_and_pairs_stay_pairs() -> None:
 
 
 def test_no_interval_without_resamples() -> None:
+    assert np.isnan(interval(1.0, [], most=1)).all()
     assert np.isnan(interval(1.0, [])).all()
+
+
+def test_intervals_of_shares_and_correlations_stay_within_what_these_can_be() -> None:
+    cells = np.arange(200)
+    drawn = draw_resamples(cells, cells, 100)
+    right = np.ones(200)
+    right[0] = 0
+    assert mean_estimate(right, drawn.generated, 200, 200).high > 1  # the move knows no end
+    assert mean_estimate(right, drawn.generated, 200, 200, least=0, most=1).high == 1
+    real, made = normal(200), normal(200)
+    real[0] += 10  # alone far out: every score but this row's is perfect
+    made[0] += 20
+    manifold = manifold_scores(made, real).estimates(drawn)
+    assert manifold["precision"].value == 0.995
+    copies = memorisation(made, normal(200, seed=1), normal(300, seed=2), drawn)
+    own = own_cell(made, real, cells, drawn)
+    source = normal(200, seed=3)
+    moved = np.array([1.0, 2, 3, 4, 5])
+    shift = mean_shift(source, source + moved, source + moved * [1, 1, 1, 1, 1.02], drawn)
+    shares = [manifold[name] for name in ("precision", "recall", "coverage")]
+    shares += [copies.copies, copies.nearer, own.recognised]
+    for least, found in ((0, shares), (-1, [shift.correlation, shift.cosine])):
+        assert all(least <= one.low <= one.value <= one.high <= 1 for one in found)
+    assert shift.relative_error.low >= 0
+    assert min(own.error.low, own.error_of_others.low, manifold["density"].low) >= 0
 
 
 # --- precision, recall, density, coverage

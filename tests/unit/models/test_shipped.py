@@ -22,7 +22,7 @@ def test_it_is_small_and_says_what_it_is() -> None:
     text = (folder / "CARD.md").read_text(encoding="utf-8")
     facts = read_description(folder)["facts"]
     for one in facts["corpora"]:
-        assert set(one) == {"name", "corpus_id", "n_cells"}
+        assert set(one) == {"name", "corpus_id", "n_cells", "cells"}
         assert one["name"].partition("_2")[0] in text
     assert "benchmarks/pretrain.py" in text
     assert "/" not in json.dumps(facts["corpora"])

@@ -116,7 +116,9 @@ def test_noise_and_wrong_cells_score_worse(
     noise = np.random.default_rng(0).normal(0, 60, real.shape)
     noisy = np.clip(real + noise, 0, 255).astype(np.uint8)
     wrong = np.roll(real, 11, axis=0)
-    one = evaluate_generation(store(index, test_rows, noisy), reference, shuffled=store(index, test_rows, wrong))
+    one = evaluate_generation(
+        store(index, test_rows, noisy), reference, shuffled=store(index, test_rows, wrong, shuffled=True)
+    )
     good, bad, shuffled = perfect.groups[0], one.groups[0], one.shuffled[0]
     assert bad.rows["generated"].spaces["morphology"].frechet.low > 1
     assert bad.rows["generated"].features.mean_wasserstein.low > 0.15
@@ -124,6 +126,41 @@ def test_noise_and_wrong_cells_score_worse(
     assert shuffled.rows["generated"].spaces["morphology"].frechet.value == pytest.approx(0, abs=1e-6)
     assert shuffled.pairs.error["morphology"].low > good.pairs.error["morphology"].value
     assert shuffled.pairs.recognised["morphology"].value < 0.7
+
+
+def test_only_the_same_cells_told_of_others_are_called_shuffled(
+    index: CellIndex, test_rows: np.ndarray, real: np.ndarray, reference: Reference
+) -> None:
+    own = store(index, test_rows, real, generator="g1")
+    for rows, facts, said in (
+        (
+            test_rows,
+            {"generator": "g1"},
+            r"\['shuffled'\] is not set, so its cells were told what is known of themselves",
+        ),
+        (test_rows, {"generator": "g2", "shuffled": True}, "drawn by generator g2, the generated cells by g1"),
+        (test_rows[1:], {"generator": "g1", "shuffled": True}, "0 are not there, 1 are only there; first: .'left'"),
+    ):
+        other = store(index, rows, index.images(rows, CHANNELS), **facts)
+        with pytest.raises(SettingsError, match=said):
+            evaluate_generation(own, reference, shuffled=other)
+
+
+def test_a_label_of_few_training_cells_is_left_out_alone(
+    corpus: Corpus, index: CellIndex, test_rows: np.ndarray, real: np.ndarray
+) -> None:
+    training = index.with_image(index.part("block", "train"), CHANNELS)
+    label = np.array(["even", "odd"], object)[np.arange(len(index.cell_ids)) % 2]
+    plain = pd.DataFrame({"cell_id": index.cell_ids, "sample": index.samples, "label": label})
+    label = label.copy()
+    label[training[:2]] = label[test_rows[:3]] = "rare"
+    rare = plain.assign(label=label)
+    found = []
+    for table in (plain, rare):
+        one = evaluate_generation(store(index, test_rows, real), Reference(corpus, SETTINGS, labels=table))
+        found.append(one.groups[0].rows["generated"].state["morphology"])
+    assert any("left out of 'state recognised', and their cells with them: rare" in text for text in one.warnings)
+    assert found[1].n_generated == found[0].n_generated - 3
 
 
 def test_every_number_is_printed_with_n_interval_and_extractor(perfect: Evaluation) -> None:
