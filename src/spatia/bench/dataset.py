@@ -93,6 +93,10 @@ class DataSet(BaseModel):
 
     def _given(self, labels: Path) -> pd.DataFrame:
         """Read the table of labels; in a CSV ids, types and regions are text, as 0001 is no number."""
+        if not labels.is_file():
+            raise SettingsError(
+                f"{labels}: no such file. Expected a parquet or CSV table with {keys.CELL_ID} and the columns of labels."
+            )
         if labels.suffix == ".parquet":
             return pd.read_parquet(labels)
         text: dict[Hashable, type[str]] = {
@@ -107,9 +111,8 @@ class DataSet(BaseModel):
         given = given.assign(cell_id=given[keys.CELL_ID].astype(str))
         if given.duplicated(by).any():
             first = given.loc[given.duplicated(by), keys.CELL_ID].iloc[0]
-            raise SettingsError(
-                f"{self.labels}: cell_id {first!r} stands twice. Name the section in a column 'sample'."
-            )
+            remedy = "Give each cell one row." if "sample" in given else "Name the section in a column 'sample'."
+            raise SettingsError(f"{self.labels}: cell_id {first!r} stands twice. {remedy}")
         if "sample" not in given:
             refuse_ids_of_several(obs.index.astype(str), pd.Index(given[keys.CELL_ID]), str(self.labels))
         cells = pd.DataFrame({keys.CELL_ID: obs.index.astype(str), "sample": obs["sample"].astype(str).to_numpy()})
@@ -152,13 +155,19 @@ class DataSet(BaseModel):
         first = 0 if self.only_seed is None else seed
         names = [f"bench-{kind}-{number}" for number in range(first, seed + 1)]
         settings = SplitSettings(
-            validation=self.validation, test=self.test, block_um=self.block_um, margin_um=self.margin_um
+            validation=self._validation_of(corpus), test=self.test, block_um=self.block_um, margin_um=self.margin_um
         )
         if names[-1] in corpus.split_names():
             _check_made_with(corpus, corpus.split(names[-1]), self.split, settings)
         else:
             _make_splits(corpus, self.split, names, settings)
         return names[-1]
+
+    def _validation_of(self, corpus: Corpus) -> float:
+        """Return the share of validation cells: none of two donors or sections, where nobody asked for one."""
+        groups = {entry.entry.donor if self.split == "donor" else name for name, entry in corpus.sections.items()}
+        none = self.holds_out_sections and len(groups) == 2 and "validation" not in self.model_fields_set
+        return 0.0 if none else self.validation
 
 
 def _check_made_with(corpus: Corpus, split: Split, by: str, settings: SplitSettings) -> None:

@@ -5,13 +5,14 @@ questions: that a method is good on shuffled data is no merit.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from scipy.stats import friedmanchisquare, studentized_range
+from scipy.stats import t as student_t
 
 from spatia.bench.permute import control_of
 from spatia.bench.tables import DETAIL, is_ours
@@ -47,7 +48,7 @@ class Ranking:
     critical_difference: float
 
 
-def rank(rows: pd.DataFrame, methods: list[str] | None = None) -> Ranking:
+def rank(rows: pd.DataFrame, methods: list[str] | None = None, *, keep: Collection[str] = ()) -> Ranking:
     """Rank methods over the questions that all of them answered.
 
     Parameters
@@ -57,6 +58,8 @@ def rank(rows: pd.DataFrame, methods: list[str] | None = None) -> Ranking:
     methods
         Whom to rank; None: ours, and of the others those that answered seven tenths at least of what the other that answered most did. Some
         questions are not asked of some: one about the image is not asked of what sees genes.
+    keep
+        Of the others those that are ranked however few they answered.
     """
     good = _questions(rows)
     good = good.assign(
@@ -67,7 +70,7 @@ def rank(rows: pd.DataFrame, methods: list[str] | None = None) -> Ranking:
         answered = table.notna().sum()
         ours = answered.index.map(is_ours).to_numpy(bool)
         most = answered[~ours].max() if not ours.all() else 0
-        methods = answered.index[ours | (answered >= MOST_QUESTIONS * most)].tolist()
+        methods = answered.index[ours | (answered >= MOST_QUESTIONS * most) | answered.index.isin(keep)].tolist()
     values = table[methods].dropna()
     ranks = values.rank(axis=1, ascending=False).groupby(level="corpus").mean()
     k, n = len(methods), len(ranks)
@@ -151,7 +154,7 @@ def _may_be_chosen(rows: pd.DataFrame, model: str) -> list[bool]:
     return allowed
 
 
-def wins(rows: pd.DataFrame, *, fixed: str | None = None) -> pd.DataFrame:
+def wins(rows: pd.DataFrame, *, fixed: str | None = None, of: str | None = None) -> pd.DataFrame:
     """Return, for each task and data set, the best of our embeddings, the best of the others, and who is ahead.
 
     Two methods are compared on the seeds that both answered. Columns: task, data, metric; ours, our_method, other, other_method; difference
@@ -164,14 +167,16 @@ def wins(rows: pd.DataFrame, *, fixed: str | None = None) -> pd.DataFrame:
     fixed
         Of this model of ours alone, and of it only the embedding that `FIXED` names for the task: not the best of many on the
         same test cells. Or the name of a method, for what :func:`chosen_on_training` gives.
+    of
+        A method in the place of ours: it is compared with all others, ours among them.
     """
     good, found = _questions(rows), []
     asked: dict[Any, int] = rows.groupby(["task", "data"])["seed"].nunique().to_dict()
     for (task, data, metric), group in good.groupby(["task", "data", "metric"], sort=False):
         table = group.pivot_table(index="seed", columns="method", values="value", sort=False)
         names = pd.unique(group["method"]).tolist()
-        others = [name for name in names if not is_ours(name)]
-        wanted = fixed if fixed is None or fixed.endswith(ON_TRAINING) else fixed + FIXED.get(str(task), "")
+        others = [name for name in names if (name != of if of is not None else not is_ours(name))]
+        wanted = of if of is not None else _of_task(fixed, str(task))
         mine = (
             [name for name in names if name not in others]
             if wanted is None
@@ -180,6 +185,21 @@ def wins(rows: pd.DataFrame, *, fixed: str | None = None) -> pd.DataFrame:
         if mine and others and (compared := _compared(table, mine, others, asked[task, data])):
             found.append({"task": task, "data": data, "metric": metric, **compared})
     return pd.DataFrame(found, columns=["task", "data", "metric", *COMPARED])
+
+
+def _of_task(fixed: str | None, task: str) -> str | None:
+    return fixed if fixed is None or fixed.endswith(ON_TRAINING) else fixed + FIXED.get(task, "")
+
+
+def chance_of_a_lead(n_seeds: int) -> float:
+    """Return how often the mean difference of two equal methods is larger than its sd over so many seeds (t distribution).
+
+    Examples
+    --------
+    >>> [round(chance_of_a_lead(n), 2) for n in (2, 3, 5)]
+    [0.39, 0.23, 0.09]
+    """
+    return float(2 * student_t.sf(np.sqrt(n_seeds), n_seeds - 1)) if n_seeds > 1 else 1.0
 
 
 def _compared(table: pd.DataFrame, mine: list[str], others: list[str], asked: int) -> dict[str, Any]:

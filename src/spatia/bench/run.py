@@ -17,7 +17,7 @@ import pandas as pd
 from spatia.bench.attempt import JOURNAL, MOST_DEATHS, Question, attempt_unless_fatal
 from spatia.bench.cells import BenchCells, load_cells
 from spatia.bench.data_record import keep_what_data_are
-from spatia.bench.dataset import DataSet
+from spatia.bench.dataset import DataSet, part_rows
 from spatia.bench.methods.method import Method
 from spatia.bench.permute import UNTOUCHED, control_of
 from spatia.bench.protocols.trial import Task, Trial
@@ -93,7 +93,7 @@ def run(plan: Plan, out: Path) -> pd.DataFrame:
     _take_over(store, out)
     keep_what_data_are(store, plan.data)
     command = plan.command or shlex.join(["spatia", *sys.argv[1:]])
-    units = plan.units
+    units = _of_different_splits(plan.units)
     if plan.workers == 1 or len(units) < 2:
         cells: BenchCells | None = None
         for data, seed in units:
@@ -104,6 +104,27 @@ def run(plan: Plan, out: Path) -> pd.DataFrame:
         _run_on_cluster(units, plan, out, command)
         _take_over(store, out)
     return store.frame()
+
+
+def _of_different_splits(units: Sequence[tuple[DataSet, int]]) -> list[tuple[DataSet, int]]:
+    """Leave out seeds whose test cells are those of an earlier one: two donors give two splits, and not three."""
+    seen: dict[tuple[str, bytes], int] = {}
+    kept = []
+    for data, seed in units:
+        if data.only_seed is None and data.holds_out_sections:
+            rows = part_rows(Corpus.open(data.corpus), data.split_name(seed), "test")
+            first = seen.setdefault((data.name, rows.tobytes()), seed)
+            if first != seed:
+                logger.warning(
+                    "%s: seed %d is left out: its test cells are those of seed %d, as there are no more %ss",
+                    data.name,
+                    seed,
+                    first,
+                    data.split,
+                )
+                continue
+        kept.append((data, seed))
+    return kept
 
 
 def _run_unit(cells: BenchCells, seed: int, plan: Plan, store: RowStore, out: Path, command: str) -> None:

@@ -77,7 +77,8 @@ def markdown(rows: pd.DataFrame, *, details: bool = False) -> str:
         parts.append(f"### {data}\n\n{_grid(one)}")
         of_data = rows[rows["data"] == data]
         parts.append(_footer(of_data))
-    return "\n\n".join(parts) + "\n"
+    legend = f"Mean ± sd over seeds; larger is better. Bold: the best mean of its column; {TIE}: within one sd of it."
+    return "\n\n".join([legend, *parts]) + "\n"
 
 
 def costs(rows: pd.DataFrame) -> str:
@@ -115,8 +116,10 @@ def _line(texts: Sequence[str]) -> str:
 
 
 def _best(cells: Sequence[Cell | None]) -> Cell | None:
+    """Return the cell with the best mean among those of most seeds: others are means over other splits."""
     known = [cell for cell in cells if cell is not None and np.isfinite(cell.mean)]
-    return max(known, key=lambda cell: cell.mean) if known else None
+    most = max((cell.n_seeds for cell in known), default=0)
+    return max((cell for cell in known if cell.n_seeds == most), key=lambda cell: cell.mean, default=None)
 
 
 def _text(cell: Cell | None, best: Cell | None) -> str:
@@ -125,6 +128,8 @@ def _text(cell: Cell | None, best: Cell | None) -> str:
     if not np.isfinite(cell.mean):
         return cell.reason.split(":")[0] or "failed"
     text = f"{cell.mean:.3f}" + (f" ± {cell.sd:.3f}" if np.isfinite(cell.sd) else "")
+    if best is not None and cell.n_seeds < best.n_seeds:
+        return f"{text} ({cell.n_seeds} of {best.n_seeds} seeds)"
     if best is not None and cell.mean >= best.mean:
         text = f"**{text}**"
     elif best is not None and ties(cell, best):

@@ -79,7 +79,12 @@ def methods_of_others(embeddings: list[str] | tuple[()], published: list[str] | 
     for text in embeddings:
         name, path = _pair(text, "--embeddings")
         sees = name.rpartition(":")[2]
-        reads = {"image": IMAGE, "genes": GENES}.get(sees if ":" in name else "", BOTH)
+        views = {"image": IMAGE, "genes": GENES}
+        if ":" in name and sees not in views:
+            raise SettingsError(
+                f"--embeddings {text!r}: after the colon stands what it was computed from: image or genes."
+            )
+        reads = views[sees] if ":" in name else BOTH
         tables.append(embeddings_method(name, path, reads))
     methods = tables + [published_method(*_pair(text, "--published")) for text in published]
     for at, name in enumerate(names := [method.name for method in methods]):

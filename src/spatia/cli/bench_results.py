@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 
 from spatia.bench.factorial import Factors, main_effects
+from spatia.bench.methods.registry import BASELINES
 from spatia.bench.ranks import (
     ON_TRAINING,
     as_fixed,
+    chance_of_a_lead,
     chosen_on_training,
     differences,
     models_of,
@@ -24,11 +26,6 @@ from spatia.corpus.files import write_text
 from spatia.errors import SettingsError
 from spatia.plotting.questions import Question, plot_questions
 from spatia.plotting.ranks import plot_ranks
-
-_OUTCOMES = (
-    "Ahead by: the mean of the differences on the seeds that both answered ± their sd. First, behind: by more than "
-    "that sd; of one seed there is none, and any difference counts."
-)
 
 
 def standing_rows(out: Path) -> pd.DataFrame:
@@ -52,7 +49,9 @@ def write_summary(rows: pd.DataFrame, out: Path, factors: Factors, *, json: bool
     chosen = {name: of for name in models if len(of := chosen_on_training(rows, name))}
     measured, rows = rows, pd.concat([rows, *chosen.values()], ignore_index=True) if chosen else rows
     text = markdown(rows)
-    ranking = rank(of_one_method_each(measured))
+    given = [name for name in rows["method"].unique() if not is_ours(name) and name not in BASELINES]
+    one_each = of_one_method_each(measured)
+    ranking = rank(one_each, keep=given)
     if len(ranking.mean_rank) > 1 and ranking.n_questions:
         text += f"\n### Mean ranks\n\n{ranks_table(ranking)}\n"
         ours = [name for name in ranking.mean_rank.index if is_ours(name)]
@@ -63,6 +62,11 @@ def write_summary(rows: pd.DataFrame, out: Path, factors: Factors, *, json: bool
             ours=ours,
             n_questions=ranking.n_questions,
         )
+    for name in given:
+        if len(outcome := wins(one_each, of=name)):
+            text += f"\n### `{name}` against the best of all others\n\n{differences(outcome)}\n\n{_outcomes(outcome)}\n"
+    for old in out.glob("questions*.png"):  # of other models
+        old.unlink()
     for name in models:
         if len(found := questions_of(measured, name)):
             plot_questions(
@@ -74,7 +78,7 @@ def write_summary(rows: pd.DataFrame, out: Path, factors: Factors, *, json: bool
                 if name in chosen
                 else "the embedding fixed in advance"
             )
-            text += f"\n### `{name}`, {said}, against the best of the others\n\n{differences(outcome)}\n\n{_OUTCOMES}\n"
+            text += f"\n### `{name}`, {said}, against the best of the others\n\n{differences(outcome)}\n\n{_outcomes(outcome)}\n"
         if len(outcome := wins(measured, fixed=name)):
             text += f"\n`{name}`, the one embedding fixed in advance for each task, against the best of the others, {_counted(outcome)}.\n"
         if name in chosen and len(outcome := wins(rows, fixed=name + ON_TRAINING)):
@@ -121,6 +125,17 @@ def questions_of(rows: pd.DataFrame, model: str) -> dict[str, list[Question]]:
         )
         found.setdefault(one["data"], []).append(question)
     return found
+
+
+def _outcomes(outcome: pd.DataFrame) -> str:
+    """Return in words what first, tied and behind mean, and how little that is with few seeds."""
+    said = (
+        "Ahead by: the mean of the differences on the seeds that both answered ± their sd. First, behind: by more than that sd, tied: by less; of one "
+        "seed there is none, and any difference counts: it tells nothing of how sure it is."
+    )
+    if (most := int(outcome["n_seeds"].max())) > 1:
+        said += f" Of two equal methods and {most} seeds one would be first or behind in {chance_of_a_lead(most):.0%} of questions by chance."
+    return said
 
 
 def _counted(outcome: pd.DataFrame) -> str:

@@ -102,3 +102,36 @@ def test_an_id_of_two_sections_needs_the_section(
     path.write_text("cell_id,sample,type\n1,b,T\n2,b,B\n9,b,B\n")
     assert named.join_labels(obs)["type"].fillna("").tolist() == ["", "T", "B"]
     assert "1 of its 3 rows (first: '9')" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("split", "given", "said"), [("section", {}, 0.0), ("section", {"validation": 0.2}, None), ("block", {}, 0.1)]
+)
+def test_of_two_sections_none_validates_where_nobody_asked_for_it(
+    tmp_path: Path, split: str, given: dict[str, float], said: float | None
+) -> None:
+    sections = (TinySection("left", 1, ("A", "B"), n_windows=24), TinySection("right", 2, ("A", "B"), n_windows=24))
+    made = {
+        "name": "tiny",
+        "corpus": write_corpus(tmp_path / "corpus", sections),
+        "split": split,
+        "margin_um": 20,
+        **given,
+    }
+    data = DataSet.model_validate(made)
+    if said is None:
+        with pytest.raises(SettingsError, match="2 sections cannot fill 3 parts"):
+            data.split_name(0)
+        return
+    assert Corpus.open(data.corpus).split(data.split_name(0)).settings["validation"] == said
+    assert data.split_name(0) == data.split_name(0)
+
+
+def test_labels_that_are_not_there_are_said(data: DataSet, tmp_path: Path) -> None:
+    without = data.model_copy(update={"labels": tmp_path / "nothere.csv", "cell_type": "type"})
+    with pytest.raises(SettingsError, match=r"nothere\.csv: no such file"):
+        without.join_labels(Corpus.open(data.corpus).sections["left"].cells.obs())
+    (tmp_path / "twice.csv").write_text("cell_id,sample,type\nx,left,a\nx,left,a\n")
+    twice = data.model_copy(update={"labels": tmp_path / "twice.csv", "cell_type": "type"})
+    with pytest.raises(SettingsError, match=r"stands twice\. Give each cell one row"):
+        twice.join_labels(Corpus.open(data.corpus).sections["left"].cells.obs())

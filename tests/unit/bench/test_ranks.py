@@ -16,7 +16,7 @@ from spatia.bench.ranks import (
     rank,
     wins,
 )
-from spatia.cli.bench_results import questions_of
+from spatia.cli.bench_results import questions_of, write_summary
 from spatia.plotting.questions import plot_questions
 from spatia.plotting.ranks import plot_ranks
 
@@ -156,6 +156,36 @@ def test_methods_are_ranked_once_in_each_corpus() -> None:
         "b": pytest.approx((1.5 + 2 + 2) / 3),
         "c": 3.0,
     }
+
+
+def test_a_method_of_the_users_is_compared_with_all_others_and_ranked(tmp_path: Path) -> None:
+    values = {"spatia": [0.9, 0.4], "pca": [0.8, 0.6], "hvg": [0.1, 0.1]}
+    rows = pd.concat(
+        [
+            _rows(
+                {**values, "mine": [0.85]},
+                seed=seed,
+                held_out=np.nan,
+                n=9,
+                n_train=9,
+                seconds=1.0,
+                command="c",
+                peak_memory_mb=1.0,
+                message="",
+                n_seeds=1,
+            )
+            for seed in (0, 1)
+        ]
+    )
+    (one,) = wins(rows, of="mine").to_dict("records")
+    assert (one["our_method"], one["other_method"], one["outcome"]) == ("mine", "spatia", "behind")
+    assert "mine" not in rank(rows).mean_rank
+    assert "mine" in rank(rows, keep=["mine"]).mean_rank
+    (tmp_path / "questions-old.png").touch()
+    said = write_summary(rows, tmp_path, {}, json=False)
+    assert "### `mine` against the best of all others" in said
+    assert "in 39% of questions by chance" in said
+    assert not (tmp_path / "questions-old.png").exists()
 
 
 def test_a_rival_whose_name_begins_like_ours_is_none_of_ours() -> None:

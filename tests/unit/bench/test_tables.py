@@ -47,6 +47,16 @@ def test_a_seed_that_failed_is_not_hidden_by_those_that_did_not() -> None:
     assert "some seeds failed" in markdown(rows)
 
 
+def test_a_mean_over_fewer_seeds_is_no_best() -> None:
+    """It is one of other splits."""
+    rows = frame(
+        row(method="a", seed=0, value=0.9), *(row(method="b", seed=s, value=v) for s, v in enumerate((0.8, 0.7)))
+    )
+    lines = {line.split("|")[1].strip(): line for line in markdown(rows).splitlines() if line.startswith("|")}
+    assert "0.900 (1 of 2 seeds)" in lines["a"]
+    assert "**0.750 ± 0.071**" in lines["b"]
+
+
 def test_details_stay_out_of_the_main_table() -> None:
     rows = frame(row(metric="R2"), row(metric="R2 emt"))
     assert "R2 emt" not in markdown(rows)

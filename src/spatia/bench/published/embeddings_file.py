@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from spatia.bench.cells import BenchCells
 from spatia.bench.methods.method import BOTH, Method, Modality, Problem
 from spatia.bench.tables import is_ours
-from spatia.errors import ModelError, SettingsError
+from spatia.errors import ModelError, NotApplicableError, SettingsError
 from spatia.log import logger
 
 CELL: Final = "cell_id"
@@ -71,7 +71,7 @@ class _Table:
     def __call__(self, problem: Problem) -> NDArray[np.floating]:
         """Return the rows of the table in the order of the cells."""
         if len(problem.hidden) and "genes" in self.reads:
-            raise SettingsError(
+            raise NotApplicableError(
                 f"{self.path}: this task withholds {len(problem.hidden):,} genes, which a finished table may have read."
             )
         return read_embeddings(self.path, problem.cells)
