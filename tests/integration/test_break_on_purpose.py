@@ -220,6 +220,32 @@ def _lose_vertices(boundaries: pd.DataFrame) -> pd.DataFrame:
     return boundaries[(rank < 3) | ~boundaries.cell_id.isin(boundaries.cell_id.unique()[:4])]
 
 
+def _without(part: str) -> Break:
+    def change(group: h5py.Group) -> None:
+        del group[part]
+
+    return _matrix(change)
+
+
+def _matrix_bomb(group: h5py.Group) -> None:
+    """10¹¹ values in no byte at all."""
+    n = 10**11
+    for name in ("data", "indices"):
+        del group[name]
+        group.create_dataset(name, (n,), "i8", chunks=(10**6,), compression="gzip")
+    _replace(group, "indptr", np.linspace(0, n, len(group["indptr"])).astype(np.int64))
+
+
+def _barcode_bomb(group: h5py.Group) -> None:
+    del group["barcodes"]
+    group.create_dataset("barcodes", (10**11,), "S16", chunks=(10**6,), compression="gzip")
+
+
+def _no_number(column: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Turn the first vertices of the first outline into NaN."""
+    return lambda rows: rows.assign(**{column: rows[column].mask(np.arange(len(rows)) < 3)})
+
+
 def _sequence(*breaks: Break) -> Break:
     def apply(bundle: Path, elsewhere: Path) -> None:
         for one in breaks:
@@ -286,6 +312,22 @@ BREAKS: dict[str, tuple[Break, str, str, str]] = {
     "symbols, panel there": (_matrix(_symbols_as_ids), "symbols-as-ids", "warning", "60 resolved from the panel"),
     "symbols, no panel": (
         _sequence(_matrix(_symbols_as_ids), _remove("gene_panel.json")), "genes-ids", "warning", "60 known by symbol",
+    ),
+    "matrix that unpacks to terabytes": (_matrix(_matrix_bomb), READING, "refused", "declares 100,000,000,000 values"),
+    "barcodes that unpack to terabytes": (_matrix(_barcode_bomb), READING, "refused", "declares 100,000,000,000 values"),
+    "no shape": (_without("shape"), READING, "refused", "no `matrix/shape`"),
+    "no barcodes": (_without("barcodes"), READING, "refused", "no `matrix/barcodes`"),
+    "no gene names": (_without("features/name"), READING, "refused", "no `matrix/features/name`"),
+    "no values": (_without("data"), READING, "refused", "no `matrix/data`"),
+    "no indices": (_without("indices"), READING, "refused", "no `matrix/indices`"),
+    "words as centroids": (
+        _table("cells.parquet", lambda cells: cells.assign(x_centroid="12,5")), READING, "refused", "column 'x_centroid' holds '12,5'",
+    ),
+    "NaN in outlines": (_table(OUTLINES[0], _no_number("vertex_x")), "cells-vertices", "refused", "cell_boundaries.parquet"),
+    "NaN in nuclei": (_table(OUTLINES[1], _no_number("vertex_y")), "nuclei-vertices", "refused", "nucleus_boundaries.parquet"),
+    "names of columns": (
+        _table("cells.parquet", lambda cells: cells.assign(**{"my type (%)": "x", "Type": "a", "type": "b"})),
+        "columns-renamed", "warning", "'my type (%)' -> 'my_type', 'Type' -> 'Type_2'",
     ),
     "controls": (lambda *_: None, "genes-controls", "warning", "80 features"),
     "empty cells": (_matrix(_empty_cells), "counts-empty-cells", "warning", "5 of 700"),

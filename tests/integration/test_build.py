@@ -17,6 +17,7 @@ from tests.integration.conftest import SMALL
 from spatia.cli.build import _print
 from spatia.corpus.build import build
 from spatia.corpus.corpus import Corpus
+from spatia.corpus.files import only_writer_of
 from spatia.corpus.settings import BuildSettings, NicheSettings
 from spatia.corpus.verify import verify
 from spatia.errors import CorpusError, SettingsError
@@ -171,6 +172,41 @@ def test_a_second_build_finds_the_section_unchanged(slide: Path, corpus: Path) -
     assert digests(corpus) == before
     with pytest.raises(CorpusError, match="was built with levels"):
         build([Source("s1", slide)], corpus, SMALL.model_copy(update={"cell": BuildSettings().niche}))
+
+
+@pytest.mark.parametrize(
+    ("damaged", "status"),
+    [
+        ("sections/s1/cells.zarr/X/data/c/0", "built"),
+        ("sections/s1/section.json", "built"),
+        ("sections/s1/manifest.json", "built"),
+        ("corpus.json", "unchanged"),
+        ("genes.parquet", "unchanged"),
+    ],
+)
+@pytest.mark.parametrize("gone", [True, False])
+def test_what_is_damaged_is_built_anew(
+    damaged: str, status: str, gone: bool, slide: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """As the messages of `Corpus` and `verify` tell the user."""
+    copy = Path(shutil.copytree(corpus, tmp_path / "corpus"))
+    before = digests(copy)
+    path = copy / damaged
+    content = path.read_bytes()
+    path.unlink()
+    if not gone:
+        path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CorpusError):
+        verify(copy)
+    result = build([Source("s1", slide, donor="d1", tissue="breast")], copy, SMALL)
+    assert [section.status for section in result.sections] == [status]
+    assert verify(copy).n_sections == 1
+    assert digests(copy) == before
+
+
+def test_two_builds_do_not_write_one_corpus(slide: Path, tmp_path: Path) -> None:
+    with only_writer_of(tmp_path, "build"), pytest.raises(SettingsError, match="another build is writing this folder"):
+        build([Source("s1", slide)], tmp_path, SMALL)
 
 
 def test_a_cluster_builds_the_same_bytes(slide: Path, corpus: Path, tmp_path: Path) -> None:

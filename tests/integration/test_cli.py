@@ -119,6 +119,13 @@ def test_terminal_escapes_from_a_slide_are_not_passed_on() -> None:
     assert err == "spatia: error: gene ?[2J[red]\n"
 
 
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    code, out, err = outcome(f"open({str(tmp_path / 'file' / 'below')!r}, 'w')")
+    assert (code, out) == (1, "")
+    assert err == f"spatia: error: {tmp_path / 'file' / 'below'}: cannot be read or written (Not a directory).\n"
+
+
 def test_a_bug_keeps_its_traceback_and_exits_1() -> None:
     code, out, err = outcome("raise KeyError('a bug')")
     assert (code, out) == (1, "")

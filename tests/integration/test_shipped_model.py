@@ -24,7 +24,7 @@ from spatia.corpus.sketch import SIZE
 from spatia.io.source import Source
 from spatia.models.checkpoint import model_id, read_description
 from spatia.models.shipped import shipped_model
-from spatia.tasks.extractors import saw_test_cells
+from spatia.tasks.seen import saw_test_cells
 
 pytestmark = pytest.mark.slow
 

@@ -140,6 +140,12 @@ def test_hidden_genes_are_imputed_and_the_interval_is_judged(corpus: Path, model
     assert (table.obsm["X_spatia_imputed_lower"].to_numpy() <= imputed.to_numpy() + 1e-6).all()
     assert (imputed.to_numpy() <= table.obsm["X_spatia_imputed_upper"].to_numpy() + 1e-6).all()
     assert figure.read_bytes().startswith(FIGURE)
+    table.obs["mine"] = 1.0
+    table.write_h5ad(out)
+    for command, lost in (("impute", "mine"), ("predict-expression", "mine, X_spatia_imputed")):
+        refused = CliRunner().invoke(app, [command, str(corpus), "--model", str(model), "-o", str(out)])
+        assert refused.exit_code == 2
+        assert f"holds {lost}" in " ".join(refused.output.split())
 
 
 def test_expression_is_predicted_from_the_image_alone(corpus: Path, model: Path, tmp_path: Path) -> None:

@@ -2,11 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
-from spatia.cli.task_options import SHIPPED, Model, read_ids
+from spatia.cli.task_options import SHIPPED, Model, check_nothing_lost, read_ids
 
 
 def embed(
@@ -35,7 +35,7 @@ def embed(
     from spatia.inference.embed import embed as run
 
     genes = read_ids(hide_genes, "--hide-genes")
-    _check_nothing_lost(out, corpus)
+    check_nothing_lost(out, corpus, "embedding anew")
     path = run(
         corpus,
         model,
@@ -61,32 +61,3 @@ def embed(
         return
     widths = ", ".join(f"{name} {width}" for name, width in shapes.items())
     typer.echo(f"{path}: {table.n_obs:,} cells; {widths}; {unlike:.1%} of the cells are unlike the training cells")
-
-
-def _check_nothing_lost(out: Path, corpus: Path) -> None:
-    """Refuse to write over a table that holds columns of other commands, or of the user: they would be gone."""
-    import h5py
-    import zarr
-
-    from spatia import keys
-    from spatia.corpus.corpus import Corpus
-    from spatia.errors import SettingsError
-
-    if not out.exists():
-        return
-    try:
-        if out.suffix == ".h5ad":
-            with h5py.File(out) as file:
-                there = [str(name) for name in file["obs"].attrs["column-order"]]
-        else:
-            there = [
-                str(name) for name in cast("list[str]", zarr.open_group(out, mode="r")["obs"].attrs["column-order"])
-            ]
-    except (OSError, KeyError):
-        return  # no table that a command of ours could have written into
-    ours = {str(name) for section in Corpus.open(corpus).sections.values() for name in section.cells.obs().columns}
-    if others := [name for name in there if name not in ours | {keys.UNUSUAL, keys.CELL_ID}]:
-        raise SettingsError(
-            f"{out}: holds {', '.join(others[:5])}{', …' if len(others) > 5 else ''}, which embedding anew would remove. Name another -o, or "
-            "remove the file."
-        )

@@ -42,6 +42,7 @@ def impute(
     from spatia.tasks.predict_expression import impute_genes
 
     options.check_before(out, figure)
+    options.check_nothing_lost(out, corpus, "imputing", "X_spatia_imputed")
     if not 0 < share < 1:
         raise SettingsError(f"--share {share}: expected a number between 0 and 1.")
     settings = make_settings(ImputeSettings, {"level": level, "seed": seed}, where="spatia impute")

@@ -8,13 +8,14 @@ import importlib
 import logging
 import os
 import sys
+import traceback
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from spatia.errors import SpatiaError
-from spatia.log import configure
+from spatia.log import configure, logger
 
 # command -> heading in `spatia --help`; `spatia.cli.<command>` holds the function of that name (`-` reads `_` there)
 COMMANDS = {
@@ -60,6 +61,12 @@ class _Group(TyperGroup):
         except BrokenPipeError as error:
             # The reader (`spatia inspect … | head`) has what it wanted. Python would complain once more on closing.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from error
+        except OSError as error:
+            if error.filename is None:
+                raise
+            logger.debug("%s", traceback.format_exc())
+            _say(f"error: {error.filename}: cannot be read or written ({error.strerror}).")
             raise typer.Exit(1) from error
         return result
 

@@ -31,6 +31,7 @@ def predict_expression(
     from spatia.tasks.predict_expression import predict_from_image
 
     options.check_before(out, figure)
+    options.check_nothing_lost(out, corpus, "predicting", "X_spatia_from_image")
     settings = make_settings(ImputeSettings, {"level": level, "seed": seed}, where="spatia predict-expression")
     result = predict_from_image(
         corpus, model, options.gene_list(genes), n_genes=n_genes, method=method.value, split=split, settings=settings,

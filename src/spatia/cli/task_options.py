@@ -1,9 +1,9 @@
 """Options that the commands of tasks share, and how they print and write."""
 
 import json as json_module
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -131,3 +131,47 @@ def finish_expression(
         f"{coverage:.1%}"
     )
     finish(content, line, json=json, table=result.cells, out=out)
+
+
+def check_nothing_lost(out: Path | None, corpus: Path, doing: str, own: str = "") -> None:
+    """Refuse to write over a table that holds columns of other commands, or of the user: they would be gone.
+
+    Parameters
+    ----------
+    doing, own
+        What would remove them, for the message; and how names in ``obsm`` begin that it writes itself.
+    """
+    import h5py
+    import zarr
+
+    from spatia import keys
+    from spatia.corpus.corpus import Corpus
+    from spatia.errors import SettingsError
+
+    if out is None or not out.exists():
+        return
+    try:
+        if out.suffix == ".h5ad":
+            with h5py.File(out) as file:
+                there = [*file["obs"].attrs["column-order"], *_predicted(file.get("obsm", ()))]
+        else:
+            root = zarr.open_group(out, mode="r")
+            columns = cast("list[str]", root["obs"].attrs["column-order"])
+            there = [*columns, *_predicted(name for name, _ in cast(zarr.Group, root["obsm"]).members())]
+    except (OSError, KeyError):
+        return  # no table that a command of ours could have written into
+    ours = {str(name) for section in Corpus.open(corpus).sections.values() for name in section.cells.obs().columns}
+    if others := [
+        str(name)
+        for name in there
+        if name not in ours | {keys.UNUSUAL, keys.CELL_ID} and not (own and str(name).startswith(own))
+    ]:
+        raise SettingsError(
+            f"{out}: holds {', '.join(others[:5])}{', …' if len(others) > 5 else ''}, which {doing} would remove. Name another -o, or "
+            "remove the file."
+        )
+
+
+def _predicted(names: Iterable[str]) -> list[str]:
+    """Return what `spatia impute` and `predict-expression` have written, among names of ``obsm``."""
+    return [name for name in names if name.startswith(("X_spatia_imputed", "X_spatia_from_image"))]

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from spatia.corpus.build_section import build_section
-from spatia.corpus.corpus import GENES_FILE, MANIFEST_FILE, SECTION_FILE, read_json
-from spatia.corpus.files import input_digest, write_json
+from spatia.corpus.corpus import GENES_FILE, MANIFEST_FILE, SECTION_FILE, check_files, read_json, read_manifest
+from spatia.corpus.files import input_digest, only_writer_of, write_json
 from spatia.corpus.manifest import (
     genes_of_two_names,
     library_versions,
@@ -22,7 +22,7 @@ from spatia.corpus.manifest import (
 from spatia.corpus.scheduling import Scheduler
 from spatia.corpus.section_folder import building_folder, put_section_in_place, remove_leftovers
 from spatia.corpus.settings import BuildSettings
-from spatia.errors import SettingsError, SlideError, SpatiaError
+from spatia.errors import CorpusError, SettingsError, SlideError, SpatiaError
 from spatia.io.border import SlideInfo, slide_info
 from spatia.io.check import CheckSettings, check_open_slide
 from spatia.io.check_forecast import Forecast
@@ -102,7 +102,7 @@ def build(
     Raises
     ------
     SettingsError
-        If two sections have the same name.
+        If two sections have the same name, or another process builds into the folder.
     CorpusError
         If the folder holds a corpus of other levels or niches.
     """
@@ -115,7 +115,7 @@ def build(
     (out / "sections").mkdir(parents=True, exist_ok=True)
     run = Scheduler(scheduler, n_workers)
     results = []
-    with lean_memory(n_workers or os.cpu_count() or 1):
+    with only_writer_of(out, "build"), lean_memory(n_workers or os.cpu_count() or 1):
         for source in sources:
             result = _build_one(source, out, settings, run, force)
             if result.status == "built":
@@ -200,9 +200,16 @@ def _input_files(source: Source, info: SlideInfo) -> dict[str, Path]:
 
 
 def _stands(place: Path, fingerprint: dict[str, Any]) -> bool:
+    """Say whether a section is there, of the same input and settings, with each of its files in its size."""
     if not (place / SECTION_FILE).exists() or not (place / MANIFEST_FILE).exists():
         return False
-    return all(read_json(place / SECTION_FILE).get(name) == value for name, value in fingerprint.items())
+    try:
+        facts = read_json(place / SECTION_FILE)
+        check_files(place, read_manifest(place))
+    except CorpusError as error:
+        logger.warning("%s: is built anew, as it is damaged: %s", place.name, error)
+        return False
+    return all(facts.get(name) == value for name, value in fingerprint.items())
 
 
 def _section_json(

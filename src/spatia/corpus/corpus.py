@@ -186,8 +186,7 @@ class Section:
     @cached_property
     def manifest(self) -> dict[str, FileRecord]:
         """Every file of the section (path relative to the section, ``/``-separated) with its size and digest."""
-        path = self.path / MANIFEST_FILE
-        return _validated(dict[str, FileRecord], read_json(path).get("files"), path)
+        return read_manifest(self.path)
 
     @cached_property
     def features(self) -> tuple[str, ...]:
@@ -205,12 +204,7 @@ class Section:
         CorpusError
             Naming the first such file.
         """
-        for name, record in self.manifest.items():
-            path = self.path / name
-            if not path.is_file():
-                raise CorpusError(f"{path}: the file is missing, though {MANIFEST_FILE} lists it. {_REBUILD}")
-            if (size := path.stat().st_size) != record.bytes:
-                raise CorpusError(f"{path}: {size:,} bytes, but {MANIFEST_FILE} says {record.bytes:,}. {_REBUILD}")
+        check_files(self.path, self.manifest)
 
 
 class Corpus:
@@ -326,7 +320,8 @@ class Corpus:
             have = ", ".join(self.split_names()) or "none"
             raise CorpusError(f"{self.path}: no split {name!r} (there: {have}). Make one with `spatia split`.")
         path = self.path / "splits" / f"{name}.json"
-        split = _validated(Split, read_json(path), path)
+        content = files.read_json(path, CorpusError, remedy="Delete it, and make the split again with `spatia split`.")
+        split = _validated(Split, content, path)
         for sample, digest in split.cells.items():
             if self.section(sample).cells_sha256 != digest:
                 raise CorpusError(
@@ -378,7 +373,23 @@ def named_sections(samples: list[str]) -> str:
     return f"section{'' if len(samples) == 1 else 's'} {', '.join(map(repr, samples[:5]))}{more}"
 
 
-_REBUILD: Final = "Rebuild the section with `spatia build ... --resume`."
+def read_manifest(section: Path) -> dict[str, FileRecord]:
+    """Read the manifest of a section's folder."""
+    path = section / MANIFEST_FILE
+    return _validated(dict[str, FileRecord], read_json(path).get("files"), path)
+
+
+def check_files(section: Path, manifest: Mapping[str, FileRecord]) -> None:
+    """Refuse a section's folder with a file that is missing or has another size than the manifest says (`Section.check_files`)."""
+    for name, record in manifest.items():
+        path = section / name
+        if not path.is_file():
+            raise CorpusError(f"{path}: the file is missing, though {MANIFEST_FILE} lists it. {_REBUILD}")
+        if (size := path.stat().st_size) != record.bytes:
+            raise CorpusError(f"{path}: {size:,} bytes, but {MANIFEST_FILE} says {record.bytes:,}. {_REBUILD}")
+
+
+_REBUILD: Final = "Run `spatia build` with the same slides again: what is missing or damaged is built anew."
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from spatia.corpus.files import files_below, sha256, whole_file, write_json
 from spatia.corpus.scheduling import Scheduler
 from spatia.corpus.settings import BuildSettings
 from spatia.errors import CorpusError
+from spatia.log import logger
 from spatia.version import __version__
 
 VERSIONS_OF = ("anndata", "dask", "imagecodecs", "numpy", "scipy", "spatialdata", "tifffile", "zarr")
@@ -55,7 +56,7 @@ def register_sections(corpus: Path, settings: BuildSettings) -> None:
 
     Sections and genes keep their place; new ones follow, so that row numbers of the vocabulary stay valid.
     """
-    known = list(read_json(corpus / CORPUS_FILE)["sections"]) if (corpus / CORPUS_FILE).exists() else []
+    known = list(_standing(corpus).get("sections", ()))
     there = sorted(path.parent.name for path in (corpus / "sections").glob(f"[!.]*/{SECTION_FILE}"))
     samples = [name for name in known if name in there] + [name for name in there if name not in known]
     facts = {name: read_json(corpus / "sections" / name / SECTION_FILE) for name in samples}
@@ -94,15 +95,24 @@ def require_same_settings(corpus: Path, settings: BuildSettings) -> None:
     CorpusError
         Naming the settings found and those asked for.
     """
-    if not (corpus / CORPUS_FILE).exists():
-        return
-    content = read_json(corpus / CORPUS_FILE)
+    content = _standing(corpus)
     for name, wanted in corpus_settings(settings).items():
-        if content.get(name) != wanted:
+        if content and content.get(name) != wanted:
             raise CorpusError(
                 f"{corpus}: was built with {name} = {content.get(name)}, asked for {wanted}. All sections of a corpus share "
                 "them. Build into another folder, or give the corpus's own settings."
             )
+
+
+def _standing(corpus: Path) -> dict[str, Any]:
+    """Return ``corpus.json``; nothing where there is none, or a damaged one, which is written anew from the sections."""
+    if not (corpus / CORPUS_FILE).exists():
+        return {}
+    try:
+        return read_json(corpus / CORPUS_FILE)
+    except CorpusError as error:
+        logger.warning("%s It is written anew from the sections.", error)
+        return {}
 
 
 def _entry(corpus: Path, sample: str, facts: dict[str, Any]) -> dict[str, Any]:
@@ -123,7 +133,7 @@ def _entry(corpus: Path, sample: str, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _vocabulary(corpus: Path, facts: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    parts = [pd.read_parquet(corpus / GENES_FILE)] if (corpus / GENES_FILE).exists() else []
+    parts = _standing_genes(corpus / GENES_FILE)
     for sample, one in facts.items():
         var = ad.io.read_elem(zarr.open_group(corpus / "sections" / sample / keys.STORES["cell"], mode="r")["var"])
         parts.append(
@@ -133,6 +143,16 @@ def _vocabulary(corpus: Path, facts: dict[str, dict[str, Any]]) -> pd.DataFrame:
         )
     genes = pd.concat([part[list(GENES_COLUMNS)].astype(object) for part in parts], ignore_index=True)
     return genes.drop_duplicates("gene_id", ignore_index=True).astype("string")
+
+
+def _standing_genes(path: Path) -> list[pd.DataFrame]:
+    if not path.exists():
+        return []
+    try:
+        return [pd.read_parquet(path, columns=list(GENES_COLUMNS))]
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        logger.warning("%s: cannot be read (%s). It is written anew from the sections.", path, error)
+        return []
 
 
 def genes_of_two_names(corpus: Path) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from spatia import keys
 from spatia.corpus.spill import Spill
 from spatia.errors import SlideError
+from spatia.io.outlines import outline_file
 
 VERTEX = np.dtype([("row", "<u4"), ("ring", "<i4"), ("x", "<f4"), ("y", "<f4")])
 
@@ -64,7 +65,8 @@ def spill_vertices(vertices: pd.DataFrame, cell_row: pd.Series, spill: Spill) ->
     if not (np.isfinite(records["x"]).all() and np.isfinite(records["y"]).all()):
         bad = cell_row.index[records["row"][~np.isfinite(records["x"] + records["y"])][0]]
         raise SlideError(
-            f"The outline of cell {bad!r} has a vertex that is not a number. Expected finite µm. Export it again."
+            f"{outline_file(vertices)}: the outline of cell {bad!r} has a vertex that is not a number. Expected finite µm. Export "
+            "it again."
         )
     bucket = spill.bucket_of(records["row"])
     order = np.argsort(bucket, kind="stable")

@@ -3,10 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import dask
-from dask import threaded
-from dask.callbacks import Callback
-
+from spatia.extras import require
 from spatia.log import progress
 
 
@@ -42,6 +39,7 @@ class Scheduler:
         calls: Sequence[tuple[Callable[..., Any], tuple[Any, ...]]],
         advance: Callable[[int], None],
     ) -> list[Any]:
+        dask, threaded, callbacks = (require(name, "io") for name in ("dask", "dask.threaded", "dask.callbacks"))
         # arguments must pass as they are, not be searched for lazy parts; dask begins with the last of their names
         tasks = [
             dask.delayed(function, pure=False, traverse=False)(
@@ -50,7 +48,7 @@ class Scheduler:
             for number, (function, arguments) in enumerate(calls)
         ]
         names = {task.key for task in tasks}
-        with Callback(posttask=lambda key, *_: advance(1) if key in names else None):
+        with callbacks.Callback(posttask=lambda key, *_: advance(1) if key in names else None):
             return list(dask.compute(*tasks, scheduler=threaded.get, num_workers=self.n_workers, optimize_graph=False))
 
     def _on_cluster(

@@ -21,6 +21,7 @@ from zarr.codecs import ZstdCodec
 
 from spatia.corpus.files import write_json
 from spatia.corpus.settings import StorageSettings
+from spatia.errors import SlideError
 
 ARRAY: dict[str, Any] = {"encoding-type": "array", "encoding-version": "0.2.0"}
 DICT = {"encoding-type": "dict", "encoding-version": "0.1.0"}
@@ -133,7 +134,18 @@ class CsrWriter:
             self.close()
 
     def append(self, block: sp.csr_matrix) -> None:
-        """Add the next rows."""
+        """Add the next rows.
+
+        Raises
+        ------
+        SlideError
+            If a whole number does not fit into the stored type: it would come back as another.
+        """
+        if self.dtype.kind == "i" and block.nnz and (largest := block.data.max()) > np.iinfo(self.dtype).max:
+            raise SlideError(
+                f"A count of {largest:,.0f}; expected at most {np.iinfo(self.dtype).max:,}, also of the cells of a window together. Are these "
+                "molecules? Intensities are declared (--measure intensity)."
+            )
         self.row_ends.append(block.indptr[1:].astype(np.int64) + self.n_entries)
         self.n_rows += block.shape[0]
         self.n_entries += int(block.indptr[-1])

@@ -43,7 +43,9 @@ class Table:
             self._nodes, self._root, self._pid = {}, None, os.getpid()
         if key not in self._nodes:
             if not (self.path / "zarr.json").is_file():
-                raise CorpusError(f"{self.path}: no such store. Rebuild the section with `spatia build ... --resume`.")
+                raise CorpusError(
+                    f"{self.path}: no such store. Run `spatia build` with its slide again: it is built anew."
+                )
             try:
                 if self._root is None:
                     self._root = zarr.open_group(self.path, mode="r")
@@ -151,7 +153,7 @@ class Table:
             raise CorpusError(f"{self.path / key}: cannot be read ({error}). {_CHECK}") from error
 
 
-_CHECK = "Run `spatia verify`, then rebuild the section with `spatia build ... --resume`."
+_CHECK = "Run `spatia verify`: it names what is damaged, and how it is built anew."
 
 
 def _first_damaged(array: zarr.Array, path: Path, start: int, stop: int) -> Path:

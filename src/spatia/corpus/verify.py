@@ -10,7 +10,7 @@ from spatia.corpus.scheduling import Scheduler
 from spatia.corpus.splits import prove
 from spatia.errors import CorpusError
 
-_REMEDY = "Restore the file, or remove the section's folder and run `spatia build` again."
+_REMEDY = "Restore the file, or remove the section's folder and run `spatia build` with its slide again."
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,11 @@ def verify(path: Path) -> Verified:
         Naming the first bad file, section or split.
     """
     corpus = Corpus.open(path)
-    if sha256(path / GENES_FILE) != corpus.entry.genes_sha256:
-        raise CorpusError(f"{path / GENES_FILE}: its digest is not the one in {CORPUS_FILE}. {_REMEDY}")
+    if not (path / GENES_FILE).is_file() or sha256(path / GENES_FILE) != corpus.entry.genes_sha256:
+        raise CorpusError(
+            f"{path / GENES_FILE}: missing, or its digest is not the one in {CORPUS_FILE}. Remove it and run `spatia build` with any of the slides "
+            "again: it is written anew from the sections."
+        )
     unlisted = [
         one.name
         for one in sorted((path / "sections").iterdir())

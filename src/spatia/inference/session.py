@@ -193,9 +193,16 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError as error:
         raise SettingsError(f"device {name!r} is unknown; expected auto, cpu, cuda, cuda:1, mps ….") from error
+    n_there = {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= n_there.get(device.type, np.inf):
+        there = ", ".join(["cpu", *(f"{kind} ({n})" for kind, n in n_there.items() if n)])
+        raise SettingsError(
+            f"device {name!r} is not there, or this torch cannot use it. There: {there}; auto takes the best."
+        )
+    return device
 
 
 def _checked_use(use: Sequence[str]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ Every reader calls :func:`make_slide`; every consumer calls the accessors. What 
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import anndata as ad
@@ -38,6 +38,9 @@ from spatialdata.transformations import Sequence as Chain
 
 from spatia import keys
 from spatia.errors import SlideError
+from spatia.io.columns import renamed_in_words, storable_names
+
+COLUMNS_RENAMED = "columns_renamed"  # code of a notice
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,8 @@ def make_slide(
 ) -> SpatialData:
     """Assemble the border object from a reader's parts; see the module for what each is.
 
+    Columns of ``obs`` whose names SpatialData cannot store are renamed in place, with a notice of old and new names.
+
     Parameters
     ----------
     cell_outlines, nucleus_outlines
@@ -120,6 +125,7 @@ def make_slide(
     _require_columns(info.sample, "var of the table", table.var.columns, (keys.GENE_ID, keys.SYMBOL, keys.FEATURE_TYPE))
     if keys.SPATIAL not in table.obsm:
         raise SlideError(f"{info.sample}: the table has no obsm['spatial'] with cell centroids in µm.")
+    info = _with_storable_columns(info, table)
     elements: dict[str, Any] = {keys.TABLE: TableModel.parse(table)}
     if image is not None:
         elements[keys.IMAGE] = _image_element(image)
@@ -261,6 +267,21 @@ def _scale_and_origin(element: xr.DataArray) -> tuple[tuple[float, float], tuple
             "only. Register the image to the slide first (resample it on the slide's axes)."
         )
     return (float(matrix[0, 0]), float(matrix[1, 1])), (float(matrix[0, 2]), float(matrix[1, 2]))
+
+
+def _with_storable_columns(info: SlideInfo, table: ad.AnnData) -> SlideInfo:
+    names = storable_names(list(table.obs.columns))
+    renamed = renamed_in_words(list(table.obs.columns), names)
+    if not renamed:
+        return info
+    table.obs.columns = pd.Index(names)
+    notice = Notice(
+        COLUMNS_RENAMED,
+        renamed,
+        "letters, digits, _ . - in a name; no two that differ in case only; <name>_original free beside <name>",
+        "Give the new name wherever a column is asked for, as in --labels-key.",
+    )
+    return replace(info, notices=(*info.notices, notice))
 
 
 def _require_columns(sample: str, part: str, found: Any, expected: Sequence[str]) -> None:

@@ -16,20 +16,26 @@ from numpy.typing import NDArray
 from spatia import keys
 from spatia.errors import SlideError
 from spatia.io.border import Notice, counts_in_memory
+from spatia.io.check_reading import reading
 from spatia.io.counts_h5 import (
     CountMatrix,
     as_text,
+    check_sizes,
     csr_blocks,
     dense_blocks,
     in_memory,
     open_h5,
     read_10x_h5,
+    stored,
     take_rows,
 )
+from spatia.io.counts_text import refuse_repeated_columns
 from spatia.io.ids import ids_as_text
+from spatia.io.tables import numbers_in
 
 POSITION_COLUMNS = (("x", "y"), ("X", "Y"), ("x_um", "y_um"), ("x_centroid", "y_centroid"), ("center_x", "center_y"))
 _POSITIONS_UM, _POSITIONS_PX = (keys.SPATIAL, "spatial_um"), "spatial_px"
+_PARTS_READ = ("obs", "var", "X", "layers/counts", "raw/X")
 _GENE_ID_COLUMNS = ("gene_id", "gene_ids", "ensembl_id", "ensembl")
 _SAMPLED = 1_000_000  # stored values looked at to tell raw counts from normalised ones; the doctor looks at all
 _MAX_IN_MEMORY = 200_000_000  # stored values; above it a file that cannot be read by rows is refused
@@ -101,11 +107,11 @@ def open_cell_table(path: Path, *, intensities: bool = False) -> CellTable:
     )
 
 
-def positions_in(obs: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
+def positions_in(obs: pd.DataFrame, where: Path) -> dict[str, NDArray[np.float64]]:
     """Return the first pair of columns that are positions by their names."""
     for pair in POSITION_COLUMNS:
         if set(pair) <= set(obs.columns):
-            return {f"obs {pair[0]}, {pair[1]}": obs[list(pair)].to_numpy(np.float64)}
+            return {f"obs {pair[0]}, {pair[1]}": numbers_in(obs, pair, where)}
     return {}
 
 
@@ -119,6 +125,8 @@ def _open_h5ad(path: Path, intensities: bool) -> CellTable:
         if "X" not in file or "obs" not in file or "var" not in file:
             raise SlideError(f"{path}: not an AnnData file; found {sorted(file)}. Expected X, obs and var.")
         try:
+            for name in (*_PARTS_READ, *(f"obsm/{name}" for name in (*_POSITIONS_UM, _POSITIONS_PX))):
+                check_sizes(file, name)
             obs, var = _element(file["obs"]), _element(file["var"])
             names = [name for name in (*_POSITIONS_UM, _POSITIONS_PX) if f"obsm/{name}" in file]
             positions = {name: np.asarray(_element(file[f"obsm/{name}"]), np.float64)[:, :2] for name in names}
@@ -126,8 +134,10 @@ def _open_h5ad(path: Path, intensities: bool) -> CellTable:
             raise SlideError(
                 f"{path}: the AnnData file cannot be read ({error}). Write it again with anndata."
             ) from error
-        place, notices = ("X", ()) if intensities else _place_of_counts(file)
+        with reading(str(path)):
+            place, notices = ("X", ()) if intensities else _place_of_counts(file)
         if place.startswith("raw/") and "raw/var" in file:
+            check_sizes(file, "raw/var")
             var = _element(file["raw/var"])
     symbols = _var_column(var, ("symbol", "gene_symbol", "gene_name", "gene_names"))
     matrix = CountMatrix(
@@ -138,7 +148,7 @@ def _open_h5ad(path: Path, intensities: bool) -> CellTable:
         types=_var_column(var, (keys.FEATURE_TYPE, "feature_types")),
     )
     obs.index = matrix.cell_ids
-    return CellTable(matrix, obs, {**positions_in(obs), **positions}, notices)
+    return CellTable(matrix, obs, {**positions_in(obs, path), **positions}, notices)
 
 
 def _place_of_counts(file: h5py.File) -> tuple[str, tuple[Notice, ...]]:
@@ -153,12 +163,12 @@ def _place_of_counts(file: h5py.File) -> tuple[str, tuple[Notice, ...]]:
 
 
 def _looks_raw(element: h5py.Group | h5py.Dataset) -> bool:
-    stored = (
-        element["data"][:_SAMPLED]
+    values = (
+        stored(element, "data")[:_SAMPLED]
         if isinstance(element, h5py.Group)
         else element[: max(_SAMPLED // element.shape[1], 1)]
     )
-    return bool(np.isfinite(stored).all() and (stored >= 0).all() and (stored == np.round(stored)).all())
+    return bool(np.isfinite(values).all() and (values >= 0).all() and (values == np.round(values)).all())
 
 
 def _h5ad_counts(path: Path, place: str, shape: tuple[int, int]) -> Any:
@@ -169,14 +179,17 @@ def _h5ad_counts(path: Path, place: str, shape: tuple[int, int]) -> Any:
         kind = element.attrs.get("encoding-type", "csr_matrix")
         if kind == "csr_matrix":
             return csr_blocks(path, place, shape)
-        stored = element["data"].shape[0]
-        if stored > _MAX_IN_MEMORY:
+        held = {name: stored(element, name) for name in ("data", "indices", "indptr")}
+        n_values = len(held["data"])
+        if n_values > _MAX_IN_MEMORY:
             raise SlideError(
-                f"{path}: {place} is stored by columns ({kind}) with {stored:,} values, which cannot be read cell by cell. "
+                f"{path}: {place} is stored by columns ({kind}) with {n_values:,} values, which cannot be read cell by cell. "
                 "Save it as CSR: adata.X = adata.X.tocsr(); adata.write_h5ad(...)."
             )
-        parts = in_memory(element["data"][:]), element["indices"][:], element["indptr"][:]
-        return counts_in_memory(sp.csc_matrix(parts, shape))
+        with reading(str(path)):
+            matrix = sp.csc_matrix((in_memory(held["data"][:]), held["indices"][:], held["indptr"][:]), shape)
+            matrix.check_format(full_check=True)
+        return counts_in_memory(matrix)
 
 
 def _open_loom(path: Path) -> CellTable:
@@ -186,21 +199,24 @@ def _open_loom(path: Path) -> CellTable:
             raise SlideError(
                 f"{path}: not a loom file of genes; found {sorted(file)}. Expected `matrix` and `row_attrs/Gene`."
             )
-        n_cells = file["matrix"].shape[1]
-        columns = {name: column[:] for name, column in file["col_attrs"].items() if column.shape == (n_cells,)}
-        genes = as_text(file["row_attrs/Gene"][:])
-        accession = as_text(file["row_attrs/Accession"][:]) if "row_attrs/Accession" in file else None
+        with reading(str(path)):
+            n_cells = stored(file, "matrix", n_axes=2).shape[1]
+            check_sizes(file, "col_attrs")
+            columns = {name: column[:] for name, column in file["col_attrs"].items() if column.shape == (n_cells,)}
+            genes = as_text(stored(file, "row_attrs/Gene")[:])
+            accession = as_text(stored(file, "row_attrs/Accession")[:]) if "row_attrs/Accession" in file else None
     ids = columns.pop("CellID", np.arange(n_cells))
     obs = pd.DataFrame({name: as_text(v) if v.dtype.kind in "SO" else v for name, v in columns.items()})
     obs.index = pd.Index(ids_as_text(ids, path).to_pylist(), dtype=str)
     matrix = CountMatrix(dense_blocks(path, "matrix", transposed=True), obs.index, genes, accession)
-    return CellTable(matrix, obs, positions_in(obs))
+    return CellTable(matrix, obs, positions_in(obs, path))
 
 
 def _open_text(path: Path) -> CellTable:
     """Open text with one row per cell: an id first (or `cell_id`), a pair of position columns, the rest genes."""
     separator = "," if path.name.removesuffix(".gz").endswith(".csv") else "\t"
     try:
+        refuse_repeated_columns(path, separator)
         head = pd.read_csv(path, sep=separator, nrows=5)
         if not isinstance(head.index, pd.RangeIndex):
             raise ValueError(f"{len(head.columns)} names for {len(head.columns) + 1} columns")

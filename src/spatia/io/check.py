@@ -17,7 +17,15 @@ from spatialdata import SpatialData
 from spatia import keys
 from spatia.errors import MissingExtraError, SettingsError, SpatiaError
 from spatia.io.alignment import AlignmentSettings
-from spatia.io.border import Notice, slide_info, slide_labels, slide_outlines, slide_pyramid, slide_table
+from spatia.io.border import (
+    COLUMNS_RENAMED,
+    Notice,
+    slide_info,
+    slide_labels,
+    slide_outlines,
+    slide_pyramid,
+    slide_table,
+)
 from spatia.io.check_alignment import alignment_findings, alignment_rows
 from spatia.io.check_counts import count_findings, survey_counts
 from spatia.io.check_drift import drift_findings
@@ -33,6 +41,7 @@ from spatia.io.memory import give_back
 from spatia.io.read import read_slide
 from spatia.io.source import Source
 from spatia.io.stain import hold_stain
+from spatia.log import logger
 
 Floats = NDArray[np.float64]
 TYPICAL_DIAMETER_UM = 10.0  # where a slide has neither outlines nor labels
@@ -81,6 +90,9 @@ def check_open_slide(slide: SpatialData, source: Source, *, settings: CheckSetti
     settings = settings or CheckSettings()
     info = slide_info(slide)
     findings = [_notice_finding(notice) for notice in info.notices]
+    for notice in info.notices:
+        if notice.code == COLUMNS_RENAMED:  # said aloud, because what the user types must change
+            logger.warning("%s: %s. %s", info.sample, notice.found, notice.remedy)
 
     def judged(what: str, step: Callable[[SpatialData, Source, CheckSettings], list[Finding]]) -> list[Finding]:
         try:
@@ -126,7 +138,7 @@ def _check_space(slide: SpatialData, source: Source, settings: CheckSettings) ->
         keep = np.union1d(spread_sample(len(position), settings.n_outlines), window)
         survey = survey_outlines(outlines, names, keep)
         give_back()
-        findings += outline_findings(name, survey, position, vendor_area(table.obs, name), pyramid)
+        findings += outline_findings(name, survey, names, position, vendor_area(table.obs, name), pyramid)
         surveys.append((name, survey))
         diameter = survey.diameter_um  # of the cells where both are there, else of the nuclei
     del names

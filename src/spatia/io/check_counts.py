@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import dask.array as da
 import numpy as np
@@ -12,6 +13,8 @@ from spatia.io.check_reading import reading
 from spatia.io.findings import Finding
 from spatia.io.lazy import compute_here
 from spatia.io.source import Source
+
+LARGEST_COUNT: Final = 2**31 - 1  # a corpus stores counts in 32 bits
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,18 @@ def count_findings(survey: CountSurvey, source: Source) -> list[Finding]:
         )
     ]
     findings += [_negative_finding(survey, intensity), _raw_finding(survey, intensity)]
+    if survey.largest > LARGEST_COUNT and not intensity:
+        remedy = "These are no molecules. Declare intensities (--measure intensity), or export raw counts."
+        findings.append(
+            Finding(
+                "counts-large",
+                "refused",
+                "largest value of the table",
+                f"{survey.largest:,.0f}",
+                f"at most {LARGEST_COUNT:,}",
+                remedy,
+            )
+        )
     empty = int((survey.totals == 0).sum())
     all_empty = n_cells > 0 and empty == n_cells
     findings.append(

@@ -12,21 +12,26 @@ from spatia.io.border import Pyramid
 from spatia.io.check_offset import explain_offset, image_mirror_um
 from spatia.io.check_outlines import OutlineSurvey
 from spatia.io.check_positions import Plausible, scale_hint
-from spatia.io.findings import Finding, Severity
+from spatia.io.findings import Finding, Severity, safe_text
 
 Floats = NDArray[np.float64]
 VENDOR_AREAS = {keys.CELL_OUTLINES: "cell_area", keys.NUCLEUS_OUTLINES: "nucleus_area"}
 
 
 def outline_findings(
-    name: str, survey: OutlineSurvey, position_um: Floats, vendor_area_um2: Floats | None, pyramid: Pyramid | None
+    name: str,
+    survey: OutlineSurvey,
+    names: pd.Index,
+    position_um: Floats,
+    vendor_area_um2: Floats | None,
+    pyramid: Pyramid | None,
 ) -> list[Finding]:
     """Judge one set of outlines against the centroids, the vendor's areas and itself."""
     what = name.replace("_", " ")
     prefix = "cells" if name == keys.CELL_OUTLINES else "nuclei"
-    findings = [_presence(prefix, what, survey)]
-    if not survey.present.any():
-        return findings
+    findings = [_presence(prefix, what, survey), _broken(prefix, what, survey, names)]
+    if not survey.present.any() or survey.broken.any():
+        return findings  # refused above; nothing below could be trusted
     if name == keys.CELL_OUTLINES:
         findings.append(_diameter(survey))
     rows, rings = _kept_polygons(survey)
@@ -56,6 +61,19 @@ def _presence(prefix: str, what: str, survey: OutlineSurvey) -> Finding:
         else "Cells without outline get an empty mask; outlines of unknown cells are not used."
         if severity == "warning"
         else "",
+    )
+
+
+def _broken(prefix: str, what: str, survey: OutlineSurvey, names: pd.Index) -> Finding:
+    n = int(survey.broken.sum())
+    first = f"; first: {safe_text(names[int(np.argmax(survey.broken))])} in {', '.join(survey.files)}" if n else ""
+    return Finding(
+        f"{prefix}-vertices",
+        "refused" if n else "ok",
+        f"{what} with a vertex that is not a number",
+        f"{n:,} of {int(survey.present.sum()):,}{first}",
+        "0",
+        "Export the outlines again, or leave out the rows of these cells." if n else "",
     )
 
 
@@ -189,9 +207,11 @@ def _self_crossing(prefix: str, what: str, rings: NDArray[np.object_]) -> Findin
 
 
 def vendor_area(obs: pd.DataFrame, name: str) -> Floats | None:
-    """Return the vendor's area column for these outlines in µm², or None where the table has none."""
+    """Return the vendor's area column for these outlines in µm², or None where the table has none or it is no number."""
     column = VENDOR_AREAS[name]
-    return obs[column].to_numpy(np.float64) if column in obs else None
+    if column not in obs or not pd.api.types.is_numeric_dtype(obs[column]):
+        return None
+    return obs[column].to_numpy(np.float64, na_value=np.nan)
 
 
 def ring_list(survey: OutlineSurvey, rows: Sequence[int]) -> list[Floats]:

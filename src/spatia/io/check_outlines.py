@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from spatia import keys
 from spatia.io.check_reading import reading
 from spatia.io.lazy import compute_here
+from spatia.io.outlines import outline_file
 
 Floats = NDArray[np.float64]
 
@@ -35,6 +36,10 @@ class OutlineSurvey:
         Cells named by outlines but absent from the table.
     kept
         Rows asked for -> vertices (m, 2) of the largest ring, µm.
+    broken
+        (n,) True where a vertex of the cell is not a finite number.
+    files
+        Where such vertices stand.
     """
 
     n_rings: NDArray[np.int32]
@@ -43,6 +48,8 @@ class OutlineSurvey:
     centre_um: Floats
     unknown: int
     kept: dict[int, Floats]
+    broken: NDArray[np.bool_]
+    files: tuple[str, ...] = ()
 
     @property
     def present(self) -> NDArray[np.bool_]:
@@ -71,13 +78,19 @@ def survey_outlines(outlines: dd.DataFrame, cell_ids: pd.Index, keep: NDArray[np
     n = len(cell_ids)
     n_rings, n_vertices = np.zeros(n, np.int32), np.zeros(n, np.int32)
     area, largest, centre = np.zeros(n), np.zeros(n), np.full((n, 2), np.nan)
-    wanted = np.zeros(n, bool)
+    wanted, broken = np.zeros(n, bool), np.zeros(n, bool)
+    files: set[str] = set()
     wanted[keep] = True
     kept: dict[int, Floats] = {}
     unknown: set[str] = set()
-    for names, xy, starts in _runs(outlines):
-        rings = measure_rings(xy, starts)
+    for names, xy, starts, file in _runs(outlines):
         rows = cell_ids.get_indexer(pd.Index(names))
+        xy[~np.isfinite(xy)] = np.nan  # infinity would raise warnings in every sum
+        lost = np.logical_or.reduceat(np.isnan(xy).any(axis=1), starts[:-1]) & (rows >= 0)
+        if lost.any():
+            broken[rows[lost]] = True
+            files.add(file)
+        rings = measure_rings(xy, starts)
         unknown.update(map(str, names[rows < 0]))
         known = np.flatnonzero(rows >= 0)
         at = rows[known]
@@ -90,7 +103,7 @@ def survey_outlines(outlines: dd.DataFrame, cell_ids: pd.Index, keep: NDArray[np
         centre[rows[order]] = rings.centre_um[order]
         for ring in order[wanted[rows[order]]]:
             kept[int(rows[ring])] = xy[starts[ring] : starts[ring + 1]].copy()  # a view would keep the whole partition
-    return OutlineSurvey(n_rings, n_vertices, area, centre, len(unknown), kept)
+    return OutlineSurvey(n_rings, n_vertices, area, centre, len(unknown), kept, broken, tuple(sorted(files)))
 
 
 @dataclass(frozen=True)
@@ -127,12 +140,13 @@ def measure_rings(xy: Floats, starts: NDArray[np.int64]) -> Rings:
     return Rings(np.abs(doubled) / 2, centre, (lengths - closed).astype(np.int32))
 
 
-def _runs(outlines: dd.DataFrame) -> Iterator[tuple[NDArray[np.object_], Floats, NDArray[np.int64]]]:
-    """Yield (id of each ring, xy, ring starts) per partition; a ring cut by the end of a partition moves to the next one."""
+def _runs(outlines: dd.DataFrame) -> Iterator[tuple[NDArray[np.object_], Floats, NDArray[np.int64], str]]:
+    """Yield (id of each ring, xy, ring starts, file) per partition; a ring cut by the end of a partition moves to the next one."""
     tail: pd.DataFrame | None = None
     for index in range(outlines.npartitions):
         with reading("the outlines"):
             part = compute_here(outlines.get_partition(index))
+        file = outline_file(part)
         if tail is not None:
             part = pd.concat([tail, part], ignore_index=True)
         runs = _runs_of(part[keys.CELL_ID])
@@ -147,7 +161,7 @@ def _runs(outlines: dd.DataFrame) -> Iterator[tuple[NDArray[np.object_], Floats,
         if len(starts) > 1:
             run = np.searchsorted(np.asarray(runs.run_ends), starts[:-1], side="right")
             names = runs.values.take(pa.array(run)).to_pandas().to_numpy(object)
-            yield names, part[["x", "y"]].to_numpy(np.float64)[: starts[-1]], starts
+            yield names, part[["x", "y"]].to_numpy(np.float64, copy=True)[: starts[-1]], starts, file
 
 
 def _runs_of(ids: pd.Series) -> pa.RunEndEncodedArray:

@@ -24,7 +24,7 @@ from spatia.io.counts_text import TextCounts, read_text_counts
 from spatia.io.genes import describe_features
 from spatia.io.ids import align_to
 from spatia.io.source import Source
-from spatia.io.tables import make_table
+from spatia.io.tables import make_table, numbers_in
 
 LOOKS_FOR = "*exprMat_file.csv with *metadata_file.csv"
 READS: tuple[str, ...] = ()
@@ -76,7 +76,7 @@ def read(source: Source) -> SpatialData:
     mosaic = place_fields(fields, obs, folder) if fields else None
     image = open_field_images(mosaic, um_per_px, source) if mosaic else None
     label_fields = mosaic.with_labels() if mosaic else []
-    centres = obs[_GLOBAL].to_numpy(np.float64)
+    centres = numbers_in(obs, _GLOBAL, metadata_path)
     frame = (
         _Frame(mosaic.left_px, mosaic.top_px, um_per_px)
         if mosaic

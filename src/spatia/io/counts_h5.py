@@ -5,6 +5,7 @@ A 10x matrix is features x cells in CSC order, which is cells x features in CSR 
 """
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ from numpy.typing import NDArray
 
 from spatia.errors import SlideError
 from spatia.io.border import count_blocks
+from spatia.io.check_reading import reading
 from spatia.io.ids import ids_as_text
 
 ROWS_PER_BLOCK = 8_192
+_SMALL_BYTES = 1 << 30  # a declared size that does no harm, whatever is stored
+_MOST_UNPACKED = 5_000  # gzip unpacks a byte to at most 1,032; matrices of vendors to 7 to 14
 
 
 @dataclass(frozen=True)
@@ -51,15 +55,19 @@ def read_10x_h5(path: Path) -> CountMatrix:
             raise SlideError(
                 f"{path}: no 10x matrix in it; found {sorted(file)}. Expected the groups `matrix/features` etc."
             )
-        group = file["matrix"]
-        n_features, n_cells = (int(n) for n in group["shape"][:])
-        features = {name: as_text(group[f"features/{name}"][:]) for name in ("id", "name", "feature_type")}
-        cell_ids = pd.Index(ids_as_text(group["barcodes"][:], path).to_pylist(), dtype=str)
-        if len(cell_ids) != n_cells or len(features["id"]) != n_features:
-            raise SlideError(
-                f"{path}: shape says {n_features:,} features x {n_cells:,} cells, but it names {len(features['id']):,} and "
-                f"{len(cell_ids):,}. The file is damaged; copy it again."
-            )
+        with reading(str(path)):
+            shape = stored(file, "matrix/shape")[:].ravel().tolist()
+            names = {name: stored(file, f"matrix/features/{name}") for name in ("id", "name", "feature_type")}
+            barcodes = stored(file, "matrix/barcodes")
+            named = [len(names["id"]), len(barcodes)]
+            if shape != named or {len(column) for column in names.values()} != {named[0]}:
+                raise SlideError(
+                    f"{path}: shape says {shape} (features, cells), but it names {_lengths(names)} and {named[1]:,} cells. The file "
+                    "is damaged; copy it again."
+                )
+            features = {name: as_text(column[:]) for name, column in names.items()}
+            cell_ids = pd.Index(ids_as_text(barcodes[:], path).to_pylist(), dtype=str)
+            n_features, n_cells = named
     counts = csr_blocks(path, "matrix", (n_cells, n_features))
     return CountMatrix(counts, cell_ids, features["name"], features["id"], features["feature_type"])
 
@@ -73,19 +81,21 @@ def csr_blocks(path: Path, group: str, shape: tuple[int, int]) -> da.Array:
         If `indptr` does not fit the shape or the stored values.
     """
     with open_h5(path) as file:
-        indptr = file[f"{group}/indptr"][:].astype(np.int64)
-        stored, dtype = file[f"{group}/data"].shape[0], _held_as(file[f"{group}/data"].dtype)
-        listed = file[f"{group}/indices"].shape[0]
-    if (
-        len(indptr) != shape[0] + 1
-        or indptr[0] != 0
-        or (np.diff(indptr) < 0).any()
-        or indptr[-1] != stored
-        or stored != listed
-    ):
+        parts = {name: stored(file, f"{group}/{name}") for name in ("indptr", "data", "indices")}
+        n_values, n_listed, n_bounds = (len(parts[name]) for name in ("data", "indices", "indptr"))
+        dtype = _held_as(parts["data"].dtype)
+        with reading(str(path)):
+            indptr = parts["indptr"][:].astype(np.int64)
+    if n_bounds != shape[0] + 1 or indptr[0] != 0 or indptr[-1] != n_values or n_values != n_listed:
         raise SlideError(
-            f"{path}: `{group}/indptr` has {len(indptr):,} entries ending at {int(indptr[-1]):,}; expected {shape[0] + 1:,} "
-            f"ending at {stored:,}. The file is damaged; copy it again."
+            f"{path}: `{group}/indptr` has {n_bounds:,} entries ending at {indptr[-1:].sum():,}; expected {shape[0] + 1:,} "
+            f"ending at {n_values:,}, with as many indices ({n_listed:,}). The file is damaged; copy it again."
+        )
+    in_row = np.diff(indptr)
+    if len(in_row) and not (in_row.min() >= 0 and in_row.max() <= shape[1]):
+        raise SlideError(
+            f"{path}: `{group}/indptr` gives a cell {int(in_row.min()):,} to {int(in_row.max()):,} values; expected 0 to "
+            f"{shape[1]:,}, one per gene. The file is damaged; copy it again."
         )
     bounds = [*range(0, shape[0], ROWS_PER_BLOCK), shape[0]] if shape[0] else [0, 0]
     blocks = [
@@ -98,7 +108,7 @@ def csr_blocks(path: Path, group: str, shape: tuple[int, int]) -> da.Array:
 def dense_blocks(path: Path, dataset: str, *, transposed: bool = False) -> da.Array:
     """Return a dense (cells, features) dataset as lazy blocks of CSR rows; ``transposed``: the file has (features, cells)."""
     with open_h5(path) as file:
-        shape, dtype = file[dataset].shape, _held_as(file[dataset].dtype)
+        shape, dtype = stored(file, dataset, n_axes=2).shape, _held_as(file[dataset].dtype)
     n_cells, n_features = shape[::-1] if transposed else shape
     rows = max(1, min(ROWS_PER_BLOCK, (64 << 20) // max(n_features * dtype.itemsize, 1)))
     bounds = [*range(0, n_cells, rows), n_cells] if n_cells else [0, 0]
@@ -131,12 +141,61 @@ def open_h5(path: Path) -> h5py.File:
         raise SlideError(f"{path}: not a readable HDF5 file ({error}); it may be truncated. Copy it again.") from error
 
 
+def stored(file: h5py.Group, name: str, *, n_axes: int = 1) -> h5py.Dataset:
+    """Return a dataset whose declared size the file can hold; nothing of it is read.
+
+    Raises
+    ------
+    SlideError
+        If it is absent, has other axes, or declares more than its stored bytes can be unpacked to.
+    """
+    found = file.get(name)
+    if not isinstance(found, h5py.Dataset) or len(found.shape or ()) != n_axes:
+        group = file.get(name.rpartition("/")[0], file)
+        beside = sorted(group) if isinstance(group, h5py.Group) else []
+        raise SlideError(
+            f"{file.file.filename}: no `{name}` of {n_axes} axes; beside it stand {beside}. The file is damaged or of another "
+            "kind; copy it again."
+        )
+    _refuse_bomb(found)
+    return found
+
+
+def check_sizes(file: h5py.Group, name: str) -> None:
+    """Refuse a dataset, or a group with one, that declares more than its stored bytes can be unpacked to.
+
+    Raises
+    ------
+    SlideError
+        Naming the dataset.
+    """
+    found = file.get(name)
+    if isinstance(found, h5py.Dataset):
+        _refuse_bomb(found)
+    elif isinstance(found, h5py.Group):
+        # each object once, however links go round
+        found.visititems(lambda _, inside: _refuse_bomb(inside) if isinstance(inside, h5py.Dataset) else None)
+
+
+def _refuse_bomb(dataset: h5py.Dataset) -> None:
+    held = dataset.id.get_storage_size()
+    if dataset.nbytes > _SMALL_BYTES and dataset.nbytes > _MOST_UNPACKED * held and not dataset.is_virtual:
+        raise SlideError(
+            f"{dataset.file.filename}: `{dataset.name}` declares {dataset.size:,} values ({dataset.nbytes:,} bytes) and stores "
+            f"{held:,} bytes; expected at most {_MOST_UNPACKED:,} bytes per stored byte. The file is damaged or a decompression bomb."
+        )
+
+
+def _lengths(names: Mapping[str, h5py.Dataset]) -> str:
+    return ", ".join(f"{len(column):,} features/{name}" for name, column in names.items())
+
+
 def _read_rows(path: Path, group: str, indptr: NDArray[np.int64], n_features: int) -> sp.csr_matrix:
     start, stop = int(indptr[0]), int(indptr[-1])
     with open_h5(path) as file:
         try:
             data, indices = in_memory(file[f"{group}/data"][start:stop]), file[f"{group}/indices"][start:stop]
-        except OSError as error:
+        except (OSError, KeyError) as error:
             raise SlideError(
                 f"{path}: counts {start:,} to {stop:,} cannot be read ({error}). Copy the file again."
             ) from error

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 
 from spatia.errors import SlideError
 from spatia.io.border import counts_in_memory
+from spatia.io.findings import safe_text
 
 _ROWS_PER_PIECE = 8_192
 
@@ -48,11 +49,12 @@ def read_text_counts(
     Raises
     ------
     SlideError
-        If the file is missing, damaged, has no cell or no gene, or a count is no number.
+        If the file is missing, damaged, names a column twice, has no cell or no gene, or a count is no number.
     """
     blocks, others = [], []
     genes: list[str] = []
     try:
+        refuse_repeated_columns(path, separator)
         dtypes: dict[Hashable, type[str]] = dict.fromkeys(text_columns, str)
         with pd.read_csv(path, sep=separator, chunksize=_ROWS_PER_PIECE, dtype=dtypes) as pieces:
             for piece in pieces:
@@ -78,3 +80,21 @@ def read_text_counts(
         raise SlideError(f"{path}: no cell or no gene in it; expected one row per cell and one column per gene.")
     columns = pd.concat(others, ignore_index=True)
     return TextCounts(counts_in_memory(sp.vstack(blocks, format="csr")), genes, columns)
+
+
+def refuse_repeated_columns(path: Path, separator: str) -> None:
+    """Refuse a table that names a column twice: pandas would rename the second one (``G0.1``), and so make up a gene.
+
+    Raises
+    ------
+    SlideError
+        Naming the first such column.
+    """
+    header = pd.read_csv(path, sep=separator, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0]
+    repeated = header[header.duplicated() & (header != "")]
+    if len(repeated):
+        name = repeated.iloc[0]
+        raise SlideError(
+            f"{path}: {int((header == name).sum())} columns are named {safe_text(name)!r}; expected every name once, one column "
+            "per gene. Merge or rename them."
+        )

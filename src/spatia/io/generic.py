@@ -13,6 +13,7 @@ from spatia import keys
 from spatia.errors import SlideError
 from spatia.io.border import Notice, Pyramid, SlideInfo, make_slide
 from spatia.io.cell_tables import CellTable, open_cell_table, positions_in
+from spatia.io.columns import original_name
 from spatia.io.genes import describe_features
 from spatia.io.ids import check_unique
 from spatia.io.outlines import read_outlines
@@ -163,7 +164,7 @@ def _listed_positions(path: Path, cell_ids: pd.Index) -> dict[str, NDArray[np.fl
     frame = read_cell_list(path, id_column)
     check_unique(frame.index, path)
     missing = cell_ids[~cell_ids.isin(frame.index)]
-    found = positions_in(frame.reindex(cell_ids))
+    found = positions_in(frame.reindex(cell_ids), path)
     if len(missing) or not found:
         raise SlideError(
             f"{path}: {len(missing):,} of {len(cell_ids):,} cells have no row in it, columns {list(frame.columns)}. Expected "
@@ -196,7 +197,9 @@ def _whole_numbers(block: NDArray, path: str) -> NDArray[np.uint32]:
 def _with_labels(obs: pd.DataFrame, source: Source) -> pd.DataFrame:
     """Number the cells as in the raster; a column of that name that is something else is kept beside."""
     numbers = _label_values(obs, source)
-    kept = obs if _numbers(obs) is not None else obs.rename(columns={keys.LABEL: f"{keys.LABEL}_original"})
+    kept = (
+        obs if _numbers(obs) is not None else obs.rename(columns={keys.LABEL: original_name(keys.LABEL, obs.columns)})
+    )
     return kept.assign(**{keys.LABEL: numbers})
 
 

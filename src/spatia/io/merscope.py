@@ -24,7 +24,7 @@ from spatia.io.genes import describe_features
 from spatia.io.ids import align_to, ids_as_text
 from spatia.io.raster import open_raster
 from spatia.io.source import Source
-from spatia.io.tables import make_table, read_cell_list
+from spatia.io.tables import make_table, numbers_in, read_cell_list
 
 LOOKS_FOR = "cell_by_gene.csv with cell_metadata.csv"
 READS = ("outlines",)
@@ -59,7 +59,9 @@ def read(source: Source) -> SpatialData:
         raise SlideError(f"{cells_path}: no columns {_CENTROIDS}; found {list(cells.columns)}.")
     features = describe_features(counts.genes, counts_path)
     matrix = CountMatrix(counts.counts, ids, counts.genes)
-    table = make_table(source, matrix, features, cells.drop(columns=_CENTROIDS), cells[_CENTROIDS])
+    table = make_table(
+        source, matrix, features, cells.drop(columns=_CENTROIDS), numbers_in(cells, _CENTROIDS, cells_path)
+    )
     pyramid, files = (None, []) if source.no_image else _mosaics(folder, source)
     boundaries = _boundaries(folder, source)
     used = [counts_path, cells_path, *files, *([boundaries] if boundaries else [])]

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from spatia import keys
 from spatia.errors import SlideError
@@ -19,6 +20,7 @@ from spatia.io.border import vertices_in_memory
 from spatia.io.ids import ids_as_text
 
 ROWS_PER_PARTITION = 250_000
+FILE = "file"  # in attrs of a partition: where its vertices were read, for messages
 _NAMES = {
     "x": ("vertex_x", "x"),
     "y": ("vertex_y", "y"),
@@ -44,6 +46,11 @@ def read_outlines(path: Path, rows_per_partition: int = ROWS_PER_PARTITION) -> d
     if path.suffix == ".parquet":
         return _from_parquet(path, rows_per_partition)
     return vertices_in_memory(_read_csv(path))
+
+
+def outline_file(vertices: pd.DataFrame) -> str:
+    """Return the file of a partition of vertices, as a message names it."""
+    return str(vertices.attrs.get(FILE, "the outlines"))
 
 
 def number_rings(cell_id: pd.Series, ring: pd.Series) -> pd.Series:
@@ -139,8 +146,8 @@ def _read_csv(path: Path) -> pd.DataFrame:
 def _vertices(columns: dict[str, pa.ChunkedArray], path: Path) -> pd.DataFrame:
     frame = pd.DataFrame(
         {
-            "x": columns["x"].to_numpy().astype(np.float64),
-            "y": columns["y"].to_numpy().astype(np.float64),
+            "x": _coordinates(columns["x"], path),
+            "y": _coordinates(columns["y"], path),
             keys.CELL_ID: pd.Series(
                 pd.arrays.ArrowStringArray(ids_as_text(columns[keys.CELL_ID], path)), dtype="string[pyarrow]"
             ),
@@ -150,7 +157,17 @@ def _vertices(columns: dict[str, pa.ChunkedArray], path: Path) -> pd.DataFrame:
         pd.Series(columns[keys.RING].to_numpy()) if keys.RING in columns else pd.Series(np.zeros(len(frame), np.int32))
     )
     frame[keys.RING] = number_rings(frame[keys.CELL_ID], ring)
+    frame.attrs[FILE] = str(path)
     return frame
+
+
+def _coordinates(values: pa.ChunkedArray, path: Path) -> NDArray[np.float64]:
+    try:
+        return values.to_numpy().astype(np.float64)
+    except (ValueError, TypeError) as error:
+        raise SlideError(
+            f"{path}: a vertex is no number ({error}). Expected x and y in µm; export it again."
+        ) from error
 
 
 def _meta() -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Cells with their counts as the border's table: ids, lazy counts, centroids in µm, features."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import anndata as ad
@@ -7,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from spatia import keys
 from spatia.errors import SlideError
 from spatia.io.counts_h5 import CountMatrix
+from spatia.io.findings import safe_text
 from spatia.io.genes import Features
 from spatia.io.ids import ids_as_text
 from spatia.io.source import Source
@@ -39,6 +41,26 @@ def read_cell_list(path: Path, id_column: str = "cell_id") -> pd.DataFrame:
         raise SlideError(f"{path}: lists no cell. Expected one row per cell.")
     frame.index = pd.Index(ids_as_text(frame.pop(id_column), path).to_pylist(), dtype=str, name=None)
     return frame
+
+
+def numbers_in(frame: pd.DataFrame, columns: Sequence[str], where: Path | str) -> NDArray[np.float64]:
+    """Return these columns as numbers, (n, columns); empty cells are NaN.
+
+    Raises
+    ------
+    SlideError
+        If one holds something else, naming the first such value.
+    """
+    for name in columns:
+        read = pd.to_numeric(frame[name], errors="coerce")
+        lost = np.asarray(read.isna() & frame[name].notna())
+        if lost.any():
+            first = str(frame[name].iloc[int(np.argmax(lost))])
+            raise SlideError(
+                f"{where}: column {name!r} holds {safe_text(first)!r}; expected a number in each of {len(frame):,} rows "
+                f"({int(lost.sum()):,} hold none). Export it again."
+            )
+    return np.column_stack([pd.to_numeric(frame[name]).to_numpy(np.float64, na_value=np.nan) for name in columns])
 
 
 def _read_parquet(path: Path, id_column: str) -> pd.DataFrame:

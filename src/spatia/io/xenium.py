@@ -13,7 +13,6 @@ from typing import Any
 
 import anndata as ad
 import dask.dataframe as dd
-import numpy as np
 from spatialdata import SpatialData
 
 from spatia import keys
@@ -26,7 +25,7 @@ from spatia.io.ids import align_to
 from spatia.io.outlines import read_outlines
 from spatia.io.paths import path_inside
 from spatia.io.source import Source
-from spatia.io.tables import make_table, read_cell_list
+from spatia.io.tables import make_table, numbers_in, read_cell_list
 from spatia.io.xenium_image import alignment_file, find_image, named_image_files, open_bundle_image, open_other_image
 from spatia.io.xenium_labels import CellLabels, read_labels
 
@@ -112,7 +111,7 @@ def _cells(folder: Path, source: Source, labels: CellLabels | None) -> _Cells:
     features = describe_features(
         matrix.symbols, matrix_path, ids=matrix.ids, types=matrix.types, panel=read_panel(panel) if panel else None
     )
-    centroids = obs[_CENTROIDS].to_numpy(np.float64)
+    centroids = numbers_in(obs, _CENTROIDS, cells_path)
     obs = obs.drop(columns=_CENTROIDS)
     table = make_table(source, matrix, features, obs, centroids)
     return _Cells(table, (matrix_path, cells_path, *([panel] if panel else [])), features.notices)

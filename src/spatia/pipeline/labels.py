@@ -115,6 +115,24 @@ def require_known_sections(given: pd.DataFrame, table: Path, samples: Sequence[s
         )
 
 
+def require_known_cells(job: Job) -> None:
+    """Refuse a table of labels of which no row is a cell of the corpus, before anything is trained.
+
+    Raises
+    ------
+    SettingsError
+        Naming an id of each.
+    """
+    table = job.settings.annotations
+    if table is None:
+        return
+    given, ids = read_annotations(table)[keys.CELL_ID], cell_ids(job.corpus)
+    if not given.isin(ids).any():
+        raise SettingsError(
+            f"{table}: none of its cell ids (first: {given.iloc[0]!r}) is a cell of the slide (first: {ids[0]!r})."
+        )
+
+
 def read_annotations(table: Path) -> pd.DataFrame:
     """Read a table of labels, ``cell_id``, ``label`` and maybe ``sample``, as text.
 

@@ -23,7 +23,7 @@ from spatia.pipeline.slide import SPLIT, has_image
 from spatia.pipeline.steps import Job
 from spatia.report.contents import CELLS_FILE, write_result
 from spatia.report.schema import Collapse, EmbeddingResult, TrainingResult
-from spatia.tasks.extractors import saw_test_cells
+from spatia.tasks.seen import saw_test_cells
 from spatia.training.settings import TrainSettings, read_settings
 from spatia.training.stages import make_stages
 from spatia.training.train import train

@@ -39,6 +39,12 @@ def _of(step: str, *names: str) -> tuple[str, ...]:
     return (*(f"{RESULTS}/{name}" for name in names), f"{RESULTS}/{cells.COLUMNS}/{step}.parquet")
 
 
+def _build(job: Job) -> str:
+    said = slide.build_corpus(job)
+    labels.require_known_cells(job)
+    return said
+
+
 @dataclass(frozen=True)
 class RunResult:
     """What became of a run.
@@ -146,7 +152,7 @@ STEPS = (
     Step("check", slide.check, reads=("force",), outputs=(CHECK_FILE,), essential=True, inputs=slide.slide_inputs),
     Step(
         "build",
-        slide.build_corpus,
+        _build,
         needs=("check",),
         reads=("build", "force"),
         outputs=(f"corpus/{CORPUS_FILE}",),

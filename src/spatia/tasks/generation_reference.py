@@ -26,9 +26,9 @@ from spatia.tasks.extractors import (
     model_name,
     morphology_extractor,
     picture_extractor,
-    saw_test_cells,
 )
 from spatia.tasks.generated_cells import TARGET, CellIndex, GeneratedCells, Images
+from spatia.tasks.seen import saw_test_cells
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]

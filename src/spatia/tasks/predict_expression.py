@@ -22,8 +22,8 @@ from spatia.models.checkpoint import load_model
 from spatia.models.names import known_by_symbol
 from spatia.models.spatia import Spatia
 from spatia.tasks.cells import expression_of, most_variable, place_of, sections_of
-from spatia.tasks.extractors import warn_of_seen
 from spatia.tasks.impute import Imputation, ImputeSettings, Parts, choose_hidden, impute, with_interval
+from spatia.tasks.seen import warn_of_seen
 
 Floats = NDArray[np.float64]
 Method = Literal["ridge", "model"]

@@ -17,7 +17,7 @@ from spatia.metrics.retrieval import CrossModalRetrieval, cross_modal_retrieval
 from spatia.models.checkpoint import load_model
 from spatia.models.names import known_by_symbol
 from spatia.models.spatia import Spatia
-from spatia.tasks.extractors import warn_of_seen
+from spatia.tasks.seen import warn_of_seen
 
 CELLS_AT_ONCE = 512
 

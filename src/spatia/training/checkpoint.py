@@ -97,7 +97,9 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
             )
         tensors = {group: load_file(path / f"{group}.safetensors") for group in state["groups"]}
     except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
-        raise TrainingError(f"{path}: the checkpoint cannot be read ({error}). Train anew without --resume.") from error
+        raise TrainingError(
+            f"{path}: the checkpoint cannot be read ({error}). Delete {path.parent.parent} and train anew, or choose another folder with -o."
+        ) from error
     return Checkpoint(path, tensors, state)
 
 

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
 from shutil import rmtree
@@ -12,6 +13,7 @@ from lightning_fabric import Fabric
 
 from spatia.config import flatten
 from spatia.corpus.corpus import Corpus
+from spatia.corpus.files import only_writer_of
 from spatia.errors import SpatiaError
 from spatia.log import duration, logger
 from spatia.training.checkpoint import seed_generators
@@ -104,13 +106,15 @@ def run_training(
     The folder.
     """
     _check_split(corpora, settings)
-    with processes(settings) as fabric:
+    with processes(settings) as fabric, ExitStack() as held:
         folder = RunFolder(Path(out), writes=fabric.is_global_zero)
         if not fabric.is_global_zero:
             logger.setLevel(logging.WARNING)  # one process speaks for all
         if _begin(folder, corpora, settings, start_from, fabric, resume=resume, inputs=inputs):
             logger.info("%s: trained already", folder.path)
             return folder.path
+        if fabric.is_global_zero:
+            held.enter_context(only_writer_of(folder.path, "training"))
         _print(settings, folder, fabric)
         if fabric.is_global_zero:
             _warn_without_validation(corpora, settings)

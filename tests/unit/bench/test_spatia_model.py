@@ -102,7 +102,8 @@ def test_weights_of_other_slides_are_a_start(
     monkeypatch.setattr(spatia_model, "train", _not_trained)
     other = _saved(tmp_path / "other", model, corpora=[{"corpus_id": "another"}], split=None)
     for start in (other, model_folder("tiny")):
-        assert SpatiaSource(start_from=start).folder(problem) == Path(f"corpus-block-0 from {start.name}")
+        here = f"corpus-{problem.cells.corpus.corpus_id[:8]}-block-0"
+        assert SpatiaSource(start_from=start).folder(problem) == Path(f"{here} from {start.name}")
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -75,3 +75,12 @@ def test_rows_of_a_stored_matrix_are_read_alone(tmp_path: Path) -> None:
             writer.append(matrix[start : start + 300])
     rows = np.array([0, 1, 7, 500, 1500, 1999])
     np.testing.assert_array_equal(read_csr_rows(root["X"], rows, 5).toarray(), matrix[rows].toarray())
+
+
+@pytest.mark.parametrize("value", [2**31, 2**33 + 5])
+def test_a_count_that_does_not_fit_is_refused_and_not_another_number(tmp_path: Path, value: int) -> None:
+    root = zarr.open_group(tmp_path, mode="w")
+    with CsrWriter(root, "X", 2, np.dtype(np.int32), StorageSettings()) as writer:
+        writer.append(sp.csr_matrix(np.array([[2**31 - 1, 0]])))
+        with pytest.raises(SlideError, match=f"A count of {value:,}; expected at most 2,147,483,647"):
+            writer.append(sp.csr_matrix(np.array([[0, value]])))

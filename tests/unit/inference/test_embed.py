@@ -16,6 +16,7 @@ from spatia.inference import blocks
 from spatia.inference.cell_labels import CellLabels
 from spatia.inference.embed import GENES_ALONE, OBSM, embed
 from spatia.inference.predict import predict_expression, reconstruct
+from spatia.inference.session import choose_device
 from spatia.inference.spatialdata_table import _rows
 from spatia.pairing.cells import read_cells
 
@@ -192,3 +193,11 @@ def test_reconstructions_show_the_sections_own_channels(setup: Any) -> None:
     assert found.channels == setup.corpus.section(sample).entry.channels
     with pytest.raises(SettingsError, match="nothing to draw"):
         reconstruct(setup.corpus, setup.model, "bare", [0])
+
+
+@pytest.mark.parametrize(("name", "n"), [("cuda", 0), ("cuda:1", 1)])
+def test_a_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, n: int) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: n)
+    with pytest.raises(SettingsError, match=f"device '{name}' is not there, or this torch cannot use it. There: cpu"):
+        choose_device(name)
+    assert choose_device("cpu").type == "cpu"

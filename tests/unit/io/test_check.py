@@ -16,16 +16,21 @@ from hypothesis.extra import numpy as hnp
 from spatialdata import SpatialData
 
 from spatia import keys
+from spatia.corpus.outlines import spill_vertices
+from spatia.corpus.spill import Spill
+from spatia.errors import SlideError
 from spatia.io.alignment import discs
 from spatia.io.border import Level, Notice, Pyramid, SlideInfo, counts_in_memory, make_slide, vertices_in_memory
 from spatia.io.check import CheckSettings, check_open_slide, check_slide
 from spatia.io.check_counts import explain_fractions, survey_counts
 from spatia.io.check_forecast import Forecast
+from spatia.io.check_geometry import vendor_area
 from spatia.io.check_labels import label_findings
 from spatia.io.check_offset import explain_offset
 from spatia.io.check_outlines import measure_rings, survey_outlines
 from spatia.io.check_positions import spread_sample
 from spatia.io.findings import Report, safe_text
+from spatia.io.outlines import read_outlines
 from spatia.io.source import Source
 
 N, GENES = 60, 12
@@ -60,6 +65,7 @@ def _slide(
     vertices: pd.DataFrame | None = None,
     notices: tuple[Notice, ...] = (),
     ids: list[str] | None = None,
+    outlines: dd.DataFrame | None = None,
     **obs: object,
 ) -> SpatialData:
     counts = _counts() if counts is None else counts
@@ -71,9 +77,9 @@ def _slide(
     )
     table.obsm[keys.SPATIAL] = _position()[: len(counts)] if position is None else position
     info = SlideInfo("s1", "generic", {}, image_absence="none was taken", notices=notices)
-    return make_slide(
-        info, table, cell_outlines=vertices_in_memory(_vertices(_position()) if vertices is None else vertices)
-    )
+    if outlines is None:
+        outlines = vertices_in_memory(_vertices(_position()) if vertices is None else vertices)
+    return make_slide(info, table, cell_outlines=outlines)
 
 
 def _severity(report: Report, code: str) -> str:
@@ -176,6 +182,26 @@ def test_outlines_far_from_the_vendors_area_are_refused() -> None:
     area = np.full(N, np.pi * 25 * 4)
     assert _severity(check_open_slide(_slide(cell_area=area), SOURCE), "cells-area") == "refused"
     assert _severity(check_open_slide(_slide(cell_area=area / 4), SOURCE), "cells-area") == "ok"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_a_vertex_that_is_no_number_is_refused_and_its_file_named(value: float, ending: str, tmp_path: Path) -> None:
+    vertices = _vertices(_position())
+    vertices.loc[vertices["cell_id"] == "c7", "x"] = value
+    path = tmp_path / f"cell_boundaries.{ending}"
+    vertices.to_parquet(path) if ending == "parquet" else vertices.to_csv(path, index=False)
+    finding = check_open_slide(_slide(outlines=read_outlines(path)), SOURCE).find("cells-vertices")
+    assert finding is not None
+    assert finding.severity == "refused"
+    assert f"1 of {N}; first: c7 in {path}" in finding.found
+    rows = pd.Series(range(N), index=[f"c{k}" for k in range(N)])
+    with pytest.raises(SlideError, match=rf"cell_boundaries\.{ending}: the outline of cell 'c7'"):
+        spill_vertices(read_outlines(path).get_partition(0).compute(), rows, Spill(tmp_path, np.array([0, N])))
+
+
+def test_a_vendors_area_in_words_is_none() -> None:
+    assert vendor_area(pd.DataFrame({"cell_area": ["big", "small"]}), keys.CELL_OUTLINES) is None
 
 
 def test_an_outline_that_crosses_itself_is_counted() -> None:

@@ -69,6 +69,19 @@ def test_parts_that_disagree_are_refused_when_opened(entry: str, tmp_path: Path)
         csr_blocks(path, "matrix", (10, 4))
 
 
+def test_more_values_than_genes_are_refused_when_opened(tmp_path: Path) -> None:
+    path = write_csr(tmp_path / "a.h5", sp.csr_matrix(np.ones((2, 4), np.int32)))
+    with pytest.raises(SlideError, match=r"gives a cell 4 to 4 values; expected 0 to 3, one per gene"):
+        csr_blocks(path, "matrix", (2, 3))
+
+
+def test_a_dense_matrix_that_unpacks_to_terabytes_is_refused_when_opened(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("X", (10**9, 10**3), "f4", chunks=(10**3, 10**3), compression="gzip")
+    with pytest.raises(SlideError, match=r"`/X` declares 1,000,000,000,000 values"):
+        dense_blocks(tmp_path / "a.h5", "X")
+
+
 def test_a_feature_that_is_not_there_is_refused_when_read(tmp_path: Path) -> None:
     path = write_csr(tmp_path / "a.h5", random_counts(10, 4, 1))
     with pytest.raises(SlideError, match="counts point at feature 3 of 3"):
@@ -119,6 +132,7 @@ def test_text_is_read_in_pieces_and_keeps_long_ids(tmp_path: Path) -> None:
         ("cell,x\nc1,2\n", "no cell or no gene"),
         ("cell,A\nc1,many\n", "a count is no number"),
         ("cell,A\nc1,1,2\n", "2 names for 3 columns"),
+        ("cell,A,A\nc1,1,2\n", r"a\.csv: 2 columns are named 'A'; expected every name once"),
     ],
 )
 def test_text_without_counts_is_refused(content: str, message: str, tmp_path: Path) -> None:

@@ -169,6 +169,9 @@ def test_a_column_label_of_cell_types_is_no_number(tmp_path: Path) -> None:
     found = slide_table(read_slide(source)).obs
     assert list(found["label"]) == [1, 2, 3, 4, 5]
     assert list(found["label_original"])[:2] == ["tumour", "stroma"]
+    made.obs["label_original"] = 1
+    made.write_h5ad(tmp_path / "a.h5ad")
+    assert list(slide_table(read_slide(source)).obs["label_original_2"])[:2] == ["tumour", "stroma"]
     made.obs["label"] = pd.Categorical(["9", "8", "7", "6", "5"])
     made.write_h5ad(tmp_path / "a.h5ad")
     assert list(slide_table(read_slide(source)).obs["label"]) == [9, 8, 7, 6, 5]
@@ -214,11 +217,45 @@ def no_number_for_the_label(folder: Path) -> Source:
     return Source("s", counts=folder / "a.h5ad", labels=folder / "l.tif", um_per_px=1.0)
 
 
+def gene_twice(folder: Path) -> Source:
+    (folder / "a.csv").write_text("cell_id,x,y,G0,G0,G2\nc1,1,2,3,4,5\n")
+    return Source("s", counts=folder / "a.csv")
+
+
+def words_as_positions(folder: Path) -> Source:
+    made = table()
+    made.obs["x"], made.obs["y"] = 1.0, ["1", "2", "here", "4", "5"]
+    made.write_h5ad(folder / "a.h5ad")
+    return Source("s", counts=folder / "a.h5ad")
+
+
+def without(part: str) -> Callable[[Path], Source]:
+    def make(folder: Path) -> Source:
+        path = h5ad(sp.csr_matrix(COUNTS), folder)
+        with h5py.File(path, "r+") as file:
+            del file[part]
+        return Source("s", counts=path)
+
+    return make
+
+
+def obs_that_unpacks_to_a_terabyte(folder: Path) -> Source:
+    path = h5ad(COUNTS, folder)
+    with h5py.File(path, "r+") as file:
+        file.create_dataset("obs/many", (10**11,), "i8", chunks=(10**6,), compression="gzip")
+    return Source("s", counts=path)
+
+
 REFUSED: dict[str, tuple[Callable[[Path], Source], str]] = {
     "no positions": (without_positions, "no positions of cells"),
     "no pixel size": (image_without_size, "says nothing of its pixel size"),
     "duplicate ids": (duplicates, "occur twice; first: 'c1'"),
     "one row per gene": (genes_by_cells, "no positions of cells"),
+    "a gene twice": (gene_twice, r"a\.csv: 2 columns are named 'G0'"),
+    "words as positions": (words_as_positions, r"a\.h5ad: column 'y' holds 'here'"),
+    "no values": (without("X/data"), r"a\.h5ad: no `data`"),
+    "no indices": (without("X/indices"), r"a\.h5ad: no `X/indices`"),
+    "a bomb in obs": (obs_that_unpacks_to_a_terabyte, "`/obs/many` declares 100,000,000,000 values"),
     "words as counts": (text_as_counts, "not a table of numbers"),
     "unknown kind": (unknown_kind, r"unknown kind '\.rds'"),
     "missing file": (lambda folder: Source("s", counts=folder / "none.h5ad"), "no such file of counts"),

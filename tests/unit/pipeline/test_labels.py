@@ -14,7 +14,7 @@ from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError
 from spatia.pipeline import labels
 from spatia.pipeline.cells import cell_ids, embedded_cells
-from spatia.pipeline.labels import read_labels, require_known_sections
+from spatia.pipeline.labels import read_labels, require_known_cells, require_known_sections
 from spatia.pipeline.settings import RunSettings
 from spatia.pipeline.steps import Job
 from spatia.readout.alignment import Shift
@@ -112,3 +112,12 @@ def test_sections_without_labels_are_named(tiny_corpus: Any, tmp_path: Path) -> 
     assert said.startswith(f"Labels are in {first} alone")
     assert said.endswith(f"lie: {others[0]} to {first}.")
     assert labels._sections(found, cells, np.ones(len(cells.sample), bool)) == ""
+
+
+def test_labels_of_no_cell_of_the_slide_are_refused_before_the_training(tiny_corpus: Any, tmp_path: Path) -> None:
+    job = job_with(tiny_corpus, tmp_path, annotations=tmp_path / "labels.csv")
+    table_of(job, tmp_path / "labels.csv", cell_id=["elsewhere"], label=["x"])
+    with pytest.raises(SettingsError, match=r"none of its cell ids \(first: 'elsewhere'\) is a cell of the slide"):
+        require_known_cells(job)
+    table_of(job, tmp_path / "labels.csv", cell_id=["elsewhere", cell_ids(job.corpus)[0]], label=["x", "y"])
+    require_known_cells(job)

@@ -14,10 +14,10 @@ from spatia.cli.evaluate_generation import evaluate_generation as command
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError, SpatiaError
 from spatia.tasks.evaluate_generation import Evaluation, evaluate_generation
-from spatia.tasks.extractors import saw_test_cells
 from spatia.tasks.generated_cells import CellIndex
 from spatia.tasks.generation_reference import EvaluationSettings, Reference
 from spatia.tasks.generation_table import evaluation_text
+from spatia.tasks.seen import saw_test_cells
 
 pytestmark = pytest.mark.filterwarnings("ignore:Transforming to str index")
 CHANNELS = ("DAPI", "boundary")
