@@ -56,6 +56,7 @@ from spatia.corpus.store import (
 )
 from spatia.errors import SlideError
 from spatia.io.border import SlideInfo, slide_info, slide_outlines, slide_pyramid, slide_table
+from spatia.io.columns import WRITTEN_BY_BUILD
 from spatia.io.lazy import compute_here
 from spatia.io.memory import give_back, large_blocks_returned
 from spatia.io.source import PATH_FACTS, Source
@@ -65,13 +66,6 @@ GENE = "gene"
 ANNOTATION = "annotation.zarr"  # scratch: obs of the cells in disk order, var of the genes
 SPREAD_FEATURES = (
     2  # the first two columns of a block's scratch features: share of the crop on the image, has an outline
-)
-
-
-# columns that a build writes; a vendor's column of the same name is kept as <name>_original
-OWN_COLUMNS = (
-    *("sample", "donor", "tissue_type", "disease", "organism", keys.NICHE, keys.TISSUE),
-    *("n_counts", "has_outline", "has_image", "image_share"),
 )
 
 
@@ -330,13 +324,13 @@ class _Features:
 
 def _cell_obs(plan: SectionPlan, obs: pd.DataFrame, features: _Features) -> pd.DataFrame:
     source = plan.source
-    obs = obs.rename(columns={name: f"{name}_original" for name in OWN_COLUMNS if name in obs}, copy=False)
+    obs = obs.rename(columns={name: f"{name}_original" for name in WRITTEN_BY_BUILD if name in obs}, copy=False)
     for name in ("sample", "donor", "tissue_type", "disease", "organism"):
         value = getattr(source, "tissue" if name == "tissue_type" else name)
         if value is not None:
             obs[name] = _constant(value, len(obs))
     for name, value in source.facts.items():
-        if name not in (*PATH_FACTS, *OWN_COLUMNS, *obs.columns):
+        if name not in (*PATH_FACTS, *WRITTEN_BY_BUILD, *obs.columns):
             obs[name] = _constant(value, len(obs))
     if not plan.niches_around_cells:
         obs[keys.NICHE] = np.asarray(plan.array("niche")).astype(np.int32)
