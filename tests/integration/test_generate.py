@@ -25,6 +25,7 @@ from typer.testing import CliRunner
 from spatia import Corpus, Generator, generate_cells, train_generator
 from spatia.cli.main import app
 from spatia.config import read_settings_of
+from spatia.corpus.files import LOCK_FILE
 from spatia.corpus.splits import row_ranges
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import CorpusError, ModelError, SettingsError, SlideError, TrainingError
@@ -89,7 +90,14 @@ def trained(tiny: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_a_generator_folder_has_what_it_needs(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
-    assert names == {"generator.json", "generator.safetensors", "model", "run.json", "log.jsonl", "samples"}
+    assert names - {LOCK_FILE} == {
+        "generator.json",
+        "generator.safetensors",
+        "model",
+        "run.json",
+        "log.jsonl",
+        "samples",
+    }
     run = json.loads((trained / "run.json").read_text())
     assert run["status"] == "finished"
     assert run["settings"]["network"]["merge"] == 0.25

@@ -13,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 from tests.unit.conftest import SECTIONS, write_corpus
 
+from spatia.corpus.files import LOCK_FILE
 from spatia.models.checkpoint import load_model
 from spatia.training.run_folder import read_run
 
@@ -63,7 +64,7 @@ def trained(tiny: Path, config: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_the_folder_holds_all_there_is_to_say(trained: Path) -> None:
-    assert {path.name for path in trained.iterdir()} == {
+    assert {path.name for path in trained.iterdir()} - {LOCK_FILE} == {
         "curves.png", "log.jsonl", "model.json", "model.safetensors", "run.json"
     }  # fmt: skip
     model = load_model(trained)
