@@ -17,7 +17,7 @@ from tests.integration.conftest import SMALL
 from spatia.cli.build import _print
 from spatia.corpus.build import build
 from spatia.corpus.corpus import Corpus
-from spatia.corpus.files import only_writer_of
+from spatia.corpus.lock import only_writer_of
 from spatia.corpus.settings import BuildSettings, NicheSettings
 from spatia.corpus.verify import verify
 from spatia.errors import CorpusError, SettingsError

@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from spatia import Corpus, Generator, generate_cells, train_generator
 from spatia.cli.main import app
 from spatia.config import read_settings_of
-from spatia.corpus.files import LOCK_FILE
+from spatia.corpus.lock import LOCK_FILE
 from spatia.corpus.splits import row_ranges
 from spatia.data.vocabulary import Vocabulary
 from spatia.errors import CorpusError, ModelError, SettingsError, SlideError, TrainingError

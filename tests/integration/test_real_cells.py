@@ -20,6 +20,7 @@ from spatia import Corpus, Generator, generate_cells, real_cells, train_generato
 from spatia.cli.main import app
 from spatia.errors import SettingsError
 from spatia.inference import real_cells as module
+from spatia.inference.profiles import profile_batch
 from spatia.inference.real_cells import RealCells
 from spatia.inference.wanted import choose_rows, has_image
 
@@ -172,7 +173,14 @@ def test_what_expresses_the_same_is_not_redrawn(tiny: Path, maker: Generator, re
     with pytest.raises(SettingsError, match="none of it is known or left"):
         maker.generate(counts, real=real, drop=("genes",))
     drawn = maker.generate(counts, real=real, draws=2, keep=0.5).images
-    chosen = real.alike({"genes": maker.model.encode_cells(maker._cells(counts), use=("genes",)).cell.detach()}, 2)
+    chosen = real.alike(
+        {
+            "genes": maker.model.encode_cells(
+                profile_batch(counts, maker.model, maker.space.um_per_px, 0.5), use=("genes",)
+            ).cell.detach()
+        },
+        2,
+    )
     begun = real.start(chosen)
     assert (drawn != begun.images.numpy()).any()
     from spatia.inference.asked import Asked

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from tests.integration.small_runs import BUDGET, ENVIRONMENT
 
-from spatia.corpus.files import only_writer_of
+from spatia.corpus.lock import only_writer_of
 from spatia.report.contents import RunFolder
 from spatia.report.page import make_page
 from spatia.simulate.settings import SimulationSettings

@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 from tests.unit.conftest import SECTIONS, write_corpus
 
-from spatia.corpus.files import LOCK_FILE
+from spatia.corpus.lock import LOCK_FILE
 from spatia.models.checkpoint import load_model
 from spatia.training.run_folder import read_run
 

@@ -123,7 +123,7 @@ def bench(
         simulated_data,
     )
     from spatia.cli.bench_results import standing_rows, write_summary
-    from spatia.corpus.files import only_writer_of
+    from spatia.corpus.lock import only_writer_of
 
     factors = factors_of(grid, set_ or (), start_from)
     if tables:

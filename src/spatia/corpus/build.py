@@ -11,7 +11,8 @@ from typing import Any
 
 from spatia.corpus.build_section import build_section
 from spatia.corpus.corpus import GENES_FILE, MANIFEST_FILE, SECTION_FILE, check_files, read_json, read_manifest
-from spatia.corpus.files import input_digest, only_writer_of, write_json
+from spatia.corpus.files import input_digest, write_json
+from spatia.corpus.lock import only_writer_of
 from spatia.corpus.manifest import (
     genes_of_two_names,
     library_versions,

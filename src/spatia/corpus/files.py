@@ -1,6 +1,5 @@
 """Small files and folders written atomically, and digests of large ones."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -10,9 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from spatia.errors import SettingsError, SpatiaError
+from spatia.errors import SpatiaError
 
-LOCK_FILE = ".lock"
 SAMPLED_ABOVE_BYTES = 256 * 2**20
 _SAMPLE_BYTES, _SAMPLES = 2**20, 64
 
@@ -90,26 +88,6 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(aside)
         raise
     put_in_place(aside, folder)
-
-
-@contextmanager
-def only_writer_of(folder: Path, what: str) -> Iterator[None]:
-    """Hold the folder's lock (``LOCK_FILE``), which the system gives back however the process ends.
-
-    Raises
-    ------
-    SettingsError
-        If another process holds it: two would overwrite each other's files.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_FILE).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SettingsError(
-                f"{folder}: another {what} is writing this folder. Wait for it, or choose another with -o."
-            ) from error
-        yield
 
 
 def sha256(path: Path) -> str:

@@ -1,18 +1,14 @@
 """How much of a section a model knows: its genes, its channels, the scale of its crops. Too little is refused."""
 
-import math
-from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any
 
 from spatia.corpus.corpus import Corpus, Section
 from spatia.errors import ModelError
 from spatia.log import logger
 from spatia.models.levels import check_levels
 from spatia.models.spatia import Spatia
-
-SMALLEST_PANEL: Final = 0.1  # of the genes that a model knows: it may have learnt panels of very different size
 
 
 @dataclass(frozen=True)
@@ -97,44 +93,6 @@ def check_coverage(
             f"{', '.join(blank[0].entry.channels) or 'none'}, the model's {', '.join(model.vocabulary.channels) or 'none'}."
         )
     return found
-
-
-def check_profiles(genes: Collection[str], model: Spatia, min_coverage: float) -> None:
-    """Refuse expression profiles of which the model knows too little, and warn where they say little of what it knows.
-
-    The share is of the genes given; of more than the model knows, of those; and of fewer than a panel has, of a panel. How many genes its
-    own panels had is not stored, and it may have learnt several, so a panel is taken for at least `SMALLEST_PANEL` of all that it knows.
-
-    Raises
-    ------
-    ModelError
-        If a gene is given twice, none is known to the model, or less than ``min_coverage`` of them.
-    """
-    known = set(model.vocabulary.genes)
-    counted = Counter(genes)
-    if twice := [gene for gene, times in counted.items() if times > 1]:
-        raise ModelError(
-            f"expression: {len(twice)} genes have several columns, first {twice[0]!r}. Expected each gene once. Add up the columns of a gene, "
-            "or leave all but one out."
-        )
-    n_known = len(known & set(counted))
-    if not n_known:
-        raise ModelError(
-            f"expression: none of its {len(counted):,} genes is known to the model. Genes go by gene_id, for example "
-            f"{model.vocabulary.genes[0]!r}."
-        )
-    panel = max(min(len(counted), len(known)), SMALLEST_PANEL * len(known))
-    if n_known < min_coverage * panel:
-        raise ModelError(
-            f"expression: the model knows {n_known:,} of its {len(counted):,} genes, and {len(known):,} in all; expected at least "
-            f"{math.ceil(min_coverage * panel):,} ({min_coverage:.0%} of a panel). What is drawn would rest on the few that are known. Genes go "
-            f"by gene_id, for example {model.vocabulary.genes[0]!r}; or lower min_coverage knowingly."
-        )
-    if n_known / len(known) < min_coverage:
-        logger.warning(
-            "expression: %s of the %s genes that the model knows are given; the others count as not measured, and what is drawn rests on these",
-            f"{n_known:,}", f"{len(known):,}",
-        )  # fmt: skip
 
 
 def _coverage(section: Section, model: Spatia) -> Coverage:

@@ -16,8 +16,6 @@ from torch import Tensor
 
 from spatia.config import make_settings
 from spatia.corpus.corpus import Corpus
-from spatia.data.batch import CellBatch
-from spatia.data.vocabulary import Vocabulary
 from spatia.errors import SettingsError
 from spatia.generation.checkpoint import MODEL_FOLDER, load_generator
 from spatia.generation.generator import CellGenerator, ImageSpace
@@ -27,8 +25,8 @@ from spatia.generation.settings import AIM, LEAST_ADAPTIVE, LEAST_UNTOLD, SELF, 
 from spatia.generation.solvers import Solution
 from spatia.generation.transformer import DiffusionTransformer
 from spatia.inference.asked import CHANGES, Asked
-from spatia.inference.coverage import check_profiles
 from spatia.inference.drawing import Drawing, GeneratedImages, make_drawing
+from spatia.inference.profiles import profile_batch
 from spatia.inference.session import choose_device
 from spatia.models.checkpoint import load_model, model_id
 from spatia.models.spatia import Spatia
@@ -284,7 +282,7 @@ class Generator:
         how = make_drawing(self.config.solver, draws=draws, seed=seed, **options)
         if real is not None:
             real.check_fit(self)
-        batch = self._cells(expression, min_coverage)
+        batch = profile_batch(expression, self.model, self.space.um_per_px, min_coverage)
         with torch.inference_mode():
             genes = self.model.encode_cells(batch.to(self.model.device), use=("genes",)).cell.cpu()
         conditions, known = {"genes": genes}, {"genes": torch.ones(len(genes), dtype=torch.bool)}
@@ -477,43 +475,6 @@ class Generator:
         }
         before = None if asked.before is None else {name: asked.before[name] for name in kept}
         return replace(asked, conditions=kept, known={name: asked.known[name] for name in kept}, before=before)
-
-    def _cells(self, expression: ad.AnnData | pd.DataFrame, min_coverage: float = 0.5) -> CellBatch:
-        if not isinstance(expression, ad.AnnData | pd.DataFrame):
-            raise SettingsError(
-                f"expression: found {type(expression).__name__}, which does not say which column is which gene. Expected an AnnData or a "
-                "DataFrame with gene ids as columns."
-            )
-        table = expression.to_df() if isinstance(expression, ad.AnnData) else expression
-        if table.empty:
-            raise SettingsError(
-                f"expression: found {len(table)} cells of {table.shape[1]} genes; expected at least one cell, with its genes."
-            )
-        vocabulary: Vocabulary = self.model.vocabulary
-        given = [str(name) for name in table.columns]
-        check_profiles(given, self.model, min_coverage)
-        columns = vocabulary.gene_columns(given)
-        values = table.to_numpy(np.float32)
-        if not np.isfinite(values).all() or (values < 0).any() or (values != np.round(values)).any():
-            raise SettingsError("expression: expected raw counts (whole numbers of at least 0), found other values.")
-        n = len(table)
-        counts = np.zeros((n, len(vocabulary.genes)), np.float32)
-        counts[:, columns[columns >= 0]] = values[:, columns >= 0]
-        measured = np.zeros((1, len(vocabulary.genes)), bool)
-        measured[0, columns[columns >= 0]] = True
-        return CellBatch(
-            section=torch.zeros(n, dtype=torch.int64),
-            row=torch.arange(n),
-            position_um=torch.zeros(n, 2),
-            um_per_px=self.space.um_per_px,
-            images=None,
-            channels_present=torch.zeros(n, len(vocabulary.channels), dtype=torch.bool),
-            image_share=torch.zeros(n),
-            masks=None,
-            mask_present=torch.zeros(n, dtype=torch.bool),
-            counts=torch.from_numpy(counts),
-            panel_measured=torch.from_numpy(measured),
-        )
 
 
 def check_times(times: Sequence[float]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spatia.corpus.corpus import CORPUS_FILE
-from spatia.corpus.files import LOCK_FILE, only_writer_of
+from spatia.corpus.lock import LOCK_FILE, only_writer_of
 from spatia.errors import SettingsError
 from spatia.io.source import Source
 from spatia.pipeline import (

@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 
 from spatia.config import flatten
 from spatia.corpus.corpus import Corpus
-from spatia.corpus.files import only_writer_of
+from spatia.corpus.lock import only_writer_of
 from spatia.errors import SpatiaError
 from spatia.log import duration, logger
 from spatia.training.checkpoint import seed_generators

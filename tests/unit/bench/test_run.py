@@ -19,7 +19,7 @@ from spatia.bench.protocols.registry import TASKS
 from spatia.bench.rows import RowStore
 from spatia.bench.run import Plan, run, unit_folder
 from spatia.corpus.corpus import Corpus
-from spatia.corpus.files import only_writer_of
+from spatia.corpus.lock import only_writer_of
 from spatia.errors import MissingExtraError, SettingsError, SpatiaError
 
 

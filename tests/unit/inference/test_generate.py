@@ -14,10 +14,10 @@ from spatia.errors import CorpusError, ModelError, SettingsError
 from spatia.generation.generator import CellGenerator, ImageSpace
 from spatia.generation.settings import GeneratorConfig, SolverSettings
 from spatia.inference.asked import Asked, RealStart
-from spatia.inference.coverage import check_profiles
 from spatia.inference.drawing import Drawing, make_drawing
 from spatia.inference.generate import generate
 from spatia.inference.generator import Generator
+from spatia.inference.profiles import check_genes
 from spatia.inference.wanted import Wanted
 
 
@@ -205,10 +205,10 @@ def test_times_are_a_way_from_0_to_1(maker: Generator) -> None:
 def test_a_panel_is_enough_and_a_gene_of_many_is_not() -> None:
     genes = tuple(f"g{number}" for number in range(300))
     model: Any = SimpleNamespace(vocabulary=Vocabulary(genes, ()))
-    check_profiles(genes[:30], model, 0.5)  # the smaller of its panels
-    check_profiles([*genes, *(f"other{number}" for number in range(9000))], model, 0.5)
-    check_profiles(genes[:1], model, 0.0)
+    check_genes(genes[:30], model, 0.5)  # the smaller of its panels
+    check_genes([*genes, *(f"other{number}" for number in range(9000))], model, 0.5)
+    check_genes(genes[:1], model, 0.0)
     with pytest.raises(ModelError, match="knows 1 of its 1 genes, and 300 in all; expected at least 15"):
-        check_profiles(genes[:1], model, 0.5)
+        check_genes(genes[:1], model, 0.5)
     with pytest.raises(ModelError, match="knows 30 of its 70 genes, and 300 in all; expected at least 35"):
-        check_profiles([*genes[:30], *(f"other{number}" for number in range(40))], model, 0.5)
+        check_genes([*genes[:30], *(f"other{number}" for number in range(40))], model, 0.5)
