@@ -21,7 +21,7 @@ from spatia.bench.dataset import DataSet, part_rows
 from spatia.bench.methods.method import Method
 from spatia.bench.permute import UNTOUCHED, control_of
 from spatia.bench.protocols.trial import Task, Trial
-from spatia.bench.rows import RowStore
+from spatia.bench.rows import ROWS_FILE, RowStore
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError
 from spatia.io.memory import reuse_large_blocks
@@ -227,6 +227,11 @@ class _Both(RowStore):
 
     def has(self, task: str, data: str, method: str, seed: int) -> bool:
         return super().has(task, data, method, seed) or self._before.has(task, data, method, seed)
+
+
+def folders_with_rows(out: Path) -> list[Path]:
+    """Return the results folder and those in it of workers that have not handed their rows over, where there are rows."""
+    return [folder for folder in (out, *sorted((out / UNITS).glob("*"))) if (folder / ROWS_FILE).is_file()]
 
 
 def _take_over(store: RowStore, out: Path) -> None:

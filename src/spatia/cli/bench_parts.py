@@ -4,7 +4,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +14,7 @@ from spatia.bench.drawing import DrawingPlan, run_drawing
 from spatia.bench.factorial import Factors, combinations, name_of, read_factors, settings_of
 from spatia.bench.generators.problems import seeds_of
 from spatia.bench.generators.registry import GENERATORS
+from spatia.bench.method_record import Named, keep_what_names_are, of_files, ours, standing_values
 from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method
 from spatia.bench.methods.registry import BASELINES, OF_WEIGHTS
 from spatia.bench.methods.spatia_model import SpatiaSource, spatia_methods
@@ -24,23 +25,17 @@ from spatia.bench.public.registry import read_public
 from spatia.bench.published.embeddings_file import embeddings_method
 from spatia.bench.published.files import digest_of
 from spatia.bench.published.registry import published_method
-from spatia.bench.rows import ROWS_FILE, RowStore, read_rows
-from spatia.bench.run import UNITS
+from spatia.bench.rows import RowStore
 from spatia.bench.suites import SIZES, suite_data
 from spatia.cli.bench import Suite
 from spatia.config import make_settings
 from spatia.corpus.corpus import Corpus
-from spatia.corpus.files import read_json, write_json
 from spatia.errors import SettingsError
-from spatia.models.checkpoint import model_id
 from spatia.models.shipped import model_folder
 from spatia.training.settings import read_settings
 from spatia.training.sizes import check_sizes
 
 QUICK = ("presentations.cells=4000", "presentations.context=4000")  # of fine-tuning in the quick suite
-METHODS_FILE = "methods.json"  # in the results folder: what each name stands for, of ours and of what is made of files
-OURS_FILE = "ours.json"  # the same as written before 2026-11-28, of our models alone
-RANDOM = "random weights"
 LEFT_OUT = (", cell", ", niche", ", tissue")  # levels alone, which the full suite asks too
 # Of each combination of a grid the levels are asked as they add up: the cell, with its niche, with the tissue.
 LEFT_OUT_OF_GRID = (", niche", ", tissue", " smoothed", ", expected counts")
@@ -114,7 +109,7 @@ def keep_what_rivals_are(
     SettingsError
         If rows of one stand in ``out`` that were made of other files.
     """
-    rows = _standing(out)
+    rows = standing_values(out)
     tables = [_pair(text, "--embeddings") for text in embeddings]
     models = [_pair(text, "--published") for text in published]
     weights = [
@@ -122,11 +117,11 @@ def keep_what_rivals_are(
         for name in (method.name for method in methods)
         if name in OF_WEIGHTS
     ]
-    _keep_what_they_are(
+    keep_what_names_are(
         out,
-        [_of_files(name, path, out, rows, "Give the table another name") for name, path in tables]
-        + [_of_files(name, path, out, rows, f"Give it another name ({name}:second=…)") for name, path in models]
-        + [_of_files(name, path, out, rows, f"Set {OF_WEIGHTS[name]} as it was") for name, path in weights],
+        [of_files(name, path, out, rows, "Give the table another name") for name, path in tables]
+        + [of_files(name, path, out, rows, f"Give it another name ({name}:second=…)") for name, path in models]
+        + [of_files(name, path, out, rows, f"Set {OF_WEIGHTS[name]} as it was") for name, path in weights],
     )
 
 
@@ -188,87 +183,12 @@ def our_methods(
         SpatiaSource(f"{label} {name_of(levels)}".strip(), (*settings, *settings_of(factors, levels)), start_from=start)
         for levels in (combinations(factors) if factors else ())
     ]
-    _keep_what_they_are(out, [_ours(source) for source in (*sources, *of_grid)])
+    keep_what_names_are(out, [ours(source) for source in (*sources, *of_grid)])
     methods = [method for source in sources for method in spatia_methods(source)]
     if suite is Suite.quick:
         methods = [method for method in methods if not method.name.endswith(LEFT_OUT)]
     levels_asked = [method for source in of_grid for method in spatia_methods(source)]
     return methods + [method for method in levels_asked if not method.name.endswith(LEFT_OUT_OF_GRID)]
-
-
-@dataclass(frozen=True)
-class _Named:
-    """What a name in a results folder stands for.
-
-    Attributes
-    ----------
-    facts
-        What must not change under the name; without paths, as files may move.
-    asked
-        Where the files lie that are asked for, for an error; empty: the facts say it.
-    remedy
-        How another name is given.
-    bound
-        Whether something stands in the folder that was made under this name.
-    """
-
-    name: str
-    facts: Mapping[str, object]
-    asked: str
-    remedy: str
-    bound: bool
-
-
-def _ours(source: SpatiaSource) -> _Named:
-    facts = {
-        "settings": sorted(source.settings),
-        "model": None if source.model is None else model_id(source.model),
-        "from": None if source.start_from is None else model_id(source.start_from),
-    }
-    # bound without rows, too: trained models may stand
-    return _Named(f"spatia {source.label}".strip(), facts, "", "Give another --label", bound=True)
-
-
-def _of_files(name: str, path: Path | None, out: Path, rows: pd.DataFrame, remedy: str) -> _Named:
-    """Return a method that is made of files, None: of random weights; of some protocols rows say after a comma how it was read out."""
-    files = RANDOM if path is None else digest_of(path, without=out)
-    bound = any(method == name or method.startswith(f"{name}, ") for method in rows["method"].unique())
-    return _Named(name, {"files": files}, "" if path is None else str(path), remedy, bound)
-
-
-def _standing(out: Path) -> pd.DataFrame:
-    """Return the values of a results folder, those among them that a killed worker has not handed over."""
-    folders = [folder for folder in (out, *sorted((out / UNITS).glob("*"))) if (folder / ROWS_FILE).is_file()]
-    rows = read_rows(folders) if folders else RowStore(out).frame()
-    return rows[rows["status"] == "ok"]
-
-
-def _keep_what_they_are(out: Path, names: Sequence[_Named]) -> None:
-    """Write what each name stands for, and refuse one that stands there for something else: its rows would be taken for this.
-
-    What stood before this was kept is taken as it is.
-    """
-    path = out / METHODS_FILE
-    kept = path if path.is_file() else out / OURS_FILE
-    stand = read_json(kept, SettingsError) if kept.is_file() else {}
-    for one in names:
-        was = stand.get(one.name, {}) if one.bound else {}
-        if other := [what for what in one.facts if was and was.get(what) != one.facts[what]]:
-            then, now = _short(was.get(other[0])), _short(one.facts[other[0]])
-            raise SettingsError(
-                f"{path}: {one.name!r} stands there with {other[0]} {then}, but {f'{one.asked} ({now})' if one.asked else now} is asked for: "
-                f"its rows would be taken for these. {one.remedy}, or another results folder with -o."
-            )
-        stand[one.name] = {**was, **one.facts}
-    if names:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, stand)
-
-
-def _short(value: object) -> str:
-    """Return a digest by its first twelve digits, all else as it is."""
-    kind, colon, digits = str(value).partition("sha256:")
-    return f"{kind}{colon}{digits[:12]}…" if colon else str(value)
 
 
 def public_data(
@@ -309,14 +229,14 @@ def public_data(
 
 def _keep_what_public_data_are(protocol: PublicProtocol, folder: Path, out: Path, options: PublicOptions) -> None:
     """Keep of which download the rows of a protocol are, and of which weights those of a ViT, whose name there is its folder's."""
-    rows, asked = _standing(out), []
+    rows, asked = standing_values(out), []
     if folder.is_dir():  # else the protocol says what to download
         files, owned = {"files": digest_of(folder, without=out)}, any(map(protocol.owns, rows["data"].unique()))
         remedy = "Name the download that it was"
-        asked.append(_Named(f"--public {protocol.name}", files, str(folder), remedy, owned))
+        asked.append(Named(f"--public {protocol.name}", files, str(folder), remedy, owned))
     if (vit := options.vit_folder) is not None and {"all", VIT.name} & set(options.methods):
-        asked.append(_of_files(f"vit {vit.name}", vit, out, rows, "Give its folder another name"))
-    _keep_what_they_are(out, asked)
+        asked.append(of_files(f"vit {vit.name}", vit, out, rows, "Give its folder another name"))
+    keep_what_names_are(out, asked)
 
 
 def draw_cells(data: list[DataSet], seeds: int, images: int, out: Path) -> pd.DataFrame:

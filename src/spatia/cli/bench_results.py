@@ -20,7 +20,7 @@ from spatia.bench.ranks import (
 )
 from spatia.bench.ranks import markdown as ranks_table
 from spatia.bench.rows import ROWS_FILE, read_rows
-from spatia.bench.run import UNITS
+from spatia.bench.run import folders_with_rows
 from spatia.bench.tables import DETAIL, costs, is_ours, markdown, summary
 from spatia.corpus.files import write_text
 from spatia.errors import SettingsError
@@ -30,7 +30,7 @@ from spatia.plotting.ranks import plot_ranks
 
 def standing_rows(out: Path) -> pd.DataFrame:
     """Return the rows of a results folder, those among them that a killed worker has not handed over."""
-    folders = [folder for folder in (out, *sorted((out / UNITS).glob("*"))) if (folder / ROWS_FILE).is_file()]
+    folders = folders_with_rows(out)
     if not folders:
         raise SettingsError(
             f"{out}: no {ROWS_FILE} there. Name a folder that `spatia bench -o` wrote, or leave --tables out."
