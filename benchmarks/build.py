@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from spatialdata import SpatialData
 
 from spatia import keys
 from spatia.corpus.canvas import plan_canvas
 from spatia.corpus.settings import BuildSettings
-from spatia.io.border import slide_outlines, slide_pyramid, slide_table
+from spatia.io.border import Pyramid, slide_outlines, slide_pyramid, slide_table
 from spatia.io.lazy import compute_here
 from spatia.io.read import read_slide
 from spatia.io.source import Source
@@ -88,9 +89,16 @@ class Time(NamedTuple):
         return Time(self.clock + other.clock, self.cpu + other.cpu)
 
 
+def image_of(slide: SpatialData) -> Pyramid:
+    """Return the levels of a simulated slide's image."""
+    pyramid = slide_pyramid(slide)
+    assert pyramid is not None
+    return pyramid
+
+
 def decode_level(slide: Path, level: int) -> None:
     """Decode every tile of one level once, all channels, one thread a core."""
-    pixels = slide_pyramid(read_slide(Source("s", slide))).levels[level].pixels
+    pixels = image_of(read_slide(Source("s", slide))).levels[level].pixels
     blocks = [pixels.blocks[index] for index in np.ndindex(*pixels.numblocks)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda block: compute_here(block).sum(), blocks))
@@ -113,13 +121,14 @@ def naive(slide: Path, folder: Path) -> tuple[Time, Time, int, int]:
     from skimage.transform import resize
 
     opened = read_slide(Source("s", slide))
-    pixels = slide_pyramid(opened).levels[0].pixels
+    image_levels = image_of(opened).levels
+    pixels = image_levels[0].pixels
     started = time.perf_counter(), time.process_time()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         rows = list(pool.map(lambda i: compute_here(pixels[:, i]), _bands(pixels.shape[1])))
     image = np.concatenate(rows, axis=1)
     load = Time(time.perf_counter() - started[0], time.process_time() - started[1])
-    um_per_px = slide_pyramid(opened).levels[0].um_per_px[0]
+    um_per_px = image_levels[0].um_per_px[0]
     half = round(13.6 / um_per_px)
     centre = np.rint(np.asarray(slide_table(opened).obsm[keys.SPATIAL][:NAIVE_CELLS]) / um_per_px).astype(int)
     padded = np.pad(image, ((0, 0), (half, half), (half, half)))
@@ -150,7 +159,7 @@ def compare_times(n_cells: int, codec: str, um_per_px: float) -> None:
         folder = Path(name)
         slide = folder / "slide"
         simulate(slide, SimulationSettings(n_cells=n_cells, codec=codec, um_per_px=um_per_px, transcripts=False))
-        pyramid = slide_pyramid(read_slide(Source("s", slide)))
+        pyramid = image_of(read_slide(Source("s", slide)))
         plan = plan_canvas(pyramid, BuildSettings().cell.um_per_px)
         decode, tables = timed(lambda: decode_level(slide, plan.level)), timed(lambda: read_tables(slide))
         whole = timed(lambda: decode_level(slide, 0)) if plan.level else decode

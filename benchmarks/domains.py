@@ -38,6 +38,8 @@ def main() -> None:
 def compare(data: Path, model: Path) -> None:
     """Embed a data set and seek its domains in every way."""
     dataset = DataSet.read(data)
+    assert dataset.labels is not None, f"{data} names no labels"
+    assert dataset.domain is not None, f"{data} names no regions"
     cells = embed(dataset.corpus, model)
     assert isinstance(cells, ad.AnnData)
     region = known_regions(cells, dataset.labels, dataset.domain)

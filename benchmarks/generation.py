@@ -41,9 +41,9 @@ from spatia.bench.generators.grid import FACTORS, grid
 from spatia.bench.generators.problems import StateChange, make_problem, seeds_of
 from spatia.bench.generators.registry import GENERATORS
 from spatia.bench.rows import RowStore, read_rows
-from spatia.bench.run import one_at_a_time
 from spatia.bench.tables import markdown
 from spatia.corpus.files import write_json
+from spatia.corpus.lock import only_writer_of
 from spatia.errors import SettingsError, SpatiaError
 from spatia.log import configure, logger
 from spatia.metrics.bootstrap import Estimate
@@ -242,7 +242,7 @@ def main() -> None:
         return
     command = shlex.join(["python", "benchmarks/generation.py", *sys.argv[1:]])
     lost: list[str] = []
-    with one_at_a_time(arguments.out):
+    with only_writer_of(arguments.out, "benchmark"):
         if not (arguments.ids or arguments.intervals):
             check_plan(arguments)
         rows = RowStore(arguments.out)

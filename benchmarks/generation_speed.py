@@ -31,6 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from spatia.corpus.corpus import Corpus
 from spatia.generation.generator import CellGenerator, ImageSpace
 from spatia.generation.settings import LEAST_ADAPTIVE, GeneratorConfig, NetworkSettings, Precision, SolverSettings
+from spatia.generation.transformer import DiffusionTransformer
 from spatia.inference.asked import Asked
 from spatia.inference.asking import asking
 from spatia.inference.drawing import Drawing
@@ -125,7 +126,7 @@ def merging(args: argparse.Namespace) -> None:
         base: tuple[float, float] | None = None
         for ratio in RATIOS:
             network, inputs = random_network(px, args.rows, args.device)
-            network.network.set_merging(ratio)
+            transformer_of(network).set_merging(ratio)
             with autocast(args):
                 with torch.no_grad():
                     forward = seconds(partial(network, *inputs), args.repeats, args.device)
@@ -174,6 +175,12 @@ def random_network(px: int, rows: int, device: str, **sizes: Any) -> tuple[CellG
     return network, (x, t, {"genes": torch.randn(rows, 64, device=device)}, {"genes": told})
 
 
+def transformer_of(generator: CellGenerator) -> DiffusionTransformer:
+    """Return the network that merges tokens."""
+    assert isinstance(generator.network, DiffusionTransformer)
+    return generator.network
+
+
 def memory_of(args: argparse.Namespace, px: int, ratio: float) -> float:
     """Return the peak memory of a training step above that before it, MB; on a processor of a process of its own."""
     if args.no_memory:
@@ -183,7 +190,7 @@ def memory_of(args: argparse.Namespace, px: int, ratio: float) -> float:
         done = subprocess.run([*command, str(args.rows)], check=True, capture_output=True, text=True)
         return float(done.stdout)
     network, inputs = random_network(px, args.rows, args.device)
-    network.network.set_merging(ratio)
+    transformer_of(network).set_merging(ratio)
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     with autocast(args):
@@ -197,7 +204,7 @@ def training(args: argparse.Namespace) -> None:
     rates = {}
     for name, kind in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
         a, b = (torch.randn(side, side, device=args.device, dtype=kind) for _ in range(2))
-        rates[name] = 2 * side**3 / seconds(lambda a=a, b=b: a @ b, 10, args.device)
+        rates[name] = 2 * side**3 / seconds(partial(torch.matmul, a, b), 10, args.device)
         print(f"matrix product {side}³, {kind}: {rates[name] / 1e12:.4g} TFLOP/s", flush=True)
     print(
         "\n| width | images of a step | precision | compiled | images a second | TFLOP/s | of matrix products | drawing: images a second for one evaluation |"
@@ -225,7 +232,7 @@ def training(args: argparse.Namespace) -> None:
 def memory(args: argparse.Namespace) -> None:
     """Print the peak memory of one training step."""
     network, inputs = random_network(args.sizes[0], args.rows, "cpu")
-    network.network.set_merging(args.ratio)
+    transformer_of(network).set_merging(args.ratio)
     before = peak_memory_bytes()
     descend(network, inputs)
     print((peak_memory_bytes() - before) / 1e6)

@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import anndata as ad
 import numpy as np
@@ -33,7 +34,7 @@ IMAGES = "obsm/single_cell_images"
 Counter = Iterator[int]  # yields the cells of each batch
 
 
-def loader_cells(corpus: Corpus, **settings: object) -> Counter:
+def loader_cells(corpus: Corpus, **settings: Any) -> Counter:
     """Ours: shuffled blocks, read ahead, as validated tensors."""
     for batch in cell_loader([corpus], batch_size=BATCH, **settings):
         yield len(batch)
@@ -51,11 +52,18 @@ def loader_tissues(corpus: Corpus) -> Counter:
         yield len(batch.cells)
 
 
+def stored_images(group: zarr.Group) -> zarr.Array:
+    """Return the crops of a section's cells."""
+    images = group[IMAGES]
+    assert isinstance(images, zarr.Array)
+    return images
+
+
 def single_rows(corpus: Corpus) -> Counter:
     """One random row after the other through zarr-python (a map-style dataset as usually written)."""
     section = next(iter(corpus.sections.values()))
     group = zarr.open_group(section.cells.path, mode="r")
-    images, x = group[IMAGES], ad.io.sparse_dataset(group["X"])
+    images, x = stored_images(group), ad.io.sparse_dataset(group["X"])
     order = np.random.default_rng(0).permutation(section.entry.n_cells)
     for start in range(0, len(order), 16):
         rows = order[start : start + 16]
@@ -68,7 +76,7 @@ def shuffled_batches(corpus: Corpus) -> Counter:
     """A batch of random rows at a time through zarr-python and AnnData's backed sparse matrix."""
     section = next(iter(corpus.sections.values()))
     group = zarr.open_group(section.cells.path, mode="r")
-    images, x = group[IMAGES], ad.io.sparse_dataset(group["X"])
+    images, x = stored_images(group), ad.io.sparse_dataset(group["X"])
     order = np.random.default_rng(0).permutation(section.entry.n_cells)
     for start in range(0, len(order), BATCH):
         rows = np.sort(order[start : start + BATCH])
@@ -175,7 +183,7 @@ def write_noise_corpus(path: Path, n: int, n_genes: int = 313, niche: int = 20, 
     }
     for name, arrays in large.items():
         for key, shape, chunk, shard in arrays:
-            _write_noise(zarr.open_group(stores[name], mode="a")["obsm"], key, shape, rng, chunk=chunk, shard=shard)
+            _write_noise(zarr.open_group(stores[name] / "obsm", mode="a"), key, shape, rng, chunk=chunk, shard=shard)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             zarr.consolidate_metadata(stores[name])
@@ -219,7 +227,12 @@ def _write_json_files(path: Path, section: Path, n: dict[str, int], n_genes: int
         if p.is_file()
     }
     (section / "manifest.json").write_text(json.dumps({"files": files}))
-    entry = {"n_cells": n["cells"], "n_niches": n["niches"], "n_tissues": n["tissues"], "n_genes": n_genes}
+    entry: dict[str, object] = {
+        "n_cells": n["cells"],
+        "n_niches": n["niches"],
+        "n_tissues": n["tissues"],
+        "n_genes": n_genes,
+    }
     entry |= {
         "channels": ["DAPI"],
         "manifest_sha256": hashlib.sha256((section / "manifest.json").read_bytes()).hexdigest(),

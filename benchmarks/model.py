@@ -27,8 +27,9 @@ from spatia.bench.dataset import DataSet
 from spatia.bench.methods.registry import SLOW, chosen_methods
 from spatia.bench.methods.spatia_model import SMOOTHED, SpatiaSource, spatia_methods
 from spatia.bench.protocols.registry import chosen_tasks
-from spatia.bench.run import Plan, one_at_a_time, run
+from spatia.bench.run import Plan, run
 from spatia.bench.tables import markdown
+from spatia.corpus.lock import only_writer_of
 from spatia.log import configure
 
 
@@ -58,7 +59,7 @@ def _run(arguments: argparse.Namespace, paths: list[Path], methods: list, tasks:
     sets = [DataSet.read(path) for path in paths]
     plan = Plan(sets, chosen_tasks(asked.split(",")), methods, arguments.seeds, command)
     out = arguments.work / "results" / arguments.what
-    with one_at_a_time(out):
+    with only_writer_of(out, "benchmark"):
         rows = run(plan, out)
     return rows[rows["data"].isin([one.name for one in sets])]
 

@@ -15,10 +15,11 @@ from spatia.bench.dataset import DataSet
 from spatia.bench.methods.method import Method
 from spatia.bench.methods.spatia_model import SpatiaSource, spatia_methods
 from spatia.bench.protocols.registry import chosen_tasks
-from spatia.bench.run import Plan, one_at_a_time, run
+from spatia.bench.run import Plan, run
 from spatia.bench.suites import Size, section_folders, suite_data
 from spatia.bench.tables import markdown
 from spatia.corpus.build import build
+from spatia.corpus.lock import only_writer_of
 from spatia.corpus.settings import BuildSettings, NicheSettings
 from spatia.errors import SpatiaError
 from spatia.io.source import Source
@@ -71,7 +72,7 @@ def main() -> None:
     source = SpatiaSource(model=model_folder(arguments.model))
     methods: list[Method] = [one for one in spatia_methods(source) if one.name in KEPT]
     out = work / "results" / "niches"
-    with one_at_a_time(out):
+    with only_writer_of(out, "benchmark"):
         rows = run(Plan(sets, chosen_tasks(TASKS), methods, arguments.seeds, "python benchmarks/niches.py"), out)
     # definitions down, tasks across: the data set is the definition here
     print(markdown(rows))

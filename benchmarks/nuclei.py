@@ -26,7 +26,7 @@ from spatia.bench.cells import BenchCells, load_cells
 from spatia.bench.dataset import DataSet
 from spatia.bench.generators.generator import GenerationProblem, generate
 from spatia.bench.generators.problems import parts_of, seeds_of
-from spatia.bench.run import one_at_a_time
+from spatia.corpus.lock import only_writer_of
 from spatia.corpus.stain_nuclei import LEAST_CONTRAST, RAYS, find_nuclei, nuclear_stain
 from spatia.errors import SettingsError, SpatiaError
 from spatia.io.source import Source
@@ -109,7 +109,7 @@ def print_drawn(words: list[str]) -> None:
     configure()
     generation.check_plan(arguments)  # another budget would train every generator anew
     print(f"| seed | cells | N | area within the outline, µm² | within {DISC_UM:g} µm |\n|---|---|---|---|---|")
-    with one_at_a_time(arguments.out):
+    with only_writer_of(arguments.out, "benchmark"):
         for path in generation.data_paths(arguments):
             cells = load_cells(DataSet.read(path))
             for seed in seeds_of(cells.data.only_seed, arguments.seeds):

@@ -32,7 +32,7 @@ from spatia.pairing.pair import Paired, pair_part
 from spatia.pairing.partner_state import PartnerState, is_right, partner_state, right_table
 from spatia.pairing.plans import Problem
 from spatia.pairing.reliability import reliability
-from spatia.pairing.settings import CostSettings, PairSettings, SolverSettings
+from spatia.pairing.settings import CostSettings, PairSettings, Scope, SolverSettings
 from spatia.pairing.solvers import blocks_of, solve
 from spatia.pairing.space import Members, place
 from spatia.plotting.pairing import plot_reliability
@@ -43,7 +43,7 @@ from spatia.simulate.tables import observed_block, section_features, spill
 from spatia.simulate.truth import truth_table
 
 CONSOLE = Console(width=150)
-WINDOWS_UM = {"niche": 54.4, "tissue": 435.2}
+WINDOWS_UM: dict[Scope, float] = {"niche": 54.4, "tissue": 435.2}
 FIT_SEEDS, JUDGE_SEEDS = (101, 102, 103), (201, 202, 203)
 STROMA = ("t_cell", "macrophage", "fibroblast", "endothelial")
 EPITHELIUM = ("tumour", "luminal")
@@ -107,7 +107,7 @@ def members_of(slide: Slide, name: str, limit: tuple[int, int] | None = None, se
     return Members(*ends)
 
 
-def paired(slide: Slide, members: Members, scope: str, solver: SolverSettings, cost: CostSettings) -> Paired:
+def paired(slide: Slide, members: Members, scope: Scope, solver: SolverSettings, cost: CostSettings) -> Paired:
     settings = PairSettings(scope=scope, solver=solver, cost=cost)
     return pair_part(slide.cells, slide.measured, members, members, scope, settings, "benchmark", "train")
 
@@ -233,7 +233,7 @@ def judge_reliability(calibration: Calibration, n_cells: int, figure: Path | Non
     ):
         table.add_column(name, justify="left" if name in ("transition", "scope") else "right")
     for (name, scope), group in groups.items():
-        own = {"entry": [], "row": [], "calibrated": []}
+        own: dict[str, list] = {"entry": [], "row": [], "calibrated": []}
         for part in group:
             for kind, values in (
                 ("entry", part.entry),

@@ -9,7 +9,7 @@ other's images (`shuffle_images`).
 
 import argparse
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -55,7 +55,7 @@ def expression(chosen: ChosenCells, rows: NDArray[np.int64], genes: list[str]) -
     for sample, mine in chosen.rows_by_section(rows).items():
         cells = chosen.corpus.section(sample).cells
         counts = cells.read_csr("X", 0, cells.n_rows("X"))[mine].toarray().astype(np.float64)
-        parts.append(counts[:, cells.var().index.get_indexer(genes)])
+        parts.append(counts[:, cells.var().index.get_indexer(pd.Index(genes))])
     return np.concatenate(parts)
 
 
@@ -115,7 +115,7 @@ def size_of(effect: Floats) -> Floats:
 
 def baselines(
     chosen: ChosenCells, readings: Readings, genes: list[str], channels: tuple[str, ...], factor: float
-) -> dict[str, Guess]:
+) -> tuple[dict[str, Guess], Floats]:
     """Return what simple methods say, fitted on real training cells and asked for the same change in the same cells.
 
     Beside it, the mean change of log expression of each gene.
@@ -150,7 +150,9 @@ def baselines(
 
 def judge(name: str, guess: Guess, truth: Truth) -> dict[str, float | str]:
     """Return one row of the table."""
-    flat, row = truth.effect.ravel(), {"method": name, "auroc": float(roc_auc_score(truth.drives, guess.score))}
+    flat = truth.effect.ravel()
+    row: dict[str, float | str] = {"method": name}
+    row["auroc"] = float(roc_auc_score(truth.drives, guess.score))
     row["auroc by unit"] = float(roc_auc_score(truth.drives, guess.by_unit))
     first = np.argsort(-guess.score, kind="stable")[: truth.drives.sum()]
     row["found among as many"] = float(truth.drives[first].mean())
@@ -163,7 +165,7 @@ def judge(name: str, guess: Guess, truth: Truth) -> dict[str, float | str]:
 
 
 def screened(
-    opened: Corpus, maker: Generator, genes: list[str], names: list[str], values: dict[str, object]
+    opened: Corpus, maker: Generator, genes: list[str], names: list[str], values: dict[str, Any]
 ) -> tuple[Floats, float]:
     """Return the effects that a screen predicts, (genes, features), and the seconds it took."""
     found = screen(opened, maker, device="cpu", n_drawn=0, **values)
@@ -189,7 +191,7 @@ def run(
     rows = [judge(name, guess, truth) for name, guess in guesses.items()]
     drawing = {"draws": arguments.draws, "evaluations": arguments.evaluations, "surroundings": arguments.surroundings}
     drawing["guidance"] = arguments.guidance
-    kept = {}
+    kept: dict[str, Any] = {}
     for way in arguments.read:
         read, _, time = way.partition(":")
         more = {"read": read} | (drawing if read == "image" else {}) | ({"fast": float(time)} if time else {})
@@ -202,7 +204,14 @@ def run(
     if arguments.keep is not None:
         arguments.keep.mkdir(parents=True, exist_ok=True)
         path = arguments.keep / f"{corpus.name}_{generator.name}_{seed}.npz"
-        np.savez(path, truth=truth.effect, drives=truth.drives, symbols=symbols, change=change, features=names, **kept)
+        facts: dict[str, Any] = {
+            "truth": truth.effect,
+            "drives": truth.drives,
+            "symbols": symbols,
+            "change": change,
+            "features": names,
+        }
+        np.savez(path, **facts, **kept)
     return pd.DataFrame(rows).assign(corpus=corpus.name, generator=generator.name, seed=seed)
 
 

@@ -120,7 +120,7 @@ def explained(inputs: NDArray[np.float64], target: NDArray[np.float64]) -> float
     return float(r2_score(target, cross_val_predict(model, inputs, target, cv=FOLDS)))
 
 
-def accuracy(inputs: NDArray[np.float64], types: NDArray[np.str_]) -> tuple[float, float]:
+def accuracy(inputs: NDArray[np.float64], types: NDArray[np.int8]) -> tuple[float, float]:
     """Return accuracy and balanced accuracy of a logistic regression, cross-validated in five folds."""
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, C=0.1))
     guess = cross_val_predict(model, inputs, types, cv=FOLDS)
@@ -147,7 +147,7 @@ def information(n_cells: int) -> None:
         right, balanced = accuracy(inputs, types)
         shares.add_row(name, f"{right:.3f}", f"{balanced:.3f}")
     CONSOLE.print(shares)
-    rows: list[tuple[str, NDArray[np.bool_], NDArray[np.float64]]] = []
+    rows: list[tuple[str, NDArray[np.bool_], NDArray[np.floating]]] = []
     for column, state in enumerate(STATES):
         codes = [CODE[name] for name in TYPES_WITH[state]]
         rows.append((f"state {state}", np.isin(types, codes), cells.states[:, column].astype(np.float64)))
