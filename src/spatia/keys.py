@@ -15,12 +15,16 @@ CELL_LABELS: Final = "cell_labels"
 TABLE: Final = "table"
 ATTRS: Final = "spatia"  # key of SpatialData.attrs
 
-# --- columns of outlines
+# --- which cell a row is about
 CELL_ID: Final = "cell_id"
+SAMPLE: Final = "sample"  # the section
+
+# --- columns of outlines
 RING: Final = "ring"
 
 # --- obs and var of the table at the border, and of a corpus
 SPATIAL: Final = "spatial"  # obsm, (n, 2), µm
+HAS_IMAGE: Final = "has_image"  # obs: False where the crop would leave the image
 LABEL: Final = "label"  # obs: value of the cell in the label raster, where there is one
 GENE_ID: Final = "gene_id"  # var: Ensembl id where known, else the symbol
 SIMULATED_GENE: Final = "ENSG00009"  # ids of simulated genes begin so: Ensembl does not use that range

@@ -217,7 +217,7 @@ def renamed(corpus: Corpus) -> dict[str, Any]:
 def test_labels_of_other_cells_are_refused(data: Path, tmp_path: Path) -> None:
     pd.DataFrame({"cell_id": ["x", "y"], "type": ["a", "b"]}).to_csv(tmp_path / "other.csv", index=False)
     given = DataSet.read(data).model_copy(update={"labels": tmp_path / "other.csv"})
-    with pytest.raises(SettingsError, match="none of its cell ids"):
+    with pytest.raises(SettingsError, match="none of its cells"):
         load_cells(given)
 
 

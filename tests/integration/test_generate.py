@@ -247,7 +247,7 @@ def test_a_label_is_told_by_whoever_draws(tiny: Path, model: Path, tmp_path: Pat
         for digest in ("", "other")
     ]
     assert before[0] != before[1]  # a run that was killed does not go on with other labels
-    with pytest.raises(SettingsError, match="names 'left-0' twice"):
+    with pytest.raises(SettingsError, match="cell_id 'left-0' stands twice"):
         images(tiny, generator, tmp_path / "no.zarr", **{**some, "labels": pd.concat([labels, labels])})
     with pytest.raises(SettingsError, match=r"conditions=\['label'\] without labels"):
         train_generator(tiny, tmp_path / "h", model, told)

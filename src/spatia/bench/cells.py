@@ -172,12 +172,12 @@ def load_cells(data: DataSet) -> BenchCells:
     is_count = all(section.details.get("measure", "counts") == "counts" for section in sections)
     usable = molecules >= data.least_counts if is_count else molecules > 0
     if with_images:
-        usable &= obs["has_image"].to_numpy(bool)
+        usable &= obs[keys.HAS_IMAGE].to_numpy(bool)
     return BenchCells(
         data=data,
         corpus=corpus,
         cell_ids=obs.index.to_numpy(object),
-        sample=obs["sample"].to_numpy(object),
+        sample=obs[keys.SAMPLE].to_numpy(object),
         position_um=np.concatenate([np.asarray(table.obsm[keys.SPATIAL]) for table in tables]),
         counts=counts,
         measured=measured,

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from spatia import keys
 from spatia.config import make_settings
-from spatia.corpus.cell_ids import refuse_ids_of_several
 from spatia.corpus.corpus import Corpus, Split
 from spatia.corpus.files import read_json, write_json
+from spatia.corpus.given_cells import GivenCells
 from spatia.corpus.splits import SplitSettings, make_split
 from spatia.errors import SettingsError
 from spatia.log import logger
@@ -79,8 +79,8 @@ class DataSet(BaseModel):
         """Return of each named column of the table of labels what it says of which cells, whatever their order; empty without a table."""
         if self.labels is None:
             return {}
-        table = self._given(self.labels).astype(str)
-        ids = [name for name in (keys.CELL_ID, "sample") if name in table]
+        table = self._given(self.labels).table.astype(str)
+        ids = [name for name in (keys.CELL_ID, keys.SAMPLE) if name in table]
         rows = {
             name: pd.util.hash_pandas_object(table[[*ids, name]], index=False)
             for name in self._label_columns()
@@ -91,51 +91,15 @@ class DataSet(BaseModel):
     def _label_columns(self) -> list[str]:
         return [name for name in (self.cell_type, self.domain, *self.states, self.outcome) if name]
 
-    def _given(self, labels: Path) -> pd.DataFrame:
-        """Read the table of labels; in a CSV ids, types and regions are text, as 0001 is no number."""
-        if not labels.is_file():
-            raise SettingsError(
-                f"{labels}: no such file. Expected a parquet or CSV table with {keys.CELL_ID} and the columns of labels."
-            )
-        if labels.suffix == ".parquet":
-            return pd.read_parquet(labels)
-        text: dict[Hashable, type[str]] = {
-            name: str for name in (keys.CELL_ID, "sample", self.cell_type, self.domain) if name
-        }
-        return pd.read_csv(labels, dtype=text)
+    def _given(self, labels: Path) -> GivenCells:
+        """Read the table of labels; types and regions are text, as ids are."""
+        return GivenCells.read(labels, text=[name for name in (self.cell_type, self.domain) if name])
 
-    def _matched(self, given: pd.DataFrame, obs: pd.DataFrame) -> pd.DataFrame:
-        if keys.CELL_ID not in given:
-            raise SettingsError(f"{self.labels}: no column {keys.CELL_ID!r}; labels are joined by cell id.")
-        by = [keys.CELL_ID, "sample"] if "sample" in given else [keys.CELL_ID]
-        given = given.assign(cell_id=given[keys.CELL_ID].astype(str))
-        if given.duplicated(by).any():
-            first = given.loc[given.duplicated(by), keys.CELL_ID].iloc[0]
-            remedy = "Give each cell one row." if "sample" in given else "Name the section in a column 'sample'."
-            raise SettingsError(f"{self.labels}: cell_id {first!r} stands twice. {remedy}")
-        if "sample" not in given:
-            refuse_ids_of_several(obs.index.astype(str), pd.Index(given[keys.CELL_ID]), str(self.labels))
-        cells = pd.DataFrame({keys.CELL_ID: obs.index.astype(str), "sample": obs["sample"].astype(str).to_numpy()})
-        joined = cells.merge(given, on=by, how="left", indicator="found")
-        if not (joined["found"] == "both").any():
-            raise SettingsError(
-                f"{self.labels}: none of its cell ids (first: {given[keys.CELL_ID].iloc[0]!r}) is in {self.corpus} "
-                f"(first: {obs.index[0]!r})."
-            )
-        known = int((joined["found"] == "both").sum())
-        if unknown := len(given) - known:
-            first = given.loc[~given[keys.CELL_ID].isin(cells[keys.CELL_ID]), keys.CELL_ID]
-            logger.warning(
-                "%s: %s of its %s rows%s are no cell of %s; %s of %s cells have no label",
-                self.labels,
-                f"{unknown:,}",
-                f"{len(given):,}",
-                f" (first: {first.iloc[0]!r})" if len(first) else "",
-                self.corpus,
-                f"{len(cells) - known:,}",
-                f"{len(cells):,}",
-            )
-        return joined.drop(columns="found")
+    def _matched(self, given: GivenCells, obs: pd.DataFrame) -> pd.DataFrame:
+        joined = given.join(obs.index, obs[keys.SAMPLE], self.corpus)
+        if note := given.unknown_note(joined, self.corpus):
+            logger.warning("%s", note)
+        return given.rows_of(joined)
 
     @property
     def holds_out_sections(self) -> bool:

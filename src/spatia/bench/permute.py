@@ -30,8 +30,8 @@ CONTROLS: tuple[Control, ...] = get_args(Control)
 _OF_CONTROL = re.compile(rf", ({'|'.join(CONTROLS)}) shuffled$")
 # What a control cannot touch: means over all cells of a section stay when its cells are exchanged, and so does what genes tell of each other.
 UNTOUCHED: dict[str, tuple[Control, ...]] = {"biomarker": CONTROLS, "imputation": ("genes",)}
-_OF_PLACE = ("tissue", "niche", "sample")  # columns of obs that belong to the place, not to the cell
-_OF_IMAGE = ("has_image", "image_share", "has_outline")
+_OF_PLACE = ("tissue", "niche", keys.SAMPLE)  # columns of obs that belong to the place, not to the cell
+_OF_IMAGE = (keys.HAS_IMAGE, "image_share", "has_outline")
 
 
 def control_of(data_name: str) -> Control | None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from spatia import keys
 from spatia.bench.dataset import DataSet, SplitKind, write_dataset
 from spatia.corpus.build import build
 from spatia.corpus.settings import BuildSettings, NicheSettings
@@ -102,7 +103,7 @@ def truth_labels(slides: Path) -> pd.DataFrame:
         for state in STATES:
             table.loc[~table["type"].isin(TYPES_WITH[state]), f"state_{state}"] = np.nan
         tables.append(table)
-    columns = ["cell_id", "sample", "type", "domain", "donor", *(f"state_{state}" for state in STATES)]
+    columns = ["cell_id", keys.SAMPLE, "type", "domain", "donor", *(f"state_{state}" for state in STATES)]
     return pd.concat(tables, ignore_index=True)[columns].astype({"type": str, "domain": str})
 
 

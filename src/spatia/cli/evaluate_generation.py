@@ -121,7 +121,8 @@ def _named(given: list[str] | None, option: str, form: str) -> dict[str, str]:
 
 def _read_labels(states: str, column: str) -> "str | pd.DataFrame":
     """Return the name of an obs column, or the table of labels in a file."""
-    from spatia.cli.label_table import SUFFIXES, read_label_table
+    from spatia.cli.label_table import read_label_table
+    from spatia.corpus.given_cells import SUFFIXES
 
     path = Path(states)
     return read_label_table(path, "--states", column) if path.suffix in SUFFIXES else states

@@ -338,7 +338,7 @@ def _cell_obs(plan: SectionPlan, obs: pd.DataFrame, features: _Features) -> pd.D
     obs["n_counts"] = np.asarray(plan.array("totals")).astype(np.float32)
     share, has_outline = features.column(0), features.column(1)
     obs["has_outline"] = has_outline > 0
-    obs["has_image"] = share > 0
+    obs[keys.HAS_IMAGE] = share > 0
     if plan.canvas is not None:
         obs["image_share"] = share
     return obs
@@ -361,12 +361,12 @@ def _write_features(plan: SectionPlan, obsm: zarr.Group, index: pd.Index, featur
 def _group_obs(plan: SectionPlan, level: str) -> tuple[pd.DataFrame, NDArray[np.float64]]:
     centre, tissue = window_centres(plan, level)
     frame = pd.DataFrame(index=pd.Index([f"{plan.source.sample}:{level}{i}" for i in range(len(centre))]))
-    frame["sample"] = _constant(plan.source.sample, len(frame))
-    frame["has_image"] = False
+    frame[keys.SAMPLE] = _constant(plan.source.sample, len(frame))
+    frame[keys.HAS_IMAGE] = False
     if plan.canvas is not None:
         window = level_settings(plan, level)
         frame["image_share"] = image_share(plan.canvas, np.asarray(centre), window.px, window.um_per_px)
-        frame["has_image"] = frame["image_share"] > 0
+        frame[keys.HAS_IMAGE] = frame["image_share"] > 0
     if level == "niche":
         frame[keys.TISSUE] = np.asarray(tissue).astype(np.int32)
         if plan.niches_around_cells:

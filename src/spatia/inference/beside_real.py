@@ -45,7 +45,7 @@ def beside_real(
     level = str(drawn.uns["spatia"]["level"])
     chosen = np.unique(np.linspace(0, drawn.n_obs - 1, min(cells, drawn.n_obs)).astype(int))
     names = drawn.obs.iloc[chosen]
-    real = pictures_of(names["cell_id"], names["sample"], corpus, vocabulary, level=level)
+    real = pictures_of(names["cell_id"], names[keys.SAMPLE], corpus, vocabulary, level=level)
     images = torch.from_numpy(drawn.obsm[keys.CELL_IMAGES][chosen])
     reader, number = _reader(corpus, vocabulary, level)
     some = _training(corpus, vocabulary, split, level, most_training)

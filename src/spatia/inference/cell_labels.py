@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spatia import keys
-from spatia.corpus.cell_ids import refuse_ids_of_several
 from spatia.corpus.corpus import Corpus
+from spatia.corpus.given_cells import GivenCells
 from spatia.errors import SettingsError
 from spatia.log import logger
 
@@ -49,41 +48,27 @@ class CellLabels:
         Raises
         ------
         SettingsError
-            If a column is missing, no cell is in the corpus, or a label is not known.
+            If a column is missing, no cell is in the corpus, a cell stands twice, or a label is not known.
         """
-        if missing := {keys.CELL_ID, "label"} - set(table.columns):
-            raise SettingsError(f"The table of labels has no column {', '.join(sorted(missing))}.")
-        given = table.dropna(subset=["label"])
-        given = given[given["label"].astype(str) != ""]
-        label = given["label"].astype(str)
+        given = GivenCells.of(table, "The table of labels")
+        given.require("label")
+        given = given.only(given.table["label"].notna() & (given.table["label"].astype(str) != ""))
+        label = given.table["label"].astype(str)
         known = tuple(sorted(set(label))) if names is None else tuple(names)
         if unknown := sorted(set(label) - set(known)):
             raise SettingsError(
                 f"The generator was trained without the label {unknown[0]!r}; it knows {', '.join(known[:_MOST_NAMED])}."
             )
-        code = pd.Series(pd.Index(known).get_indexer(pd.Index(label)), index=given[keys.CELL_ID].astype(str))
-        sample = given["sample"].astype(str).to_numpy() if "sample" in given else None
-        if sample is None:
-            refuse_ids_of_several(_cell_ids(corpus), code.index, "The table of labels")
-        codes = {}
-        for name, section in corpus.sections.items():
-            own = code if sample is None else code[sample == name]
-            if own.index.has_duplicates:
-                raise SettingsError(
-                    f"The table of labels names {own.index[own.index.duplicated()][0]!r} twice. Name the section in a column 'sample'."
-                )
-            ids = section.cells.obs().index.astype(str)
-            codes[name] = own.reindex(ids, fill_value=UNKNOWN).to_numpy(np.int64)
-        if (len(given) or names is None) and not any((one != UNKNOWN).any() for one in codes.values()):
-            raise SettingsError(f"{corpus.path}: none of the labelled cells is in the corpus.")
-        found = sum(int((one != UNKNOWN).sum()) for one in codes.values())
-        if found < len(given):
-            logger.warning(
-                "labels: %s of %s labelled cells are not in %s",
-                f"{len(given) - found:,}",
-                f"{len(given):,}",
-                corpus.path,
-            )
+        ids = {name: section.cells.obs().index for name, section in corpus.sections.items()}
+        sizes = [len(one) for one in ids.values()]
+        code = np.full(sum(sizes), UNKNOWN, np.int64)
+        if len(label) or names is None:
+            cells = np.concatenate([one.to_numpy(object) for one in ids.values()])
+            joined = given.join(cells, np.repeat(list(ids), sizes), corpus.path)
+            code[joined.has] = pd.Index(known).get_indexer(pd.Index(label))[joined.at[joined.has]]
+            if note := given.unknown_note(joined, corpus.path):
+                logger.warning("%s", note)
+        codes = dict(zip(ids, np.split(code, np.cumsum(sizes)[:-1]), strict=True))
         return cls(known, codes)
 
     @property
@@ -110,7 +95,3 @@ class CellLabels:
         known = torch.from_numpy(code != UNKNOWN)
         one_hot = torch.eye(len(self.names))[torch.from_numpy(code.clip(min=0))]
         return one_hot * known[:, None], known
-
-
-def _cell_ids(corpus: Corpus) -> pd.Index:
-    return pd.Index([cell for section in corpus.sections.values() for cell in section.cells.obs().index.astype(str)])

@@ -217,7 +217,7 @@ def _obs(session: Session, scores: Sequence[NDArray[np.float32]]) -> pd.DataFram
     obs.index = obs.index.astype(str)
     if not obs.index.is_unique:  # cell ids are unique in their section only
         obs[keys.CELL_ID] = obs.index
-        obs.index = [f"{sample}:{cell}" for sample, cell in zip(obs["sample"].astype(str), obs.index, strict=True)]
+        obs.index = [f"{sample}:{cell}" for sample, cell in zip(obs[keys.SAMPLE].astype(str), obs.index, strict=True)]
     for name in obs.columns:  # joined categories of several sections become plain text
         if obs[name].dtype == object:
             obs[name] = obs[name].astype("string").astype("category")

@@ -166,7 +166,7 @@ def _obs(wanted: Wanted, draws: int) -> pd.DataFrame:
     draw = np.tile(np.arange(draws), len(wanted))
     cell_id, sample = each(wanted.cell_id), each(wanted.sample)
     index = [f"{s}:{c}:{number}:{d}" for number, (s, c, d) in enumerate(zip(sample, cell_id, draw, strict=True))]
-    frame = pd.DataFrame({keys.CELL_ID: cell_id, "sample": pd.Categorical(sample), "draw": draw}, index=index)
+    frame = pd.DataFrame({keys.CELL_ID: cell_id, keys.SAMPLE: pd.Categorical(sample), "draw": draw}, index=index)
     for name, values in wanted.columns.items():
         frame[name] = each(values)
     frame["synthetic"] = True

@@ -72,7 +72,7 @@ def _rows(embedded: ad.AnnData, wanted: pd.Index) -> Iterator[NDArray[np.int64]]
     """Yield where the cells stand, -1 where they do not: by name, and by their ids in each section where ids repeat between sections."""
     yield embedded.obs_names.astype(str).get_indexer(wanted)
     if keys.CELL_ID in embedded.obs:
-        for at in embedded.obs.groupby("sample", observed=True).indices.values():
+        for at in embedded.obs.groupby(keys.SAMPLE, observed=True).indices.values():
             found = pd.Index(embedded.obs[keys.CELL_ID].iloc[at].astype(str)).get_indexer(wanted)
             yield np.where(found >= 0, at[found], -1)
 

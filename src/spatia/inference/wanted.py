@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from spatia import keys
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError
 from spatia.inference.generator import Generator
@@ -130,7 +131,7 @@ def has_image(corpus: Corpus, wanted: Wanted, *, whole: bool = False) -> NDArray
     for name in wanted.sections:
         at = np.flatnonzero(wanted.sample == name)
         obs = corpus.section(name).cells.obs()
-        good = obs["has_image"].to_numpy(bool)
+        good = obs[keys.HAS_IMAGE].to_numpy(bool)
         if whole and "image_share" in obs:
             good = good & (obs["image_share"].to_numpy(np.float64) >= 1)
         there[at] = good[wanted.row[at]]

@@ -1,8 +1,7 @@
 """The cells that are paired: what is known of every cell, and the expression and morphology of the ones that matter."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,17 @@ from numpy.typing import NDArray
 from spatia import keys
 from spatia.corpus.corpus import Corpus, Section, Split
 from spatia.corpus.expression import normalised
+from spatia.corpus.given_cells import GivenCells
 from spatia.corpus.splits import MARGIN, PARTS
 from spatia.errors import PairingError, SettingsError
 from spatia.log import logger
 
-SAMPLE = "sample"
 ROW = "row"
 PART = "part"
 OF_CORPUS = (keys.NICHE, keys.TISSUE)  # where a partner may be is read from these
 UNUSED = "unused"  # cells of no part: the margin of a split
 _BLOCK_ROWS = 20_000
+_EMBEDDED: dict[str, Callable[[Path], ad.AnnData]] = {".h5ad": ad.read_h5ad, ".zarr": ad.read_zarr}
 
 Floats = NDArray[np.float64]
 
@@ -95,7 +95,7 @@ def read_cells(
     Parameters
     ----------
     table
-        ``cells.h5ad`` or ``.zarr`` of ``spatia embed``, or a ``.parquet`` or ``.csv`` with ``cell_id`` (and ``sample``, where ids
+        ``cells.h5ad`` or ``.zarr`` of ``spatia embed``, or a ``.parquet``, ``.csv`` or ``.tsv`` with ``cell_id`` (and ``sample``, where ids
         are not unique); its columns stand beside, and before, those of the corpus.
     embedding
         Key of ``obsm`` of the table.
@@ -107,7 +107,7 @@ def read_cells(
         obs.index = pd.Index(obs.index.astype(str), name=keys.CELL_ID)
         part = split.part_of_rows(sample, n)
         part[~np.isin(part, PARTS)] = UNUSED
-        obs[SAMPLE], obs[ROW], obs[PART] = sample, np.arange(n), part
+        obs[keys.SAMPLE], obs[ROW], obs[PART] = sample, np.arange(n), part
         parts.append(obs)
         positions.append(section.positions_um())
     own = pd.concat(parts)
@@ -124,46 +124,20 @@ def read_cells(
 def _joined(
     own: pd.DataFrame, table: ad.AnnData | pd.DataFrame | str | Path, embedding: str | None
 ) -> tuple[pd.DataFrame, Floats | None]:
-    where = str(table) if isinstance(table, str | Path) else "the table of cells"
-    opened = _opened(table)
-    given = opened.obs if isinstance(opened, ad.AnnData) else opened
-    if keys.CELL_ID not in given:
-        given = given.assign(**{keys.CELL_ID: given.index.astype(str)})
-    by = [SAMPLE, keys.CELL_ID] if SAMPLE in given else [keys.CELL_ID]
-    wanted, there = _keys(own.reset_index(), by), _keys(given, by)
-    if not there.is_unique:
-        raise SettingsError(
-            f"{where}: the cell {there[there.duplicated()][0]!r} stands twice. Name the section in a column 'sample'."
-        )
-    if not wanted.is_unique:
-        raise SettingsError(
-            f"{where}: cell ids are not unique over the sections of the corpus, so a column 'sample' is needed."
-        )
-    at = there.get_indexer(wanted)
-    if (at < 0).all():
-        raise SettingsError(
-            f"{where}: none of its cells (first: {there[0]!r}) is a cell of the corpus (first: {wanted[0]!r})."
-        )
-    if unknown := len(there) - len(np.unique(at[at >= 0])):
-        logger.warning(
-            "%s: %s of its %s cells (first: %r) are no cell of the corpus; %s of %s cells of the corpus are not in it",
-            where,
-            f"{unknown:,}",
-            f"{len(there):,}",
-            there[~there.isin(wanted)][0],
-            f"{int((at < 0).sum()):,}",
-            f"{len(at):,}",
-        )
-    taken = {str(name): _taken(given[name], at) for name in given if name not in by}
-    joined = own.copy(deep=False)
-    for name, values in taken.items():
+    given, opened = _opened(table)
+    joined = given.join(own.index, own[keys.SAMPLE], "the corpus")
+    if note := given.unknown_note(joined, "the corpus"):
+        logger.warning("%s", note)
+    found = own.copy(deep=False)
+    for name, column in given.table.drop(columns=given.named_by).items():
+        values = _taken(column, joined.at)
         if name in OF_CORPUS and name in own:
-            _check_same(own[name], values, at, name, where)
+            _check_same(own[name], values, joined.at, name, given.where)
         elif name not in (ROW, PART):
-            joined[name] = values
+            found[str(name)] = values
     if embedding is None:
-        return joined, None
-    return joined, _vectors(opened, embedding, at, where)
+        return found, None
+    return found, _vectors(opened, embedding, joined.at, given.where)
 
 
 def _check_same(own: pd.Series, given: Any, at: NDArray[np.int64], name: str, where: str) -> None:
@@ -185,9 +159,9 @@ def _taken(column: pd.Series, at: NDArray[np.int64]) -> Any:
     return values.array if values.dtype.kind in "biu" else values.to_numpy()
 
 
-def _vectors(opened: ad.AnnData | pd.DataFrame, embedding: str, at: NDArray[np.int64], where: str) -> Floats:
-    if not isinstance(opened, ad.AnnData) or embedding not in opened.obsm:
-        there = ", ".join(map(str, opened.obsm)) if isinstance(opened, ad.AnnData) else "no obsm at all"
+def _vectors(opened: ad.AnnData | None, embedding: str, at: NDArray[np.int64], where: str) -> Floats:
+    if opened is None or embedding not in opened.obsm:
+        there = "no obsm at all" if opened is None else ", ".join(map(str, opened.obsm))
         raise SettingsError(
             f"{where}: no embedding {embedding!r} in obsm; there: {there}. `spatia embed` makes X_spatia."
         )
@@ -196,28 +170,19 @@ def _vectors(opened: ad.AnnData | pd.DataFrame, embedding: str, at: NDArray[np.i
     return values
 
 
-def _keys(table: pd.DataFrame, by: Sequence[str]) -> pd.Index:
-    columns = [table[name].astype(str).to_numpy(object) for name in by]
-    return pd.Index(columns[0] if len(columns) == 1 else columns[0] + " / " + columns[1], dtype=object)
-
-
-def _opened(table: ad.AnnData | pd.DataFrame | str | Path) -> ad.AnnData | pd.DataFrame:
-    if isinstance(table, ad.AnnData | pd.DataFrame):
-        return table
-    path = Path(table)
-    readers: dict[str, Any] = {
-        ".h5ad": ad.read_h5ad,
-        ".zarr": ad.read_zarr,
-        ".parquet": pd.read_parquet,
-        ".csv": partial(pd.read_csv, dtype={keys.CELL_ID: str, SAMPLE: str}),  # an id 0001 is no number
-    }
-    if path.suffix not in readers or not path.exists():
-        what = "no such file" if not path.exists() else f"ends in none of {', '.join(readers)}"
-        raise SettingsError(f"{path}: {what}. Expected a table of cells: of `spatia embed`, or with a column cell_id.")
-    try:
-        return readers[path.suffix](path)
-    except Exception as error:  # readers raise anything from OSError to ArrowInvalid for a damaged file
-        raise SettingsError(f"{path}: cannot be read ({error}).") from error
+def _opened(table: ad.AnnData | pd.DataFrame | str | Path) -> tuple[GivenCells, ad.AnnData | None]:
+    """Return the table, and what else is known of its cells where it is of `spatia embed`."""
+    where = str(table) if isinstance(table, str | Path) else "the table of cells"
+    if isinstance(table, str | Path) and (path := Path(table)).suffix in _EMBEDDED:
+        if not path.exists():
+            raise SettingsError(f"{path}: no such file. Expected a table of cells of `spatia embed`.")
+        try:
+            table = _EMBEDDED[path.suffix](path)
+        except Exception as error:  # readers raise anything from OSError to KeyError for a damaged file
+            raise SettingsError(f"{path}: cannot be read ({error}).") from error
+    if isinstance(table, ad.AnnData):
+        return GivenCells.of(table.obs, where), table
+    return GivenCells.of(table, where) if isinstance(table, pd.DataFrame) else GivenCells.read(Path(table)), None
 
 
 def measure(cells: Cells, rows: NDArray[np.int64]) -> Measured:
@@ -228,7 +193,7 @@ def measure(cells: Cells, rows: NDArray[np.int64]) -> Measured:
     rows = np.unique(rows)
     corpus = cells.corpus
     samples = list(corpus.sections)
-    of_cell = pd.Categorical(cells.obs[SAMPLE], categories=samples).codes.astype(np.int64)
+    of_cell = pd.Categorical(cells.obs[keys.SAMPLE], categories=samples).codes.astype(np.int64)
     at = cells.obs[ROW].to_numpy(np.int64)
     genes = tuple(map(str, corpus.genes["gene_id"]))
     column = {gene: number for number, gene in enumerate(genes)}

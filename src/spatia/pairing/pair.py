@@ -16,7 +16,7 @@ from spatia.corpus.corpus import Corpus
 from spatia.corpus.splits import PARTS
 from spatia.errors import PairingError, SettingsError
 from spatia.log import logger
-from spatia.pairing.cells import PART, ROW, SAMPLE, Cells, Measured, checked_split, measure, read_cells, split_facts
+from spatia.pairing.cells import PART, ROW, Cells, Measured, checked_split, measure, read_cells, split_facts
 from spatia.pairing.confidence import Calibration, read_calibration, trust
 from spatia.pairing.pairs import (
     COLUMNS,
@@ -283,7 +283,7 @@ def _groups(cells: Cells, rows: NDArray[np.int64], scope: Scope) -> NDArray[np.o
     """Return where the partner of each cell must be, as text."""
     if scope == "global":
         return np.full(len(rows), "all", object)
-    sample = cells.obs[SAMPLE].to_numpy(object)[rows]
+    sample = cells.obs[keys.SAMPLE].to_numpy(object)[rows]
     if scope == "section":
         return sample
     number = cells.obs[keys.NICHE if scope == "niche" else keys.TISSUE].to_numpy()[rows]
@@ -316,7 +316,7 @@ def _counts(paired: dict[str, Paired]) -> dict[str, Any]:
 def _ends_table(cells: Cells, transition: Transition, part: str, end: str, rows: NDArray[np.int64]) -> pd.DataFrame:
     """Return all cells of one end of a transition in one part: the partners kept are only the likeliest of them."""
     own = cells.obs.iloc[rows]
-    ids, sample, row = own.index.astype(str), own[SAMPLE].to_numpy(object), own[ROW].to_numpy(np.int64)
+    ids, sample, row = own.index.astype(str), own[keys.SAMPLE].to_numpy(object), own[ROW].to_numpy(np.int64)
     values = (transition.name, part, end, ids, sample, row)
     return pd.DataFrame(dict(zip(ENDS_COLUMNS, values, strict=True)), index=range(len(own)))
 
@@ -329,7 +329,7 @@ def _table(
     source, target = found.members.source[at], found.members.target[rows.partner[at, rank]]
     calibrated = trust(rows, calibration, settings.cost, settings.solver).probability
     ids = cells.obs.index.to_numpy(object)
-    sample = cells.obs[SAMPLE].to_numpy(object)
+    sample = cells.obs[keys.SAMPLE].to_numpy(object)
     row = cells.obs[ROW].to_numpy(np.int64)
     table = {
         "transition": transition.name,

@@ -26,7 +26,7 @@ FACTS_FILE: Final = "pairing.json"
 PAIRS_FILE: Final = "pairs.parquet"
 SIGNATURES_FILE: Final = "signatures.parquet"
 ENDS_FILE: Final = "ends.parquet"
-ENDS_COLUMNS: Final = ("transition", "part", "end", "cell_id", "sample", "row")
+ENDS_COLUMNS: Final = ("transition", "part", "end", "cell_id", keys.SAMPLE, "row")
 
 Floats = NDArray[np.float64]
 # One row for each kept partner of each source; what belongs to the source stands in each of its rows.
@@ -187,9 +187,9 @@ class Pairs:
         self._check_name(transition)
         if self.ends is not None:
             own = self.ends[(self.ends["transition"] == transition) & (self.ends["end"] == end)]
-            return own[["cell_id", "sample"]].reset_index(drop=True)
+            return own[["cell_id", keys.SAMPLE]].reset_index(drop=True)
         own = self.table[(self.table["transition"] == transition) & (self.table[end].astype(str) != "")]
-        named = own[[end, f"{end}_sample"]].set_axis(["cell_id", "sample"], axis=1)
+        named = own[[end, f"{end}_sample"]].set_axis(["cell_id", keys.SAMPLE], axis=1)
         return named.drop_duplicates(ignore_index=True)
 
     def signature(self, transition: str, kind: str) -> pd.DataFrame:

@@ -78,7 +78,7 @@ class EmbeddedCells:
     @cached_property
     def sample(self) -> NDArray[np.object_]:
         """(cells,) section."""
-        return self.obs["sample"].astype(str).to_numpy(object)
+        return self.obs[keys.SAMPLE].astype(str).to_numpy(object)
 
     @cached_property
     def position_um(self) -> NDArray[np.float64]:

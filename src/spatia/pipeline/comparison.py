@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from spatia import keys
 from spatia.bench.dataset import DataSet
 from spatia.bench.methods.method import Modality, Problem
 from spatia.bench.methods.registry import BASELINES
@@ -120,6 +121,6 @@ def _labels(job: Job) -> dict[str, object]:
     label = read_labels(cells, job)
     path = job.results / FOLDER / "labels.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
-    columns = {"cell_id": cell_ids(job.corpus), "sample": cells.sample, "label": label.to_numpy()}
+    columns = {"cell_id": cell_ids(job.corpus), keys.SAMPLE: cells.sample, "label": label.to_numpy()}
     pd.DataFrame(columns).to_parquet(path)
     return {"labels": path, "cell_type": "label"}

@@ -26,7 +26,7 @@ from spatia.pipeline.steps import Job, Skipped
 from spatia.readout.predictors import fit_ridge
 from spatia.report.contents import write_result
 from spatia.report.schema import ExpressionResult, ExpressionTask
-from spatia.tasks.predict_expression import HAS_IMAGE, sections_with_image
+from spatia.tasks.predict_expression import sections_with_image
 
 LEAST_DETECTED = 0.02  # of training cells: the correlation of a gene seen in fewer is noise
 LEAST_CELLS = 10  # of training and of held-out cells
@@ -117,7 +117,7 @@ def predict_genes(job: Job) -> str:
 def _from_image(job: Job, corpus: Corpus, model: Spatia, cells: EmbeddedCells) -> _Outcome:
     require_image(job.corpus)
     sections = sections_with_image(corpus, model)
-    seen = cells.obs[HAS_IMAGE].to_numpy(bool) & np.isin(cells.sample, sections)
+    seen = cells.obs[keys.HAS_IMAGE].to_numpy(bool) & np.isin(cells.sample, sections)
     train, test = _parts(job, cells, seen)
     candidates = _judged(cells, train)
     _, variance = mean_variance_axis(cells.log_expression(candidates)[train], axis=0)
@@ -275,7 +275,7 @@ def _values(cells: EmbeddedCells, one: _Outcome, place: int) -> pd.DataFrame:
     rows = np.flatnonzero(np.isfinite(one.mean[:, place]))
     columns = {
         "cell_id": cells.obs.index[rows].astype(str),
-        "sample": cells.sample[rows],
+        keys.SAMPLE: cells.sample[rows],
         "gene": str(cells.symbols[one.genes[place]]),
         "task": one.task,
         "measured": one.measured[rows, place].toarray().ravel().astype(np.float32),

@@ -9,7 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spatia import keys
-from spatia.corpus.cell_ids import refuse_ids_of_several
+from spatia.corpus.corpus import Corpus
+from spatia.corpus.given_cells import GivenCells
 from spatia.errors import SettingsError
 from spatia.metrics.classification import confusion_table, reliability_curve
 from spatia.pipeline.cells import EmbeddedCells, cell_ids, embedded_cells, keep_columns
@@ -20,6 +21,7 @@ from spatia.report.schema import AnnotationResult
 from spatia.tasks.annotate import UNCERTAIN, UNLIKE, AnnotateSettings, Annotation, HeldOut, annotate
 
 BINS = 10
+SLIDE = "the slide"
 NOT_GIVEN = "No labels were given; `--labels-key COLUMN` or `--annotations CSV` (cell_id, label) would give some."
 
 
@@ -76,26 +78,13 @@ def read_labels(cells: EmbeddedCells, job: Job) -> pd.Series:
             )
         return cells.obs[key].astype(object)
     given = read_annotations(table)
-    by, ids = _named_by(given), cell_ids(job.corpus)
-    if "sample" not in given:
-        refuse_ids_of_several(pd.Index(ids), pd.Index(given[keys.CELL_ID]), str(table))
-    own = pd.DataFrame({keys.CELL_ID: ids, "sample": cells.sample})
-    labels = own.merge(given, on=by, how="left")["label"].astype(object)
-    if labels.isna().all():
-        raise SettingsError(
-            f"{table}: none of its cell ids (first: {given[keys.CELL_ID].iloc[0]!r}) is a cell of the slide "
-            f"(first: {own[keys.CELL_ID].iloc[0]!r})."
-        )
-    unmatched = given.merge(own, on=by, how="left", indicator=True)["_merge"] == "left_only"
-    if unmatched.any():
-        first = given.loc[unmatched.to_numpy(), by].iloc[0].to_dict()
-        job.warn(
-            f"{table}: {unmatched.sum():,} of {len(given):,} rows are of no cell of the run; the first is {first}."
-        )
-    return labels
+    joined = given.join(cell_ids(job.corpus), cells.sample, SLIDE)
+    if note := given.unknown_note(joined, SLIDE):
+        job.warn(f"{note}.")
+    return given.rows_of(joined)["label"].astype(object)
 
 
-def require_known_sections(given: pd.DataFrame, table: Path, samples: Sequence[str]) -> None:
+def require_known_sections(given: GivenCells, samples: Sequence[str]) -> None:
     """Refuse labels of sections that the run does not have.
 
     Raises
@@ -103,14 +92,14 @@ def require_known_sections(given: pd.DataFrame, table: Path, samples: Sequence[s
     SettingsError
         Naming them and those that there are.
     """
-    if "sample" not in given:
+    if keys.SAMPLE not in given.table:
         return
-    rows = given["sample"].value_counts(dropna=False)
+    rows = given.table[keys.SAMPLE].value_counts(dropna=False)
     if strange := {str(name): int(n) for name, n in rows.items() if name not in samples}:
         name, n = next(iter(strange.items()))
         more = f" ({len(strange) - 1} more such names)" if len(strange) > 1 else ""
         raise SettingsError(
-            f"{table}: {n:,} of {len(given):,} rows are of the sample {name!r}{more}, which is no section of this run. Sections: "
+            f"{given.where}: {n:,} of {len(given.table):,} rows are of the sample {name!r}{more}, which is no section of this run. Sections: "
             f"{', '.join(samples)}. Name them alike, or take those rows out."
         )
 
@@ -126,37 +115,23 @@ def require_known_cells(job: Job) -> None:
     table = job.settings.annotations
     if table is None:
         return
-    given, ids = read_annotations(table)[keys.CELL_ID], cell_ids(job.corpus)
-    if not given.isin(ids).any():
-        raise SettingsError(
-            f"{table}: none of its cell ids (first: {given.iloc[0]!r}) is a cell of the slide (first: {ids[0]!r})."
-        )
+    sections = Corpus.open(job.corpus).sections.values()
+    samples = np.repeat([one.sample for one in sections], [one.entry.n_cells for one in sections])
+    read_annotations(table).join(cell_ids(job.corpus), samples, SLIDE)
 
 
-def read_annotations(table: Path) -> pd.DataFrame:
-    """Read a table of labels, ``cell_id``, ``label`` and maybe ``sample``, as text.
+def read_annotations(table: Path) -> GivenCells:
+    """Read a table of labels, ``cell_id``, ``label`` and maybe ``sample``.
 
     Raises
     ------
     SettingsError
         If it cannot be read, lacks a column, or has a cell twice.
     """
-    try:
-        given = pd.read_csv(table, dtype=str)
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{table}: cannot be read as CSV ({error}). Expected columns cell_id and label.") from error
-    if missing := {keys.CELL_ID, "label"} - set(given):
-        raise SettingsError(f"{table}: no column {', '.join(sorted(missing))}; found {', '.join(map(str, given))}.")
-    twice = given[given.duplicated(_named_by(given))]
-    if len(twice):
-        raise SettingsError(
-            f"{table}: cell_id {twice[keys.CELL_ID].iloc[0]!r} stands twice. Name the section in a column 'sample'."
-        )
+    given = GivenCells.read(table, text="all")
+    given.require("label")
+    given.require_once()
     return given
-
-
-def _named_by(given: pd.DataFrame) -> list[str]:
-    return [keys.CELL_ID, "sample"] if "sample" in given else [keys.CELL_ID]
 
 
 def _nobody_sure(found: Annotation) -> str:

@@ -107,7 +107,7 @@ def run(
     if settings.annotations is not None:
         # what is wrong with it is said now, and not after the training
         given = labels.read_annotations(settings.annotations)
-        labels.require_known_sections(given, settings.annotations, [source.sample for source in sources])
+        labels.require_known_sections(given, [source.sample for source in sources])
     require_run_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     with only_writer_of(out, "run"):

@@ -74,11 +74,11 @@ class Cells:
     @property
     def samples(self) -> list[str]:
         """Names of the sections, in the order of the cells."""
-        return list(dict.fromkeys(self.obs["sample"].astype(str)))
+        return list(dict.fromkeys(self.obs[keys.SAMPLE].astype(str)))
 
     def rows(self, sample: str) -> NDArray[np.int64]:
         """Return the rows of one section."""
-        return np.flatnonzero((self.obs["sample"].astype(str) == sample).to_numpy())
+        return np.flatnonzero((self.obs[keys.SAMPLE].astype(str) == sample).to_numpy())
 
     def categories(self, column: str) -> list[str]:
         """Return the groups of a column in their natural order: numbers by value, then names."""
@@ -292,6 +292,6 @@ def _read_cells(path: Path) -> Cells:
         raise ReportError(
             f"{path}: not a table of cells of `spatia run` ({error}). Run the step `embed` again."
         ) from error
-    if "sample" not in obs:
+    if keys.SAMPLE not in obs:
         raise ReportError(f"{path}: obs has no column 'sample'. Expected a table that `spatia run` wrote.")
     return Cells(obs, position, umap, measured)

@@ -105,7 +105,7 @@ def umap_picture(folder: RunFolder) -> Picture | None:
         if column in obs
     ]
     if len(cells.samples) > 1:
-        panels.append(Panel("Sections", obs["sample"], cells.samples, legend=True))
+        panels.append(Panel("Sections", obs[keys.SAMPLE], cells.samples, legend=True))
     if "n_counts" in obs:
         depth = np.log10(1 + obs["n_counts"].to_numpy(np.float64))
         panels.append(Panel("Depth (a technical quantity)", depth, unit="log10(1 + molecules)"))
@@ -142,7 +142,9 @@ def group_map(folder: RunFolder, column: str, what: str) -> Picture | None:
 
 def predicted_genes(folder: RunFolder, task: str) -> pd.DataFrame | None:
     """Return measured and predicted values of the shown genes for one way of predicting."""
-    table = folder.table("predicted_genes", ("cell_id", "sample", "gene", "task", "measured", "predicted", "held_out"))
+    table = folder.table(
+        "predicted_genes", ("cell_id", keys.SAMPLE, "gene", "task", "measured", "predicted", "held_out")
+    )
     if table is None or not (table["task"] == task).any():
         return None
     return table[table["task"] == task]
@@ -153,8 +155,8 @@ def gene_map_picture(folder: RunFolder, task: str, words: str) -> Picture | None
     cells, table = folder.cells, predicted_genes(folder, task)
     if cells is None or table is None:
         return None
-    sample = table.loc[table["held_out"], "sample"].astype(str).value_counts().index[0]
-    here = table[table["sample"].astype(str) == sample]
+    sample = table.loc[table["held_out"], keys.SAMPLE].astype(str).value_counts().index[0]
+    here = table[table[keys.SAMPLE].astype(str) == sample]
     genes = list(dict.fromkeys(here["gene"].astype(str)))
     row_of = {str(cell): row for row, cell in zip(cells.rows(sample), cells.obs.index[cells.rows(sample)], strict=True)}
     maps, position, held_out = [], np.zeros((0, 2)), np.zeros(0, bool)

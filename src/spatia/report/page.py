@@ -206,7 +206,9 @@ def _sections(folder: RunFolder) -> PageSection | None:
     if cells is None or len(cells.samples) < 2:
         return None
     of = {keys.CLUSTER: "cluster", keys.DOMAIN: "domain", keys.PREDICTED_LABEL: "label"}
-    tables = [_shares(cells, column, "sample", "Section", name) for column, name in of.items() if column in cells.obs]
+    tables = [
+        _shares(cells, column, keys.SAMPLE, "Section", name) for column, name in of.items() if column in cells.obs
+    ]
     return PageSection("sections", "What the sections are made of", {"tables": tables}) if tables else None
 
 
@@ -268,7 +270,7 @@ def _unusual(folder: RunFolder) -> PageSection:
         "pictures": figures.several([figures.unusual_picture(folder)]),
         "embedding": folder.embedding,
         "shares": shares if len(shares) > 1 else {},
-        "sizes": cells.obs["sample"].astype(str).value_counts() if cells is not None else {},
+        "sizes": cells.obs[keys.SAMPLE].astype(str).value_counts() if cells is not None else {},
     }
     return PageSection("unusual", "Cells unlike the training data", data, "" if there else folder.absence("embed"))
 

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spatia import keys
 from spatia.corpus.corpus import Corpus, Split
 from spatia.errors import SettingsError
-from spatia.pairing.cells import PART, ROW, SAMPLE, Cells, read_cells
+from spatia.pairing.cells import PART, ROW, Cells, read_cells
 from spatia.pairing.conditions import matching
 from spatia.screening.settings import LEAST_REFERENCE, ScreenSettings
 from spatia.tasks.generated_cells import CellIndex
@@ -48,16 +49,16 @@ class ChosenCells:
     @property
     def samples(self) -> list[str]:
         """Sections with a changed cell, in the order of the corpus."""
-        return list(dict.fromkeys(self.obs[SAMPLE].iloc[self.changed].astype(str)))
+        return list(dict.fromkeys(self.obs[keys.SAMPLE].iloc[self.changed].astype(str)))
 
     @property
     def reference_samples(self) -> NDArray[np.object_]:
         """Section of each reference cell."""
-        return self.obs[SAMPLE].astype(str).to_numpy(object)[self.reference]
+        return self.obs[keys.SAMPLE].astype(str).to_numpy(object)[self.reference]
 
     def rows_by_section(self, rows: NDArray[np.int64]) -> Mapping[str, NDArray[np.int64]]:
         """Return rows within each section, in the order given."""
-        sample, row = self.obs[SAMPLE].to_numpy(object)[rows], self.obs[ROW].to_numpy(np.int64)[rows]
+        sample, row = self.obs[keys.SAMPLE].to_numpy(object)[rows], self.obs[ROW].to_numpy(np.int64)[rows]
         return {str(name): row[sample == name] for name in dict.fromkeys(sample)}
 
 
@@ -147,7 +148,7 @@ def level_share(
     SettingsError
         If no cell, or none with a molecule, fulfils the condition.
     """
-    found = matching(chosen.obs, condition, where="level_of") & chosen.obs[SAMPLE].isin(chosen.samples).to_numpy()
+    found = matching(chosen.obs, condition, where="level_of") & chosen.obs[keys.SAMPLE].isin(chosen.samples).to_numpy()
     rows = spread_evenly(np.setdiff1d(np.flatnonzero(found), chosen.changed), 20_000)
     blocks = (counts_of(rows[start : start + 2048]) for start in range(0, max(len(rows), 1), 2048))
     total = np.asarray(sum(block.sum(axis=0, dtype=np.float64) for block in blocks))

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from spatia import keys
 from spatia.config import make_settings
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError
@@ -24,7 +25,7 @@ from spatia.inference.generator import AT_ONCE, Generator, replace_evaluations
 from spatia.log import duration, logger, progress
 from spatia.models.levels import check_levels
 from spatia.nn.hashing import row_keys
-from spatia.pairing.cells import ROW, SAMPLE
+from spatia.pairing.cells import ROW
 from spatia.readout.alignment import Shift
 from spatia.screening.cells import ChosenCells, Table, choose_cells, level_share
 from spatia.screening.counts import CountReader
@@ -233,7 +234,7 @@ def _image_reader(
     maker: Generator, chosen: ChosenCells, counts: CountReader, readings: Readings, how: ScreenSettings
 ) -> tuple[ImageReader, dict[str, Shift]]:
     """Return what reads drawn images, and how sections that the generator did not learn from were moved."""
-    sample = chosen.obs[SAMPLE].to_numpy(object)[chosen.changed]
+    sample = chosen.obs[keys.SAMPLE].to_numpy(object)[chosen.changed]
     section = np.array([chosen.samples.index(str(name)) for name in sample], np.int64)
     row = chosen.obs[ROW].to_numpy(np.int64)[chosen.changed]
     rows = chosen.rows_by_section(chosen.changed)
@@ -301,8 +302,8 @@ def _facts(
         "readings": [n for n in readings.names if n != IMAGE_SHIFT],
         "score": None if readings.score is None else {"name": readings.score.name, **readings.score.quality},
         "cells": [
-            {"sample": str(sample), "cell_id": str(name)}
-            for sample, name in zip(chosen.obs[SAMPLE].iloc[chosen.changed], ids[chosen.changed], strict=True)
+            {keys.SAMPLE: str(sample), "cell_id": str(name)}
+            for sample, name in zip(chosen.obs[keys.SAMPLE].iloc[chosen.changed], ids[chosen.changed], strict=True)
         ],
         "channels": list(maker.channels),
         "seconds": seconds,

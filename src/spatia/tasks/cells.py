@@ -19,7 +19,6 @@ from spatia.errors import SettingsError
 from spatia.inference.embed import GENES_ALONE, MEASURED_GENES, OBSM
 
 Floats = NDArray[np.float64]
-SAMPLE: Final = "sample"
 UNS: Final = "spatia"
 EMBEDDINGS: Final = (*OBSM.values(), GENES_ALONE)
 
@@ -108,7 +107,7 @@ def place_of(table: ad.AnnData) -> dict[str, Any]:
 
 def sections_of(table: ad.AnnData) -> NDArray[np.str_]:
     """Return the section of each cell; one where the table does not say."""
-    return table.obs[SAMPLE].astype(str).to_numpy() if SAMPLE in table.obs else np.full(table.n_obs, "cells")
+    return table.obs[keys.SAMPLE].astype(str).to_numpy() if keys.SAMPLE in table.obs else np.full(table.n_obs, "cells")
 
 
 def symbols_of(table: ad.AnnData, ids: Sequence[str]) -> list[str]:

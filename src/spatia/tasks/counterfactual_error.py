@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spatia import keys
 from spatia.corpus.corpus import Section
 from spatia.corpus.intensity import IntensityMap
 from spatia.errors import SettingsError
@@ -23,7 +24,7 @@ from spatia.readout.predictors import RidgeModel
 from spatia.simulate.counterfactual import Transition, counterfactual
 from spatia.simulate.truth import read_truth
 from spatia.tasks.extractors import Space
-from spatia.tasks.generated_cells import SAMPLE, GeneratedCells, Images
+from spatia.tasks.generated_cells import GeneratedCells, Images
 from spatia.tasks.generation_group import GENERATED, MEASURED, UNCHANGED
 from spatia.tasks.generation_reference import LEAST_CELLS, Floats, Prepared, Reference, Rows
 from spatia.tasks.generation_scores import column_correlation
@@ -177,7 +178,7 @@ def check_simulated(
         raise SettingsError(
             f"{cells.name}: no transition {unknown[0]!r}. There are: {', '.join(cells.transitions) or 'none'}."
         )
-    absent = [sample for sample in dict.fromkeys(cells.obs[SAMPLE]) if sample not in slides]
+    absent = [sample for sample in dict.fromkeys(cells.obs[keys.SAMPLE]) if sample not in slides]
     if absent:
         raise SettingsError(
             f"No simulated slide is named for section {absent[0]!r}. Sections: {', '.join(reference.corpus.sections)}."
@@ -189,8 +190,8 @@ def check_simulated(
 
 
 def _same_cells(other: GeneratedCells, cells: GeneratedCells) -> GeneratedCells:
-    wanted = set(zip(cells.obs[SAMPLE], cells.obs["cell_id"], strict=True))
-    kept = [pair in wanted for pair in zip(other.obs[SAMPLE], other.obs["cell_id"], strict=True)]
+    wanted = set(zip(cells.obs[keys.SAMPLE], cells.obs["cell_id"], strict=True))
+    kept = [pair in wanted for pair in zip(other.obs[keys.SAMPLE], other.obs["cell_id"], strict=True)]
     return other.take(np.flatnonzero(kept))
 
 
@@ -216,7 +217,7 @@ def _score(
         features = before if side == UNCHANGED else space.apply(space.extractor.extract(made))
         row, table = _compare(reference, made, features, of, truth, before, after, reader)
         rows[side] = row
-        ids = {"sample": reference.index.samples[unique[of]], "cell_id": reference.index.cell_ids[unique[of]]}
+        ids = {keys.SAMPLE: reference.index.samples[unique[of]], "cell_id": reference.index.cell_ids[unique[of]]}
         tables.append(pd.DataFrame({"transition": name, "row": side, **ids, **table}))
     crops = reference.index.images(unique, cells.channels)
     mismatch = float(_rmse(truth.before, crops).mean())

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from spatia import keys
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError
-from spatia.tasks.cells import SAMPLE, UNS, read_cells
+from spatia.tasks.cells import UNS, read_cells
 
 Images = NDArray[np.uint8]
 Names = NDArray[np.object_]
@@ -64,7 +64,7 @@ class GeneratedCells:
                 "`spatia generate` writes."
             )
         absent = [f"uns['spatia']['{key}']" for key in _NEEDED if key not in facts]
-        absent += [f"obs['{key}']" for key in (keys.CELL_ID, SAMPLE) if key not in opened.obs]
+        absent += [f"obs['{key}']" for key in (keys.CELL_ID, keys.SAMPLE) if key not in opened.obs]
         absent += [f"obsm['{keys.CELL_IMAGES}']"] if keys.CELL_IMAGES not in opened.obsm else []
         if facts.get("task") == TRANSITION and TRANSITION not in opened.obs:
             absent.append(f"obs['{TRANSITION}']")
@@ -76,7 +76,7 @@ class GeneratedCells:
             raise SettingsError(
                 f"{name}: images are {images.dtype} of shape {images.shape}; expected uint8 (cells, {len(channels)} channels, y, x)."
             )
-        obs = pd.DataFrame({key: _text(opened.obs[key]) for key in (SAMPLE, keys.CELL_ID)})
+        obs = pd.DataFrame({key: _text(opened.obs[key]) for key in (keys.SAMPLE, keys.CELL_ID)})
         obs[DRAW] = opened.obs[DRAW].to_numpy(np.int64) if DRAW in opened.obs else 0
         for key in (TRANSITION, TARGET):
             if key in opened.obs:
@@ -124,7 +124,7 @@ class GeneratedCells:
                 f"{self.name}: drawn by generator {mine[:12] or 'unknown'}, {own.name} by {theirs[:12] or 'unknown'}: a difference would not be "
                 f"that of the conditions. {remedy}"
             )
-        columns = [name for name in (SAMPLE, keys.CELL_ID, TRANSITION) if name in own.obs]
+        columns = [name for name in (keys.SAMPLE, keys.CELL_ID, TRANSITION) if name in own.obs]
         here, there = (set(one.obs.reindex(columns=columns).itertuples(index=False, name=None)) for one in (self, own))
         if here != there:
             first = min(map(str, here ^ there))
@@ -231,7 +231,7 @@ class CellIndex:
             cells = section.table(self.level)
             if not cells.has(self._images) or set(channels) - set(section.entry.channels):
                 continue
-            has = cells.column("has_image").to_numpy(bool) if cells.has("obs/has_image") else True
+            has = cells.column(keys.HAS_IMAGE).to_numpy(bool) if cells.has(f"obs/{keys.HAS_IMAGE}") else True
             kept.append(mine[np.broadcast_to(has, (self._size(sample),))[mine - start]])
         return np.sort(np.concatenate(kept))
 

@@ -10,14 +10,15 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from spatia import keys
 from spatia.corpus.corpus import Corpus
+from spatia.corpus.given_cells import GivenCells
 from spatia.errors import SettingsError
 from spatia.inference.session import choose_device
 from spatia.log import logger
 from spatia.models.checkpoint import load_model
 from spatia.models.spatia import Spatia
 from spatia.pairing.pairs import read_pairs
-from spatia.tasks.cells import SAMPLE
 from spatia.tasks.extractors import (
     Extractor,
     Space,
@@ -145,24 +146,14 @@ class Reference:
     def _read_labels(self, labels: str | pd.DataFrame) -> NDArray[np.object_]:
         if isinstance(labels, str):
             return self.index.column(labels)
-        if missing := {"cell_id", "label"} - set(labels.columns):
-            raise SettingsError(f"The table of labels has no column {', '.join(sorted(missing))}.")
-        out = np.full(len(self.index.samples), "", object)
-        table = labels.dropna(subset=["label"])
-        ids = table["cell_id"].astype(str).to_numpy(object)
-        if SAMPLE in table:
-            rows = self.index.locate(table[SAMPLE].astype(str).to_numpy(object), ids)
-        else:
-            place = pd.Index(self.index.cell_ids)
-            if not place.is_unique:
-                raise SettingsError("Cell ids repeat between sections: the table of labels needs a column 'sample'.")
-            rows = place.get_indexer(pd.Index(ids)).astype(np.int64)
-        known = rows >= 0
-        if not known.any():
-            raise SettingsError(
-                f"None of the labelled cells is in {self.corpus.path}, e.g. {table['cell_id'].iloc[0]!r}."
-            )
-        out[rows[known]] = table["label"].astype(str).to_numpy(object)[known]
+        given = GivenCells.of(labels, "The table of labels")
+        given.require("label")
+        given = given.only(given.table["label"].notna())
+        joined = given.join(self.index.cell_ids, self.index.samples, self.corpus.path)
+        if note := given.unknown_note(joined, self.corpus.path):
+            self.warn(f"{note}.")
+        out = np.full(len(joined.at), "", object)
+        out[joined.has] = given.table["label"].astype(str).to_numpy(object)[joined.at[joined.has]]
         return out
 
     def labels_for(self, transition: str | None) -> NDArray[np.object_] | None:
@@ -172,7 +163,7 @@ class Reference:
         found = np.full(len(self.index.samples), "", object)
         for end, label in (("source", SOURCE_STATE), ("target", TARGET_STATE)):
             cells = self.pairs.cells_at(transition, end)
-            samples, ids = (cells[name].astype(str).to_numpy(object) for name in ("sample", "cell_id"))
+            samples, ids = (cells[name].astype(str).to_numpy(object) for name in (keys.SAMPLE, "cell_id"))
             found[self.index.find(samples, ids, str(self.pairs.path))] = label
         return found
 
@@ -244,7 +235,7 @@ class Reference:
             )
         if cells.facts.get("corpus", self.corpus.corpus_id) != self.corpus.corpus_id:
             self.warn(f"{cells.name}: was generated for another corpus, or for this one before it was built anew.")
-        for sample in dict.fromkeys(cells.obs[SAMPLE]):
+        for sample in dict.fromkeys(cells.obs[keys.SAMPLE]):
             own = self.corpus.sections[sample].entry.channels if sample in self.corpus.sections else cells.channels
             if missing := [one for one in cells.channels if one not in own]:
                 raise SettingsError(
@@ -299,7 +290,7 @@ class Reference:
 
     def find(self, cells: GeneratedCells, column: str = "cell_id") -> Rows:
         """Return the rows of the cells named in a column; -1 where none is named."""
-        ids, samples = cells.obs[column].to_numpy(object), cells.obs[SAMPLE].to_numpy(object)
+        ids, samples = cells.obs[column].to_numpy(object), cells.obs[keys.SAMPLE].to_numpy(object)
         if column == TARGET:  # a partner may be in another section than its source
             rows = self.index.locate(samples, ids)
             anywhere = pd.Index(self.index.cell_ids)

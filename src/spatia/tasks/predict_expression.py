@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spatia import keys
 from spatia.corpus.corpus import Corpus, Split
 from spatia.corpus.splits import PARTS
 from spatia.errors import SettingsError
@@ -27,7 +28,6 @@ from spatia.tasks.seen import warn_of_seen
 
 Floats = NDArray[np.float64]
 Method = Literal["ridge", "model"]
-HAS_IMAGE = "has_image"
 
 
 @dataclass(frozen=True)
@@ -298,7 +298,9 @@ def _predicted(
 def _seen(corpus: Corpus, model: Spatia, cells: ad.AnnData, use: Sequence[str]) -> NDArray[np.bool_]:
     """Return the cells that have what is used."""
     if set(use) == {"image"}:
-        return cells.obs[HAS_IMAGE].to_numpy(bool) & np.isin(sections_of(cells), sections_with_image(corpus, model))
+        return cells.obs[keys.HAS_IMAGE].to_numpy(bool) & np.isin(
+            sections_of(cells), sections_with_image(corpus, model)
+        )
     return np.ones(cells.n_obs, bool)
 
 

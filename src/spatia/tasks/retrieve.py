@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from spatia import keys
 from spatia.corpus.corpus import Corpus
 from spatia.data.loader import RowReader
 from spatia.errors import SettingsError
@@ -86,7 +87,7 @@ def encode_modalities(
     for number, source in enumerate(reader.sources):
         wanted = rows[source.section.sample]
         names = source.section.cells.obs().index.astype(str).to_numpy()
-        ids.append(pd.DataFrame({"sample": source.section.sample, "cell_id": names[wanted]}))
+        ids.append(pd.DataFrame({keys.SAMPLE: source.section.sample, "cell_id": names[wanted]}))
         for start in range(0, len(wanted), CELLS_AT_ONCE):
             batch = reader(number, wanted[start : start + CELLS_AT_ONCE]).to(model.device)
             encoding = model.encode_cells(batch, visible_genes=visible)
@@ -96,7 +97,7 @@ def encode_modalities(
             both.append((encoding.image_used & encoding.genes_used).cpu().numpy())
     table = pd.concat(ids)
     return Modalities(
-        table["cell_id"].to_numpy(str), table["sample"].to_numpy(str),
+        table["cell_id"].to_numpy(str), table[keys.SAMPLE].to_numpy(str),
         np.concatenate(image), np.concatenate(genes), np.concatenate(both),
     )  # fmt: skip
 
@@ -148,7 +149,7 @@ def retrieve(
     query = asked[scores.rows]
     cells = pd.DataFrame(
         {
-            "sample": found.samples[query],
+            keys.SAMPLE: found.samples[query],
             "cell_id": found.cell_ids[query],
             "rank_image_to_genes": scores.image_to_genes.rank,
             "rank_genes_to_image": scores.genes_to_image.rank,

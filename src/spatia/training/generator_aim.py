@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from spatia import keys
 from spatia.corpus.corpus import Corpus
 from spatia.corpus.morphology import NUCLEUS_FEATURES, stain_names, stain_table
 from spatia.data.loader import RowReader
@@ -124,7 +125,7 @@ def _sources(maker: Generator, corpus: Corpus, pairs: Pairs, name: str, n_cells:
     for sample in wanted.sections:
         own = np.flatnonzero(wanted.sample == sample)
         obs = corpus.section(sample).cells.obs()
-        there[own] = obs["has_image"].to_numpy(bool)[wanted.row[own]]
+        there[own] = obs[keys.HAS_IMAGE].to_numpy(bool)[wanted.row[own]]
     rows = np.flatnonzero(there)
     return wanted.take(rows[np.unique(np.linspace(0, len(rows) - 1, min(n_cells, len(rows))).astype(np.int64))])
 

@@ -101,7 +101,7 @@ def test_an_id_of_two_sections_needs_the_section(
         named.join_labels(obs)
     path.write_text("cell_id,sample,type\n1,b,T\n2,b,B\n9,b,B\n")
     assert named.join_labels(obs)["type"].fillna("").tolist() == ["", "T", "B"]
-    assert "1 of its 3 rows (first: '9')" in caplog.text
+    assert "1 of its 3 rows (first: '9' of section 'b')" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ def test_of_two_sections_none_validates_where_nobody_asked_for_it(
 def test_labels_that_are_not_there_are_said(data: DataSet, tmp_path: Path) -> None:
     without = data.model_copy(update={"labels": tmp_path / "nothere.csv", "cell_type": "type"})
     with pytest.raises(SettingsError, match=r"nothere\.csv: no such file"):
-        without.join_labels(Corpus.open(data.corpus).sections["left"].cells.obs())
+        without.join_labels(Corpus.open(data.corpus).sections["left"].cells.obs().assign(sample="left"))
     (tmp_path / "twice.csv").write_text("cell_id,sample,type\nx,left,a\nx,left,a\n")
     twice = data.model_copy(update={"labels": tmp_path / "twice.csv", "cell_type": "type"})
     with pytest.raises(SettingsError, match=r"stands twice\. Give each cell one row"):
-        twice.join_labels(Corpus.open(data.corpus).sections["left"].cells.obs())
+        twice.join_labels(Corpus.open(data.corpus).sections["left"].cells.obs().assign(sample="left"))

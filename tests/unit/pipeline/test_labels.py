@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from spatia.corpus.corpus import Corpus
+from spatia.corpus.given_cells import GivenCells
 from spatia.errors import SettingsError
 from spatia.pipeline import labels
 from spatia.pipeline.cells import cell_ids, embedded_cells
@@ -65,7 +66,7 @@ def test_an_id_of_two_sections_needs_the_section(
     [
         ({"cell_id": ["a"], "kind": ["x"]}, "no column label; found cell_id, kind"),
         ({"cell_id": ["a", "a"], "label": ["x", "y"]}, "cell_id 'a' stands twice"),
-        ({"cell_id": ["nobody"], "label": ["x"]}, r"none of its cell ids \(first: 'nobody'\) is a cell of the slide"),
+        ({"cell_id": ["nobody"], "label": ["x"]}, r"none of its cells \(first: 'nobody'\) is a cell of the slide"),
     ],
 )
 def test_a_wrong_table_is_refused(tiny_corpus: Any, tmp_path: Path, columns: dict[str, Any], complaint: str) -> None:
@@ -88,7 +89,8 @@ def test_rows_of_no_cell_are_counted(tiny_corpus: Any, tmp_path: Path) -> None:
     given = {"cell_id": [ids[0], "gone"], "sample": [cells.sample[0]] * 2, "label": ["x", "y"]}
     table_of(job, tmp_path / "labels.csv", **given)
     assert read_labels(cells, job).notna().sum() == 1
-    assert "1 of 2 rows are of no cell of the run; the first is {'cell_id': 'gone'" in said[0]
+    assert "1 of its 2 rows (first: 'gone' of section" in said[0]
+    assert "no cell of the slide; " in said[0]
     table_of(job, tmp_path / "labels.csv", **{name: values[:1] for name, values in given.items()})
     read_labels(cells, job)
     assert len(said) == 1
@@ -99,9 +101,9 @@ def test_labels_of_a_section_that_is_not_there_are_refused() -> None:
     with pytest.raises(
         SettingsError, match=r"2 of 3 rows are of the sample 'section_2', which is no section .* Sections: a, b"
     ):
-        require_known_sections(given, Path("labels.csv"), ["a", "b"])
-    require_known_sections(given.iloc[:1], Path("labels.csv"), ["a", "b"])
-    require_known_sections(given.drop(columns="sample"), Path("labels.csv"), ["a"])
+        require_known_sections(GivenCells.of(given, "labels.csv"), ["a", "b"])
+    require_known_sections(GivenCells.of(given.iloc[:1], "labels.csv"), ["a", "b"])
+    require_known_sections(GivenCells.of(given.drop(columns="sample"), "labels.csv"), ["a"])
 
 
 def test_sections_without_labels_are_named(tiny_corpus: Any, tmp_path: Path) -> None:
@@ -117,7 +119,7 @@ def test_sections_without_labels_are_named(tiny_corpus: Any, tmp_path: Path) -> 
 def test_labels_of_no_cell_of_the_slide_are_refused_before_the_training(tiny_corpus: Any, tmp_path: Path) -> None:
     job = job_with(tiny_corpus, tmp_path, annotations=tmp_path / "labels.csv")
     table_of(job, tmp_path / "labels.csv", cell_id=["elsewhere"], label=["x"])
-    with pytest.raises(SettingsError, match=r"none of its cell ids \(first: 'elsewhere'\) is a cell of the slide"):
+    with pytest.raises(SettingsError, match=r"none of its cells \(first: 'elsewhere'\) is a cell of the slide"):
         require_known_cells(job)
     table_of(job, tmp_path / "labels.csv", cell_id=["elsewhere", cell_ids(job.corpus)[0]], label=["x", "y"])
     require_known_cells(job)

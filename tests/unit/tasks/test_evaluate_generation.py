@@ -288,7 +288,7 @@ def test_a_model_that_saw_the_test_cells_is_found_out(
 def test_labels_of_other_cells_are_refused(corpus: Corpus) -> None:
     with pytest.raises(SettingsError, match=r"no column label"):
         Reference(corpus, SETTINGS, labels=pd.DataFrame({"cell_id": ["x"]}))
-    with pytest.raises(SettingsError, match=r"None of the labelled cells is in"):
+    with pytest.raises(SettingsError, match=r"none of its cells"):
         Reference(corpus, SETTINGS, labels=pd.DataFrame({"cell_id": ["x"], "label": ["y"]}))
 
 

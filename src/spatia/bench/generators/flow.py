@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spatia import keys
 from spatia.bench.dataset import place_name
 from spatia.bench.generators.generator import TRANSITION, GenerationProblem, Images, Training
 from spatia.bench.generators.wrong_pairs import with_wrong_partners
@@ -234,7 +235,7 @@ def place_of(problem: GenerationProblem) -> str:
 
 
 def _named(problem: GenerationProblem, rows: NDArray[np.int64]) -> pd.DataFrame:
-    return pd.DataFrame({"cell_id": problem.cells.cell_ids[rows], "sample": problem.cells.sample[rows]})
+    return pd.DataFrame({"cell_id": problem.cells.cell_ids[rows], keys.SAMPLE: problem.cells.sample[rows]})
 
 
 def _slug(text: str) -> str:

@@ -154,7 +154,7 @@ def generate(generator: Generator, problem: GenerationProblem) -> ad.AnnData:
     obs = pd.DataFrame(
         {
             "cell_id": problem.cells.cell_ids[problem.wanted],
-            "sample": problem.cells.sample[problem.wanted],
+            keys.SAMPLE: problem.cells.sample[problem.wanted],
             "draw": np.zeros(len(images), np.int64),
             "synthetic": True,
         },

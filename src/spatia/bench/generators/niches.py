@@ -186,7 +186,7 @@ def niche_store(problem: NicheProblem, name: str, images: Images) -> ad.AnnData:
     obs = pd.DataFrame(
         {
             keys.CELL_ID: problem.index.cell_ids[problem.wanted],
-            "sample": problem.index.samples[problem.wanted],
+            keys.SAMPLE: problem.index.samples[problem.wanted],
             "draw": 0,
             "synthetic": True,
         },

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spatia import keys
 from spatia.bench.cells import BenchCells
 from spatia.bench.dataset import part_rows
 from spatia.bench.generators.generator import GenerationProblem, KnownTransition, Rows, Training
@@ -131,7 +132,7 @@ def label_table(problem: GenerationProblem) -> pd.DataFrame | None:
     if problem.labels is None:
         return None
     cells = problem.cells
-    table = pd.DataFrame({"cell_id": cells.cell_ids, "sample": cells.sample, "label": problem.labels})
+    table = pd.DataFrame({"cell_id": cells.cell_ids, keys.SAMPLE: cells.sample, "label": problem.labels})
     return table[table["label"] != ""]
 
 

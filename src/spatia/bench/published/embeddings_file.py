@@ -1,22 +1,19 @@
 """A rival that ran elsewhere: its embedding of each cell from a parquet or CSV table, keyed by cell id."""
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spatia import keys
 from spatia.bench.cells import BenchCells
 from spatia.bench.methods.method import BOTH, Method, Modality, Problem
 from spatia.bench.tables import is_ours
+from spatia.corpus.given_cells import SUFFIXES, GivenCells
 from spatia.errors import ModelError, NotApplicableError, SettingsError
 from spatia.log import logger
-
-CELL: Final = "cell_id"
-SAMPLE: Final = "sample"
 
 
 def embeddings_method(name: str, path: Path, reads: frozenset[Modality] = BOTH) -> Method:
@@ -35,7 +32,7 @@ def embeddings_method(name: str, path: Path, reads: frozenset[Modality] = BOTH) 
     Raises
     ------
     ModelError
-        If there is no such file, or it is neither parquet nor CSV.
+        If there is no such file, or it is neither parquet nor text.
     SettingsError
         If the name is one of our methods.
 
@@ -47,20 +44,12 @@ def embeddings_method(name: str, path: Path, reads: frozenset[Modality] = BOTH) 
         raise SettingsError(
             f"{path}: {name!r} would be counted as our model, whose methods are called 'spatia …'. Give the table another name."
         )
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file. Expected a parquet or CSV table with {CELL} and columns of numbers.")
-    if path.suffix not in _READERS:
-        raise ModelError(f"{path}: expected one of {', '.join(_READERS)}.")
+    if not path.is_file() or path.suffix not in SUFFIXES:
+        what = f"expected one of {', '.join(SUFFIXES)}" if path.is_file() else "no such file"
+        raise ModelError(f"{path}: {what}. Expected a table with {keys.CELL_ID} and columns of numbers.")
     embed = _Table(path, reads)
     image, genes = (embed if reads == {side} else None for side in ("image", "genes"))
     return Method(name, reads, embed, f"embeddings of {path.name}", image_side=image, genes_side=genes)
-
-
-_READERS = {
-    ".parquet": pd.read_parquet,
-    ".csv": lambda path: pd.read_csv(path, dtype={CELL: str, SAMPLE: str}),
-    ".tsv": lambda path: pd.read_csv(path, dtype={CELL: str, SAMPLE: str}, sep="\t"),
-}
 
 
 @dataclass(frozen=True)
@@ -82,48 +71,32 @@ def read_embeddings(path: Path, cells: BenchCells) -> NDArray[np.float32]:
 
     Raises
     ------
+    SettingsError
+        If the file is damaged, names a cell twice, or its rows cannot be joined to the cells.
     ModelError
-        If the file is damaged, names a cell twice, lacks one, or holds something that is not a finite number.
+        If it lacks a cell, or holds something that is not a finite number.
     """
-    try:
-        table = _READERS[path.suffix](path)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read ({error}).") from error
-    if table.index.name in (CELL, SAMPLE) or SAMPLE in (table.index.names or ()):
-        table = table.reset_index()
-    if CELL not in table.columns:
-        raise ModelError(f"{path}: no column {CELL!r}; it has {', '.join(map(str, table.columns[:5]))}.")
-    with_sample = SAMPLE in table.columns
-    if not with_sample and pd.Index(cells.cell_ids).has_duplicates:
-        raise ModelError(
-            f"{path}: no column {SAMPLE!r}, but cells of different sections share ids, such as "
-            f"{pd.Index(cells.cell_ids)[pd.Index(cells.cell_ids).duplicated()][0]!r}. Add the name of the section."
-        )
-    numbers = table.drop(columns=[name for name in (CELL, SAMPLE) if name in table.columns])
+    given = GivenCells.read(path)
+    numbers = given.table.drop(columns=given.named_by)
     other = [str(name) for name in numbers.columns if not pd.api.types.is_numeric_dtype(numbers[name])]
     if other or not len(numbers.columns):
         raise ModelError(f"{path}: {f'column {other[0]!r} holds no numbers' if other else 'no column of numbers'}.")
-    keys = [table[CELL].astype(str), *([table[SAMPLE].astype(str)] if with_sample else [])]
-    own = [cells.cell_ids.astype(str), *([cells.sample.astype(str)] if with_sample else [])]
-    rows, wanted = pd.MultiIndex.from_arrays(keys), pd.MultiIndex.from_arrays(own)
-    if rows.has_duplicates:
-        raise ModelError(f"{path}: names {_cell(rows[rows.duplicated()][0])} twice; expected each cell once.")
-    at = rows.get_indexer(wanted)
-    if (at < 0).any():
+    joined = given.join(cells.cell_ids, cells.sample, cells.corpus.path)
+    if not joined.has.all():
         raise ModelError(
-            f"{path}: lacks {(at < 0).sum():,} of {len(at):,} cells, first {_cell(wanted[at < 0][0])}; it has "
-            f"{_cell(rows[0]) if len(rows) else 'none'}."
+            f"{path}: lacks {(~joined.has).sum():,} of {len(joined.at):,} cells, first {_cell(cells, ~joined.has)}."
         )
-    values = numbers.to_numpy(np.float32)[at]
+    values = numbers.to_numpy(np.float32)[joined.at]
     finite = np.isfinite(values).all(axis=1)
     if not finite.all():
         raise ModelError(
-            f"{path}: {(~finite).sum():,} cells have NaN or infinite numbers, first {_cell(wanted[~finite][0])}."
+            f"{path}: {(~finite).sum():,} cells have NaN or infinite numbers, first {_cell(cells, ~finite)}."
         )
-    if len(rows) > len(at):
-        logger.info("%s: %s rows are of other cells and left out", path, f"{len(rows) - len(at):,}")
+    if len(joined.unknown):
+        logger.info("%s: %s rows are of other cells and left out", path, f"{len(joined.unknown):,}")
     return values
 
 
-def _cell(key: tuple[Hashable, ...]) -> str:
-    return f"cell {key[0]!r}" + (f" of section {key[1]!r}" if len(key) > 1 else "")
+def _cell(cells: BenchCells, which: NDArray[np.bool_]) -> str:
+    first = int(np.flatnonzero(which)[0])
+    return f"cell {cells.cell_ids[first]!r} of section {cells.sample[first]!r}"

@@ -10,7 +10,7 @@ from tests.unit.bench.published.toy import N
 
 from spatia.bench.methods.method import BOTH, GENES, IMAGE, Problem
 from spatia.bench.published.embeddings_file import embeddings_method
-from spatia.errors import ModelError, SettingsError
+from spatia.errors import ModelError, SettingsError, SpatiaError
 
 
 def write(path: Path, table: pd.DataFrame) -> Path:
@@ -52,7 +52,7 @@ def test_ids_may_stand_in_the_index_and_repeat_between_named_sections(tmp_path: 
     assert embed is not None
     np.testing.assert_array_equal(embed(again)[:, 0], np.arange(N))
     write(path, frame.drop(columns="sample").drop_duplicates("cell_id"))
-    with pytest.raises(ModelError, match=r"no column 'sample', but cells of different sections share ids, such as '0'"):
+    with pytest.raises(SettingsError, match=r"cell_id '0' is a cell of two sections.* column 'sample'"):
         embed(again)
 
 
@@ -61,19 +61,19 @@ def test_what_is_wrong_is_named(tmp_path: Path, problem: Problem, table: pd.Data
     embed = embeddings_method("x", write(path, table)).embed
     assert embed is not None
 
-    def refuses(changed: pd.DataFrame, match: str) -> None:
+    def refuses(changed: pd.DataFrame, match: str, error: type[SpatiaError] = ModelError) -> None:
         write(path, changed)
-        with pytest.raises(ModelError, match=match):
+        with pytest.raises(error, match=match):
             embed(problem)
 
     refuses(table[table["cell_id"] != "c3"], r"lacks 1 of 9 cells, first cell 'c3'")
-    refuses(pd.concat([table, table[table["cell_id"] == "c2"]]), r"names cell 'c2' twice")
+    refuses(pd.concat([table, table[table["cell_id"] == "c2"]]), r"cell_id 'c2' stands twice", SettingsError)
     refuses(table.assign(e1=table["e1"].where(table["cell_id"] != "c4")), r"1 cells have NaN .* first cell 'c4'")
     refuses(table.assign(e1=table["cell_id"] + "!"), r"column 'e1' holds no numbers")
     refuses(table[["cell_id"]], r"no column of numbers")
-    refuses(table.rename(columns={"cell_id": "barcode"}), r"no column 'cell_id'; it has barcode")
+    refuses(table.rename(columns={"cell_id": "barcode"}), r"no column 'cell_id',.* barcode", SettingsError)
     path.write_bytes(b"not parquet")
-    with pytest.raises(ModelError, match="cannot be read"):
+    with pytest.raises(SettingsError, match="cannot be read"):
         embed(problem)
     with pytest.raises(ModelError, match="no such file"):
         embeddings_method("x", tmp_path / "nowhere.parquet")
