@@ -56,7 +56,8 @@ def run(
         str | None, typer.Option(help="Column of the slide with labels of some cells.", rich_help_panel=RESULTS)
     ] = None,
     annotations: Annotated[
-        Path | None, typer.Option(help="CSV or parquet with cell_id and label, for some cells.", rich_help_panel=RESULTS)
+        Path | None,
+        typer.Option(help="CSV or parquet with cell_id and label, for some cells.", rich_help_panel=RESULTS),
     ] = None,
     no_benchmark: Annotated[
         bool, typer.Option("--no-benchmark", help="Do not compare with simple methods.", rich_help_panel=RESULTS)

@@ -19,7 +19,7 @@ from spatia.generation.generator import CellGenerator
 from spatia.generation.noise import NOISE, TIME, draw_times, gaussian
 from spatia.generation.proxy import MorphologyProxy
 from spatia.generation.samples import Reshaped, distorted, reshaped
-from spatia.generation.settings import SELF, STRICT, DropSettings
+from spatia.generation.settings import STRICT, DropSettings
 from spatia.models.losses import Term, masked_term
 from spatia.nn.gradient_reversal import reverse_gradient
 
@@ -164,7 +164,7 @@ class GeneratorObjective(nn.Module):
 
     def _source(self, batch: GenerationBatch, epoch: int) -> Tensor | None:
         """Return the images that paths begin at, where they begin at images."""
-        if self.generator.config.coupled == SELF:
+        if self.generator.config.is_edit:
             return distorted(self.generator, batch, self.seed, epoch)
         return None if batch.source is None else self.generator.scale(batch.source)
 

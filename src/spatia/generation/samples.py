@@ -15,7 +15,6 @@ from spatia.generation.distortion import distort, reshape
 from spatia.generation.generator import CellGenerator
 from spatia.generation.noise import GENERATE, gaussian
 from spatia.generation.nuclei import of_masks
-from spatia.generation.settings import SELF
 
 SMALL_PX = 16  # images are compared at this size: sharpness must not decide which cell is nearest
 
@@ -51,7 +50,7 @@ def begin_at(generator: CellGenerator, keys: Tensor, source: Tensor | None, seed
     source
         Images of the source cells, 0…255, where the generator begins at cells.
     """
-    if generator.config.coupled == "noise":
+    if generator.config.begins_at_noise:
         shape = (len(generator.space.channels), generator.space.px, generator.space.px)
         return gaussian(keys, shape, seed, draw, GENERATE)
     if source is None:
@@ -98,7 +97,7 @@ def draw_samples(
     generator: CellGenerator, batch: GenerationBatch, training: UInt8[Tensor, "cells channels y x"], seed: int
 ) -> Samples:
     """Generate the rows of a batch and set the nearest of some training images beside them."""
-    if generator.config.coupled == SELF:
+    if generator.config.is_edit:
         x_0 = distorted(generator, batch, seed, 0)
         source: Tensor | None = generator.unscale(x_0)
     else:

@@ -201,22 +201,22 @@ class GeneratorConfig(BaseModel):
     @model_validator(mode="after")
     def _makes_sense(self) -> "GeneratorConfig":
         pairs = self.task == "transition"
-        if not pairs and self.coupled != "noise":
+        if not pairs and not self.begins_at_noise:
             raise SettingsError(
                 f"coupling={self.coupling} with task=expression-to-image: there is no source cell to begin at. Give --pairs, or "
                 "take coupling=noise."
             )
-        if self.path.kind == "diffusion" and self.coupled != "noise":
+        if self.path.kind == "diffusion" and not self.begins_at_noise:
             raise SettingsError(
                 f"path.kind=diffusion with coupling={self.coupled}: a diffusion begins at Gaussian noise. Take coupling=noise, "
                 "or path.kind=linear."
             )
-        if (self.path.kind == "step") != (self.coupled == SELF):
+        if (self.path.kind == "step") != self.is_edit:
             raise SettingsError(
                 f"path.kind={self.path.kind} with coupling={self.coupled}: an edit (coupling=self) is one step (path.kind=step), and nothing "
                 "else is."
             )
-        if self.coupled == SELF and AIM not in self.told:
+        if self.is_edit and AIM not in self.told:
             raise SettingsError(
                 "conditions without 'aim' with coupling=self: an edit is told what the cell is to measure."
             )
@@ -238,14 +238,24 @@ class GeneratorConfig(BaseModel):
         return self.coupling
 
     @property
+    def is_edit(self) -> bool:
+        """Whether it changes a picture of the cell itself in one step; everything else walks a path."""
+        return self.coupled == SELF
+
+    @property
+    def begins_at_noise(self) -> bool:
+        """Whether its images are drawn from noise: no source cell is asked."""
+        return self.coupled == "noise"
+
+    @property
     def scale(self) -> Scale:
         """Scale on which the network sees images."""
-        return self.intensity or ("log" if self.coupled == SELF else "linear")
+        return self.intensity or ("log" if self.is_edit else "linear")
 
     @property
     def may_be_told(self) -> tuple[str, ...]:
         """Every condition that the task has."""
-        if self.coupled == SELF:
+        if self.is_edit:
             return OF_EDIT
         if self.task == "transition":
             return (*OF_TRANSITION, AIM)
@@ -255,7 +265,7 @@ class GeneratorConfig(BaseModel):
     def told(self) -> tuple[str, ...]:
         """Conditions of the network, in a fixed order."""
         if self.conditions is None:
-            if self.coupled == SELF:
+            if self.is_edit:
                 return (AIM,)
             return tuple(name for name in self.may_be_told if name not in (LABEL, AIM))
         return tuple(dict.fromkeys(self.conditions))

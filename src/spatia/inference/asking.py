@@ -14,7 +14,7 @@ from spatia.corpus.corpus import Corpus
 from spatia.data.loader import RowReader
 from spatia.errors import SettingsError
 from spatia.generation.displacement import Place
-from spatia.generation.settings import AIM, LABEL, SELF
+from spatia.generation.settings import AIM, LABEL
 from spatia.inference.asked import Asked, Spread
 from spatia.inference.cell_labels import CellLabels
 from spatia.inference.conditions import (
@@ -201,7 +201,7 @@ class Asker:
         if AIM in self._maker.config.told:
             conditions[AIM] = self._filled(other.morphology) + torch.from_numpy(self._changes())[number]
             known[AIM] = torch.ones(len(wanted), dtype=torch.bool)
-        if self._maker.config.coupled == SELF:
+        if self._maker.config.is_edit:
             before = {**conditions, AIM: self._filled(own.morphology)}
         key = self._keys(wanted) * len(names) + number
         return Asked(key, conditions, known, own.images, before, own.place, self._spread(number), present=own.present)
@@ -209,7 +209,7 @@ class Asker:
     def _spread(self, number: Tensor) -> Spread | None:
         """Return how draws differ; those of a path that begins at noise differ by that."""
         resampled = self._maker.resampled
-        if resampled is None or self._maker.config.coupled == "noise":
+        if resampled is None or self._maker.config.begins_at_noise:
             return None
         return Spread(torch.from_numpy(resampled - self._changes()[:, None]), number)
 

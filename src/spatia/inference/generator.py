@@ -21,7 +21,7 @@ from spatia.generation.checkpoint import MODEL_FOLDER, load_generator
 from spatia.generation.generator import CellGenerator, ImageSpace
 from spatia.generation.nuclei import of_measurements
 from spatia.generation.samples import begin_at
-from spatia.generation.settings import AIM, LEAST_ADAPTIVE, LEAST_UNTOLD, SELF, GeneratorConfig, SolverSettings
+from spatia.generation.settings import AIM, LEAST_ADAPTIVE, LEAST_UNTOLD, GeneratorConfig, SolverSettings
 from spatia.generation.solvers import Solution
 from spatia.generation.transformer import DiffusionTransformer
 from spatia.inference.asked import CHANGES, Asked
@@ -371,7 +371,7 @@ class Generator:
 
         An edit moves the source; then only what it changes is added to that, so that nothing else is redrawn.
         """
-        if part.before is not None and self.config.coupled == "noise":
+        if part.before is not None and self.config.begins_at_noise:
             return self._redrawn(x_0, part, how)
         options: dict[str, Any] = {
             "present": part.present,
@@ -421,12 +421,12 @@ class Generator:
 
     def differs_by(self, how: Drawing) -> Literal["noise", "change", "grain"] | None:
         """Return what differs from draw to draw: noise that paths begin at, the resample whose change is asked for, or grain alone; None: nothing."""
-        if self.config.coupled == "noise":
+        if self.config.begins_at_noise:
             return "noise"
         told = set(self.config.told) - set(how.drop)
         if self.resampled is not None and self.resampled.size and told & set(CHANGES):
             return "change"
-        makes_grain = self.config.coupled != SELF and bool(self.network.grain.noise.any())
+        makes_grain = not self.config.is_edit and bool(self.network.grain.noise.any())
         return "grain" if makes_grain else None
 
     def check_draws(self, how: Drawing) -> None:
@@ -463,7 +463,7 @@ class Generator:
             raise SettingsError(
                 f"drop: {', '.join(unknown)} is no condition of this generator: {', '.join(self.config.told)}."
             )
-        if AIM in drop and self.config.coupled == SELF:
+        if AIM in drop and self.config.is_edit:
             raise SettingsError(
                 f"drop: {AIM} is what an edit is asked for; without it {self.folder} would give every cell back as it is. Leave {AIM} out of drop."
             )

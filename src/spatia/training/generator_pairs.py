@@ -240,7 +240,7 @@ class PairData:
     @property
     def _begins_at_cells(self) -> bool:
         """Whether a channel that the source lacks has nothing to begin at."""
-        return self._settings.coupled != "noise"
+        return not self._settings.begins_at_noise
 
     def _leave_out(self, path: Path) -> None:
         """Leave out the pairs of cells without an image, or without a channel in common: there would be a black one to begin or to end at."""

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from spatia.errors import SettingsError
 from spatia.generation.objective import GeneratorWeights
-from spatia.generation.settings import LEAST_UNTOLD, SELF, STRICT, DropSettings, GeneratorConfig, SolverSettings, edits
+from spatia.generation.settings import LEAST_UNTOLD, STRICT, DropSettings, GeneratorConfig, SolverSettings, edits
 from spatia.training.settings import LoopSettings
 
 
@@ -87,7 +87,7 @@ class GeneratorSettings(LoopSettings, GeneratorConfig):
                 "trained. Set weights.morphology=0, or leave epochs.proxy out."
             )
         untold = self.drop.untold(len(self.generator.told))
-        if self.guidance != 1 and self.coupled != SELF and untold < LEAST_UNTOLD:
+        if self.guidance != 1 and not self.is_edit and untold < LEAST_UNTOLD:
             raise SettingsError(
                 f"guidance={self.guidance:g} with drop.all={self.drop.all:g}: guidance compares with what is drawn of cells that nothing is told "
                 f"of, and {untold:.2g} of the rows are such. Set drop.all to {LEAST_UNTOLD:g} or more (0.1 by default), or guidance=1."
@@ -116,7 +116,7 @@ class GeneratorSettings(LoopSettings, GeneratorConfig):
 
     def _without_effect(self) -> Iterator[tuple[str, str]]:
         """Yield what nothing would read, and why."""
-        edit, pairs = self.coupled == SELF, self.task == "transition"
+        edit, pairs = self.is_edit, self.task == "transition"
         if self.coupled != "ot-confidence":
             yield "gamma", f"coupling={self.coupled} weighs no pair by its confidence"
         other = (

@@ -18,7 +18,7 @@ from spatia.generation.nuclei import NUCLEUS
 from spatia.generation.objective import GeneratorObjective
 from spatia.generation.proxy import MorphologyProxy, ProxyObjective
 from spatia.generation.samples import Samples, begin_at, draw_samples
-from spatia.generation.settings import AIM, LABEL, SELF
+from spatia.generation.settings import AIM, LABEL
 from spatia.log import logger
 from spatia.nn.hashing import hash_uniform
 from spatia.training.generator_data import GeneratorData, Shown, choose_shown, measure_conditions
@@ -221,12 +221,12 @@ def make_generator_stages(
     if absent := [name for name in config.told if not len(measured.get(name, ()))]:
         if settings.conditions is not None or AIM in absent:
             more = ""
-            if config.coupled == SELF:
+            if config.is_edit:
                 more = " An edit (coupling=self) needs measured morphology: build the corpus with outlines, or take coupling=ot-confidence."
             raise SettingsError(f"conditions: {', '.join(absent)} cannot be computed from this corpus and model.{more}")
         logger.warning("conditions: %s cannot be computed from this corpus and is left out", ", ".join(absent))
         config = config.model_copy(update={"conditions": tuple(name for name in config.told if name in measured)})
-    if config.coupled == SELF and not any(name.startswith(NUCLEUS) for name in features):
+    if config.is_edit and not any(name.startswith(NUCLEUS) for name in features):
         logger.warning(
             "nuclei are not measured (the corpus has no outlines of them): an edit will not change their size. If the transition does, "
             "build the corpus with --nuclei stain, or take coupling=ot-confidence, which learns from pixels."

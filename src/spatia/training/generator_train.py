@@ -16,7 +16,7 @@ from spatia.errors import SettingsError
 from spatia.generation.checkpoint import GENERATOR_FILE, MODEL_FOLDER, save_generator
 from spatia.generation.generator import ImageSpace
 from spatia.generation.samples import Samples
-from spatia.generation.settings import LABEL, SELF
+from spatia.generation.settings import LABEL
 from spatia.inference.cell_labels import CellLabels
 from spatia.inference.conditions import EMBEDDINGS, CellConditions, cell_conditions, references_of
 from spatia.inference.generator import Generator
@@ -113,7 +113,7 @@ def train_generator(
         def make_stages(folder: RunFolder) -> list[Stage]:
             where = folder.path / CONDITIONS_FOLDER
             device = "cpu" if settings.accelerator == "cpu" else "auto"
-            by_pairs = paired is not None and settings.coupled != SELF  # an edit learns from every cell
+            by_pairs = paired is not None and not settings.is_edit  # an edit learns from every cell
             names = list(opened.sections) if by_pairs else with_images(opened)
             found = stack.enter_context(
                 cell_conditions(opened, model, sections=names, scratch=where, device=device, labels=labelled)
@@ -260,7 +260,7 @@ def _write(
             if not math.isnan(value)
         }
     facts |= {"n_cells": corpus.n_cells, **more}
-    if pairs is not None and settings.coupled == SELF:
+    if pairs is not None and settings.is_edit:
         network = objective.generator.eval()
         maker = Generator(folder.path, network, load_model(model, network.device), "", facts)
         facts["transitions"] |= fit_aims(maker, corpus, pairs, settings.aim_cells, settings.seed)
