@@ -54,7 +54,7 @@ def ours(source: SpatiaSource) -> Named:
     return Named(f"spatia {source.label}".strip(), facts, "", "Give another --label", bound=True)
 
 
-def of_files(name: str, path: Path | None, out: Path, rows: pd.DataFrame, remedy: str) -> Named:
+def of_files(name: str, path: Path | None, out: Path, rows: pd.DataFrame, remedy: str, *, of: str = "") -> Named:
     """Return a method that is made of files.
 
     Parameters
@@ -65,10 +65,12 @@ def of_files(name: str, path: Path | None, out: Path, rows: pd.DataFrame, remedy
         The results folder, and the values that stand in it; of some protocols their methods say after a comma how they were read out.
     remedy
         How another name is given, for an error.
+    of
+        The data set and seed that the files are for, where others have files of their own.
     """
     files = RANDOM if path is None else digest_of(path, without=out)
     bound = any(method == name or method.startswith(f"{name}, ") for method in rows["method"].unique())
-    return Named(name, {"files": files}, "" if path is None else str(path), remedy, bound)
+    return Named(f"{name} ({of})" if of else name, {"files": files}, "" if path is None else str(path), remedy, bound)
 
 
 def standing_values(out: Path) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import re
 import shlex
 import shutil
 import signal
@@ -22,6 +21,7 @@ from spatia.bench.methods.method import Method
 from spatia.bench.permute import UNTOUCHED, control_of
 from spatia.bench.protocols.trial import Task, Trial
 from spatia.bench.rows import ROWS_FILE, RowStore
+from spatia.bench.split_tables import readable
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError
 from spatia.io.memory import reuse_large_blocks
@@ -93,7 +93,7 @@ def run(plan: Plan, out: Path) -> pd.DataFrame:
     _take_over(store, out)
     keep_what_data_are(store, plan.data)
     command = plan.command or shlex.join(["spatia", *sys.argv[1:]])
-    units = _of_different_splits(plan.units)
+    units = of_different_splits(plan.units)
     if plan.workers == 1 or len(units) < 2:
         cells: BenchCells | None = None
         for data, seed in units:
@@ -106,7 +106,7 @@ def run(plan: Plan, out: Path) -> pd.DataFrame:
     return store.frame()
 
 
-def _of_different_splits(units: Sequence[tuple[DataSet, int]]) -> list[tuple[DataSet, int]]:
+def of_different_splits(units: Sequence[tuple[DataSet, int]]) -> list[tuple[DataSet, int]]:
     """Leave out seeds whose test cells are those of an earlier one: two donors give two splits, and not three."""
     seen: dict[tuple[str, bytes], int] = {}
     kept = []
@@ -130,6 +130,7 @@ def _of_different_splits(units: Sequence[tuple[DataSet, int]]) -> list[tuple[Dat
 def _run_unit(cells: BenchCells, seed: int, plan: Plan, store: RowStore, out: Path, command: str) -> None:
     """Run one data set under one seed."""
     store.refuse_other_corpus(cells.data.name, seed, cells.corpus.corpus_id)
+    _say_what_is_idle(cells, seed, plan)
     trial: Trial | None = None
     for task in plan.tasks:
         if why := _not_asked(task, cells, plan.methods):
@@ -143,6 +144,21 @@ def _run_unit(cells: BenchCells, seed: int, plan: Plan, store: RowStore, out: Pa
                 trial = Trial(cells, seed, out)
             question = Question(task.name, cells.data.name, method.name, seed, command, cells.corpus.corpus_id)
             store.add(attempt_unless_fatal(question, partial(task.score, trial, method), store.path.with_name(JOURNAL)))
+
+
+def _say_what_is_idle(cells: BenchCells, seed: int, plan: Plan) -> None:
+    """Name the tables of the user's that nothing is asked of; of our rivals it is no news that some read what is not there."""
+    if seed != min(number for data, number in plan.units if data.name == cells.data.name):
+        return
+    asked = [task for task in plan.tasks if not _not_asked(task, cells, plan.methods)]
+    for method in plan.methods:
+        if method.finished and not any(task.takes(method, cells) for task in asked):
+            logger.warning(
+                "%s: %s takes part in none of the tasks that can be asked of these cells; it reads %s",
+                cells.data.name,
+                method.name,
+                " and ".join(sorted(method.reads)),
+            )
 
 
 def _not_asked(task: Task, cells: BenchCells, methods: Sequence[Method]) -> str:
@@ -214,8 +230,7 @@ def unit_folder(name: str, seed: int) -> str:
     >>> unit_folder("a b", 0), unit_folder("a/b", 0)
     ('a_b-c8687a08-0', 'a_b-c14cddc0-0')
     """
-    readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", name)
-    return f"{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}-{seed}"
+    return f"{readable(name)}-{hashlib.sha256(name.encode()).hexdigest()[:8]}-{seed}"
 
 
 class _Both(RowStore):

@@ -54,7 +54,8 @@ def bench(
         list[str] | None,
         typer.Option(
             metavar="NAME=TABLE",
-            help="A rival that ran elsewhere: parquet or CSV with cell_id. NAME:genes or NAME:image says what it saw.",
+            help="A rival that ran elsewhere: parquet or CSV with cell_id. NAME:genes or NAME:image says what it saw, NAME:zero-shot that "
+            "nothing was fitted on these slides; {data} and {seed} in TABLE: one of each split (see --splits).",
         ),
     ] = None,
     published: Annotated[
@@ -89,6 +90,13 @@ def bench(
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="Table with cell_id and those columns.")] = None,
     split: Annotated[str, typer.Option(help="block, donor or section, for corpora given as folders.")] = "block",
+    splits: Annotated[
+        bool,
+        typer.Option(
+            "--splits",
+            help="Only write which cells each split trains and tests on, to OUT/splits, for methods that are fitted elsewhere.",
+        ),
+    ] = False,
     list_: Annotated[bool, typer.Option("--list", help="Say which tasks and methods there are.")] = False,
     tables: Annotated[
         bool, typer.Option("--tables", help="Only write and print the tables of what stands in OUT; nothing is run.")
@@ -110,7 +118,8 @@ def bench(
     from spatia.bench.methods.registry import chosen_methods, methods_of_suite
     from spatia.bench.permute import chosen_controls
     from spatia.bench.protocols.registry import chosen_tasks
-    from spatia.bench.run import Plan, run
+    from spatia.bench.run import Plan, of_different_splits, run
+    from spatia.bench.split_tables import write_splits
     from spatia.cli.bench_parts import (
         draw_cells,
         factors_of,
@@ -123,6 +132,7 @@ def bench(
         simulated_data,
     )
     from spatia.cli.bench_results import standing_rows, write_summary
+    from spatia.cli.bench_tables import GivenTable, keep_what_tables_are
     from spatia.corpus.lock import only_writer_of
 
     factors = factors_of(grid, set_ or (), start_from)
@@ -134,15 +144,16 @@ def bench(
     chosen = chosen_methods([name for name in names if name not in of_patches] or ["none"])
     if methods == "all":
         chosen = methods_of_suite(suite is Suite.quick)
-    chosen += methods_of_others(embeddings or (), published or ())
+    own_tables = [GivenTable.parse(text) for text in embeddings or ()]
+    chosen += methods_of_others(own_tables, published or ())
     asked = chosen_tasks([name.strip() for name in tasks.split(",")])
     controls = chosen_controls(control or ())
-    if not (chosen or spatia or factors or model or public or draw) and corpora:
+    if not (chosen or spatia or factors or model or public or draw or splits) and corpora:
         raise SettingsError(
             f"--methods {methods}: there is nothing to compare. Name methods, or give --spatia, --grid, --model, --embeddings or --published."
         )
     with only_writer_of(out, "benchmark"):
-        keep_what_rivals_are(out, chosen, embeddings or (), published or ())
+        keep_what_rivals_are(out, chosen, published or ())
         given = {"cell_type": cell_type, "domain": domain, "outcome": outcome, "labels": labels, "split": split}
         data = [read_data(path, given) for path in corpora or ()]
         own_data = not (data or public)
@@ -151,7 +162,13 @@ def bench(
         chosen += our_methods(out, model, spatia, start_from, label, set_ or (), suite if own_data else None, factors)
         data += public_data(public or (), out, names, model, label, seeds, methods_of_others((), published or ()))
         data += [one for what in controls for one in shuffled_data(data, what, out)]
+        if splits:
+            written = write_splits(of_different_splits(Plan(data, (), (), seeds or 3).units), out)
+            typer.echo("\n".join(map(str, written)))
+            return
         plan = Plan(data, asked, chosen, seeds or 3, workers=workers or (2 if own_data else 1), named=tasks != "all")
+        if own_tables:
+            keep_what_tables_are(out, own_tables, of_different_splits(plan.units))
         rows = run(plan, out)
         if draw:  # of our own slides those that name transitions: the others hold the same cells
             rows = draw_cells([one for one in data if one.transitions or not own_data], seeds or 3, draw, out)

@@ -15,19 +15,19 @@ from spatia.bench.factorial import Factors, combinations, name_of, read_factors,
 from spatia.bench.generators.problems import seeds_of
 from spatia.bench.generators.registry import GENERATORS
 from spatia.bench.method_record import Named, keep_what_names_are, of_files, ours, standing_values
-from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method
+from spatia.bench.methods.method import Method
 from spatia.bench.methods.registry import BASELINES, OF_WEIGHTS
 from spatia.bench.methods.spatia_model import SpatiaSource, spatia_methods
 from spatia.bench.methods.vit import VIT
 from spatia.bench.permute import Control, shuffled
 from spatia.bench.public.protocol import PublicOptions, PublicProtocol
 from spatia.bench.public.registry import read_public
-from spatia.bench.published.embeddings_file import embeddings_method
 from spatia.bench.published.files import digest_of
 from spatia.bench.published.registry import published_method
 from spatia.bench.rows import RowStore
 from spatia.bench.suites import SIZES, suite_data
 from spatia.cli.bench import Suite
+from spatia.cli.bench_tables import OPTION, GivenTable, methods_of_tables
 from spatia.config import make_settings
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError
@@ -62,7 +62,7 @@ def shuffled_data(data: list[DataSet], what: Control, out: Path) -> list[DataSet
     ]
 
 
-def methods_of_others(embeddings: list[str] | tuple[()], published: list[str] | tuple[()]) -> list[Method]:
+def methods_of_others(tables: Sequence[GivenTable], published: Sequence[str]) -> list[Method]:
     """Return rivals that ran elsewhere, and published models.
 
     Raises
@@ -70,39 +70,26 @@ def methods_of_others(embeddings: list[str] | tuple[()], published: list[str] | 
     SettingsError
         If two have one name, or that of a method that is here already: rows are known by the name, so the second would not be run.
     """
-    tables = []
-    for text in embeddings:
-        name, path = _pair(text, "--embeddings")
-        sees = name.rpartition(":")[2]
-        views = {"image": IMAGE, "genes": GENES}
-        if ":" in name and sees not in views:
-            raise SettingsError(
-                f"--embeddings {text!r}: after the colon stands what it was computed from: image or genes."
-            )
-        reads = views[sees] if ":" in name else BOTH
-        tables.append(embeddings_method(name, path, reads))
-    methods = tables + [published_method(*_pair(text, "--published")) for text in published]
+    methods = methods_of_tables(tables) + [published_method(*_pair(text, "--published")) for text in published]
     for at, name in enumerate(names := [method.name for method in methods]):
         if name in BASELINES or name in names[:at]:
             what = "is a method of spatia bench" if name in BASELINES else "is given twice"
             raise SettingsError(
-                f"--embeddings, --published: {name!r} {what}, and rows are known by the name. Give a name of its own "
+                f"{OPTION}, --published: {name!r} {what}, and rows are known by the name. Give a name of its own "
                 "(of a published model with a colon: uni:second=FOLDER)."
             )
     return methods
 
 
-def keep_what_rivals_are(
-    out: Path, methods: Sequence[Method], embeddings: Sequence[str] = (), published: Sequence[str] = ()
-) -> None:
-    """Write by a digest which files rivals are made of.
+def keep_what_rivals_are(out: Path, methods: Sequence[Method], published: Sequence[str] = ()) -> None:
+    """Write by a digest which files published models are made of.
 
     Parameters
     ----------
     methods
         All that take part: some of them take weights that the environment names, or random ones.
-    embeddings, published
-        ``NAME=PATH``, as the command line takes them.
+    published
+        ``NAME=PATH``, as the command line takes it.
 
     Raises
     ------
@@ -110,7 +97,6 @@ def keep_what_rivals_are(
         If rows of one stand in ``out`` that were made of other files.
     """
     rows = standing_values(out)
-    tables = [_pair(text, "--embeddings") for text in embeddings]
     models = [_pair(text, "--published") for text in published]
     weights = [
         (name, Path(given) if (given := os.environ.get(OF_WEIGHTS[name])) else None)
@@ -119,8 +105,7 @@ def keep_what_rivals_are(
     ]
     keep_what_names_are(
         out,
-        [of_files(name, path, out, rows, "Give the table another name") for name, path in tables]
-        + [of_files(name, path, out, rows, f"Give it another name ({name}:second=…)") for name, path in models]
+        [of_files(name, path, out, rows, f"Give it another name ({name}:second=…)") for name, path in models]
         + [of_files(name, path, out, rows, f"Set {OF_WEIGHTS[name]} as it was") for name, path in weights],
     )
 

@@ -21,6 +21,7 @@ from spatia.bench.published.files import digest_of
 from spatia.bench.rows import Row, RowStore
 from spatia.bench.run import UNITS
 from spatia.cli.bench_parts import keep_what_rivals_are, methods_of_others, our_methods, public_data
+from spatia.cli.bench_tables import GivenTable, keep_what_tables_are
 from spatia.errors import ModelError, SettingsError
 
 
@@ -31,6 +32,10 @@ def row(method: str, data: str = "slide", status: str = "ok", task: str = "annot
 def table(path: Path, number: int) -> Path:
     path.write_text(f"cell_id,e0\nc0,{number}\n")
     return path
+
+
+def keep_what_tables(out: Path, texts: list[str]) -> None:
+    keep_what_tables_are(out, [GivenTable.parse(text) for text in texts], ())
 
 
 # digests
@@ -74,27 +79,27 @@ def test_what_lies_behind_a_link_counts_and_a_link_back_up_ends(tmp_path: Path) 
 
 def test_another_table_under_the_name_of_rows_that_stand_is_refused(tmp_path: Path) -> None:
     out, noise, good = tmp_path / "out", table(tmp_path / "noise.csv", 1), table(tmp_path / "good.csv", 2)
-    keep_what_rivals_are(out, (), [f"rival={noise}"])
+    keep_what_tables(out, [f"rival={noise}"])
     RowStore(out).add([row("rival", status="failed")])
-    keep_what_rivals_are(out, (), [f"rival={good}"])  # nothing was measured with the first
+    keep_what_tables(out, [f"rival={good}"])  # nothing was measured with the first
     RowStore(out).add([row("rival")])
-    keep_what_rivals_are(out, (), [f"rival={good.rename(tmp_path / 'moved.csv')}"])
+    keep_what_tables(out, [f"rival={good.rename(tmp_path / 'moved.csv')}"])
     with pytest.raises(
         SettingsError,
         match=r"methods\.json: 'rival' stands there with files sha256:\w{12}…, but \S+noise\.csv \(sha256:\w{12}…\) is asked for: "
         r"its rows would be taken for these\. Give the table another name, or another results folder with -o\.",
     ):
-        keep_what_rivals_are(out, (), [f"rival={noise}"])
-    keep_what_rivals_are(out, (), [f"other={noise}"])
-    keep_what_rivals_are(tmp_path / "other out", (), [f"rival={noise}"])
+        keep_what_tables(out, [f"rival={noise}"])
+    keep_what_tables(out, [f"other={noise}"])
+    keep_what_tables(tmp_path / "other out", [f"rival={noise}"])
     assert str(tmp_path) not in (out / "methods.json").read_text()  # files may move
 
 
 def test_rows_that_a_killed_worker_left_count(tmp_path: Path) -> None:
-    keep_what_rivals_are(tmp_path, (), [f"rival={table(tmp_path / 'noise.csv', 1)}"])
+    keep_what_tables(tmp_path, [f"rival={table(tmp_path / 'noise.csv', 1)}"])
     RowStore(tmp_path / UNITS / "slide-0").add([row("rival")])
     with pytest.raises(SettingsError, match="'rival' stands there"):
-        keep_what_rivals_are(tmp_path, (), [f"rival={table(tmp_path / 'good.csv', 2)}"])
+        keep_what_tables(tmp_path, [f"rival={table(tmp_path / 'good.csv', 2)}"])
 
 
 def test_another_folder_of_a_published_model_is_refused(tmp_path: Path) -> None:
@@ -102,11 +107,11 @@ def test_another_folder_of_a_published_model_is_refused(tmp_path: Path) -> None:
     for folder in folders:
         folder.mkdir()
         (folder / "pytorch_model.bin").write_text(folder.name)
-    keep_what_rivals_are(out, (), (), [f"uni={folders[0]}"])
+    keep_what_rivals_are(out, (), [f"uni={folders[0]}"])
     RowStore(out).add([row("uni, ridge", task="HEST-bench")])  # protocols of patches add how it was read out
     with pytest.raises(SettingsError, match=r"'uni' stands there .*/two \(sha256.* another name \(uni:second=…\), or"):
-        keep_what_rivals_are(out, (), (), [f"uni={folders[1]}"])
-    keep_what_rivals_are(out, (), (), [f"uni={folders[0]}", f"uni:second={folders[1]}"])
+        keep_what_rivals_are(out, (), [f"uni={folders[1]}"])
+    keep_what_rivals_are(out, (), [f"uni={folders[0]}", f"uni:second={folders[1]}"])
 
 
 @pytest.mark.parametrize("method", [vit.VIT, vit_mae.VIT_MAE], ids=lambda method: method.name)
@@ -133,9 +138,9 @@ def test_random_weights_and_those_of_a_folder_are_two_things(
 def test_two_rivals_of_one_name_are_refused(tmp_path: Path) -> None:
     first, second = table(tmp_path / "a.csv", 1), table(tmp_path / "b.csv", 2)
     with pytest.raises(SettingsError, match=r"'rival' is given twice, and rows are known by the name\. Give"):
-        methods_of_others([f"rival={first}", f"rival={second}"], ())
+        methods_of_others([GivenTable.parse(f"rival={path}") for path in (first, second)], ())
     with pytest.raises(SettingsError, match="'pca' is a method of spatia bench, and rows are known by the name"):
-        methods_of_others([f"pca={first}"], ())
+        methods_of_others([GivenTable.parse(f"pca={first}")], ())
 
 
 def test_what_older_results_kept_of_our_models_is_read(tmp_path: Path) -> None:
@@ -147,7 +152,7 @@ def test_what_older_results_kept_of_our_models_is_read(tmp_path: Path) -> None:
     ):
         our_methods(tmp_path, None, True, None, "", ["lr=0.1"], None, {})
     our_methods(tmp_path, None, True, None, "", ["lr=1"], None, {})
-    keep_what_rivals_are(tmp_path, (), [f"rival={table(tmp_path / 'a.csv', 1)}"])
+    keep_what_tables(tmp_path, [f"rival={table(tmp_path / 'a.csv', 1)}"])
     kept = json.loads((tmp_path / "methods.json").read_text())
     assert kept.keys() == {"spatia", "rival"}
     assert kept["spatia"] == ours["spatia"]

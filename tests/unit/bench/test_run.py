@@ -207,7 +207,7 @@ def test_every_split_is_there_before_workers_start(tmp_path: Path, monkeypatch: 
 def test_seeds_that_hold_out_the_same_donors_count_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     sections = (TinySection("left", 1, ("A", "B"), n_windows=24), TinySection("right", 2, ("A", "B"), n_windows=24))
     data = DataSet(name="two", corpus=write_corpus(tmp_path / "corpus", sections), split="section")
-    units = module._of_different_splits([(data, seed) for seed in range(3)])
+    units = module.of_different_splits([(data, seed) for seed in range(3)])
     assert [seed for _, seed in units] == [0, 1]
     assert "two: seed 2 is left out: its test cells are those of seed 0" in caplog.text
 

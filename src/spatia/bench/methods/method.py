@@ -78,6 +78,8 @@ class Method:
         Needs measured morphology; it takes no part where outlines are absent.
     zero_shot
         It is used as it comes: nothing of it was fitted on this data set.
+    finished
+        It comes as a table, computed from what the slides have: without images, from genes.
     common_space
         The two sides live in one space already, so that retrieval compares them directly and fits nothing.
     """
@@ -95,3 +97,4 @@ class Method:
     common_space: bool = False
     measures: bool = False
     zero_shot: bool = False
+    finished: bool = False

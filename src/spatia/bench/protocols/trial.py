@@ -159,7 +159,8 @@ class Task:
 
     def takes(self, method: Method, cells: BenchCells) -> bool:
         """Say whether a method takes part."""
-        if ("image" in method.reads and not cells.has_images) or (method.measures and cells.morphology is None):
+        reads = method.reads - {"image"} if method.finished and not cells.has_images else method.reads
+        if ("image" in reads and not cells.has_images) or (method.measures and cells.morphology is None):
             return False
         if self.kind == "zero-shot" and not (method.zero_shot or method.name == FITTED_HERE):
             return False
@@ -168,4 +169,4 @@ class Task:
         if self.kind == "retrieval":
             return method.image_side is not None and method.genes_side is not None
         answers = method.embed is not None or (method.expression is not None and self.kind == "genes")
-        return method.reads <= self.reads and answers
+        return bool(reads) and reads <= self.reads and answers

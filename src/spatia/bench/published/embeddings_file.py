@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from spatia import keys
 from spatia.bench.cells import BenchCells
 from spatia.bench.methods.method import BOTH, Method, Modality, Problem
+from spatia.bench.permute import control_of
+from spatia.bench.split_tables import of_each_split, table_of
 from spatia.bench.tables import is_ours
 from spatia.corpus.given_cells import SUFFIXES, GivenCells
 from spatia.errors import ModelError, NotApplicableError, SettingsError
 from spatia.log import logger
 
 
-def embeddings_method(name: str, path: Path, reads: frozenset[Modality] = BOTH) -> Method:
+def embeddings_method(name: str, path: Path, reads: frozenset[Modality] = BOTH, *, zero_shot: bool = False) -> Method:
     """Return a method that reads its embedding from a table.
 
     Parameters
@@ -24,10 +26,12 @@ def embeddings_method(name: str, path: Path, reads: frozenset[Modality] = BOTH) 
     name
         As the tables show it.
     path
-        Parquet, ``.csv`` or ``.tsv``: ``cell_id``, ``sample`` where ids repeat between sections, and columns of numbers, one a
+        One table, or ``{data}`` and ``{seed}`` in it: one for each split, as it must be where it was fitted. Parquet, ``.csv`` or ``.tsv``: ``cell_id``, ``sample`` where ids repeat between sections, and columns of numbers, one a
         dimension. Rows in any order; rows of other cells are left out and counted.
     reads
-        What it was computed from; by default both, so that it takes part only where a task allows both.
+        What it was computed from; by default both, so that it takes part only where a task allows both (of slides without images genes).
+    zero_shot
+        Nothing of it was fitted on the slides.
 
     Raises
     ------
@@ -44,12 +48,33 @@ def embeddings_method(name: str, path: Path, reads: frozenset[Modality] = BOTH) 
         raise SettingsError(
             f"{path}: {name!r} would be counted as our model, whose methods are called 'spatia …'. Give the table another name."
         )
+    if not of_each_split(path):
+        require_table(path)
+    embed = _Table(path, reads)
+    image, genes = (embed if reads == {side} else None for side in ("image", "genes"))
+    return Method(
+        name,
+        reads,
+        embed,
+        f"embeddings of {path.name}",
+        image_side=image,
+        genes_side=genes,
+        zero_shot=zero_shot,
+        finished=True,
+    )
+
+
+def require_table(path: Path) -> None:
+    """Refuse a path at which no table is.
+
+    Raises
+    ------
+    ModelError
+        If there is no such file, or it is neither parquet nor text.
+    """
     if not path.is_file() or path.suffix not in SUFFIXES:
         what = f"expected one of {', '.join(SUFFIXES)}" if path.is_file() else "no such file"
         raise ModelError(f"{path}: {what}. Expected a table with {keys.CELL_ID} and columns of numbers.")
-    embed = _Table(path, reads)
-    image, genes = (embed if reads == {side} else None for side in ("image", "genes"))
-    return Method(name, reads, embed, f"embeddings of {path.name}", image_side=image, genes_side=genes)
 
 
 @dataclass(frozen=True)
@@ -63,7 +88,11 @@ class _Table:
             raise NotApplicableError(
                 f"{self.path}: this task withholds {len(problem.hidden):,} genes, which a finished table may have read."
             )
-        return read_embeddings(self.path, problem.cells)
+        if (what := control_of(problem.cells.data.name)) is not None:
+            raise NotApplicableError(
+                f"{self.path}: was computed where {what} were not shuffled, so this copy tells nothing of it."
+            )
+        return read_embeddings(table_of(self.path, problem.cells.data.name, problem.seed), problem.cells)
 
 
 def read_embeddings(path: Path, cells: BenchCells) -> NDArray[np.float32]:
