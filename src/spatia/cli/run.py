@@ -11,7 +11,7 @@ from spatia.cli import slide_options as options
 
 if TYPE_CHECKING:
     from spatia.pipeline.run import RunResult
-    from spatia.report.schema import Step
+    from spatia.report.schema import StepRecord
 
 MODEL = "The model"
 RESULTS = "What is made of it"
@@ -112,14 +112,14 @@ def run(
         raise typer.Exit(result.exit_code)
 
 
-def tell_step(step: "Step", done_now: bool) -> None:
+def tell_step(step: "StepRecord", done_now: bool) -> None:
     """Print a step when it ends: what it was, how long it took, and what came of it."""
     time = f"{step.seconds:.1f} s" if done_now else "(there)"
     status = "" if step.status == "done" else f"{step.status}: "
     typer.echo(f"{step.name:<12} {time:>9}  {status}{step.message}")
 
 
-def tell_nothing(step: "Step", done_now: bool) -> None:
+def tell_nothing(step: "StepRecord", done_now: bool) -> None:
     """Print nothing: stdout carries JSON."""
     del step, done_now
 

@@ -19,8 +19,8 @@ from spatia.data.samplers import (
     CellPlan,
     Draw,
     GroupPlan,
-    Plan,
     RepeatStream,
+    SamplingPlan,
     Share,
     Stream,
     balanced_repeats,
@@ -117,7 +117,7 @@ class Loader(IterableDataset[BatchT], Generic[BatchT]):
     def __init__(
         self,
         reader: PoolReader,
-        planner: Callable[[int], Plan],
+        planner: Callable[[int], SamplingPlan],
         collator: Collator,
         *,
         vocabulary: Vocabulary,
@@ -191,7 +191,7 @@ class _Planner:
     batch_size: int  # cells; for niches and windows the most of them
     max_cells: int
 
-    def __call__(self, epoch: int) -> Plan:
+    def __call__(self, epoch: int) -> SamplingPlan:
         """Return the batches of an epoch."""
         s = self.settings
         share = Share(s.seed, epoch, s.shuffle, s.rank, s.world_size)

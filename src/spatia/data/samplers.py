@@ -153,7 +153,7 @@ def balanced_repeats(
     return [np.where(c >= 0, np.floor(mean[c] + rng.random(len(c))), 0).astype(np.int64) for c in codes]
 
 
-class Plan(Protocol):
+class SamplingPlan(Protocol):
     """The batches of one epoch of one rank, pool by pool."""
 
     @property

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from spatia.data.dataset import PoolReader, Rows
-from spatia.data.samplers import Plan
+from spatia.data.samplers import SamplingPlan
 
 PoolIndex = tuple[int, int]  # epoch, number of the pool
 
@@ -22,14 +22,14 @@ PoolIndex = tuple[int, int]  # epoch, number of the pool
 class Pools:
     """Pools by (epoch, number); keeps the plan of one epoch."""
 
-    def __init__(self, reader: PoolReader, planner: Callable[[int], Plan]) -> None:
+    def __init__(self, reader: PoolReader, planner: Callable[[int], SamplingPlan]) -> None:
         self._reader, self._planner = reader, planner
-        self._plan: tuple[int, Plan] | None = None
+        self._plan: tuple[int, SamplingPlan] | None = None
 
-    def __reduce__(self) -> tuple[type["Pools"], tuple[PoolReader, Callable[[int], Plan]]]:
+    def __reduce__(self) -> tuple[type["Pools"], tuple[PoolReader, Callable[[int], SamplingPlan]]]:
         return Pools, (self._reader, self._planner)  # a process makes its own plan
 
-    def plan(self, epoch: int) -> Plan:
+    def plan(self, epoch: int) -> SamplingPlan:
         """Return the batches of an epoch."""
         if self._plan is None or self._plan[0] != epoch:
             self._plan = (epoch, self._planner(epoch))

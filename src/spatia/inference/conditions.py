@@ -23,7 +23,7 @@ from spatia.inference.cell_labels import CellLabels
 from spatia.inference.session import embedded
 from spatia.models.spatia import Spatia
 from spatia.nn.hashing import row_keys
-from spatia.readout.alignment import Reference, Shift, alignment, looked_at
+from spatia.readout.alignment import SectionReference, Shift, alignment, looked_at
 
 # generator's name of a condition -> model's name of the embedding
 EMBEDDINGS: Final = {"genes": "cell", "niche": "niche", "tissue": "tissue"}
@@ -282,7 +282,7 @@ def cell_conditions(
     device: str = "auto",
     min_coverage: float = 0.5,
     labels: CellLabels | None = None,
-    references: Sequence[Reference] = (),
+    references: Sequence[SectionReference] = (),
 ) -> Iterator[CellConditions]:
     """Embed every cell of a corpus from genes alone, and hand over what reads the embeddings.
 
@@ -328,7 +328,7 @@ def references_of(
     split: str | None,
     part: str,
     most: int = 4096,
-) -> list[Reference]:
+) -> list[SectionReference]:
     """Describe the sections that are learnt from, so that others can be aligned to them.
 
     Parameters
@@ -349,6 +349,8 @@ def references_of(
         rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(np.int64))]
         if len(rows):
             found.append(
-                Reference.of(one.sample, corpus.section(one.sample).cells_sha256, _embeddings(one, rows), "genes")
+                SectionReference.of(
+                    one.sample, corpus.section(one.sample).cells_sha256, _embeddings(one, rows), "genes"
+                )
             )
     return found

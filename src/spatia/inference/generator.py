@@ -30,7 +30,7 @@ from spatia.inference.profiles import profile_batch
 from spatia.inference.session import choose_device
 from spatia.models.checkpoint import load_model, model_id
 from spatia.models.spatia import Spatia
-from spatia.readout.alignment import Reference
+from spatia.readout.alignment import SectionReference
 
 if TYPE_CHECKING:
     from spatia.inference.real_cells import RealCells
@@ -106,9 +106,9 @@ class Generator:
         return tuple(name for name in self.space.channels if name in learnt)
 
     @cached_property
-    def references(self) -> tuple[Reference, ...]:
+    def references(self) -> tuple[SectionReference, ...]:
         """The sections that it learnt from, to align others to; none of a generator that is told no embedding, or of an earlier version."""
-        return tuple(Reference.from_json(one) for one in self.facts.get("sections", ()))
+        return tuple(SectionReference.from_json(one) for one in self.facts.get("sections", ()))
 
     @property
     def transitions(self) -> tuple[str, ...]:

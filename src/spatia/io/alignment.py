@@ -66,7 +66,7 @@ AS_STATED = Placement("as stated", ((1.0, 0.0), (0.0, 1.0)), (0.0, 0.0))
 
 
 @dataclass(frozen=True)
-class Score:
+class PlacementScore:
     """How well the stain lies under the shapes under one placement.
 
     Attributes
@@ -115,7 +115,7 @@ def score_placement(
     diameter_um: float,
     placement: Placement = AS_STATED,
     settings: AlignmentSettings | None = None,
-) -> Score | None:
+) -> PlacementScore | None:
     """Score one placement with the shapes given, all of which are drawn; None where none of them falls on the image.
 
     Parameters
@@ -141,7 +141,9 @@ def score_placement(
     return _score(stain, moved, diameter_um * scale, margin, placement)
 
 
-def _score(stain: Stain, rings: Sequence[Floats], diameter: float, margin: float, placement: Placement) -> Score:
+def _score(
+    stain: Stain, rings: Sequence[Floats], diameter: float, margin: float, placement: Placement
+) -> PlacementScore:
     mask = draw_mask(rings, stain)
     sigma = 2 * diameter / np.asarray(stain.um_per_px)[::-1]
     weight = _blur(stain.valid.astype(np.float32), sigma)
@@ -160,7 +162,7 @@ def _score(stain: Stain, rings: Sequence[Floats], diameter: float, margin: float
     raw_inside, raw_outside = stain.pixels[under], stain.pixels[beside]
     moved = shift[best] / placement.scale
     turned = np.linalg.solve(np.asarray(placement.matrix), shift[best]) if placement.scale else moved
-    return Score(
+    return PlacementScore(
         placement=placement.name,
         z=float(z[distance == 0][0]),
         auc=_auc(inside, outside),

@@ -10,7 +10,7 @@ from spatia.io.alignment import (
     AS_STATED,
     AlignmentSettings,
     Placement,
-    Score,
+    PlacementScore,
     discs,
     placements,
     score_placement,
@@ -108,7 +108,7 @@ def alignment_findings(
 
 def score_others(
     pyramid: Pyramid, position_um: Floats, diameter_um: float, settings: AlignmentSettings
-) -> list[tuple[Placement, Score]]:
+) -> list[tuple[Placement, PlacementScore]]:
     """Score every other placement with discs at the centroids, each in the densest window that it puts on the image."""
     settings = replace(
         settings, max_px=min(settings.max_px, 1_000_000)
@@ -139,7 +139,9 @@ def _shapes(
     return "discs at the centroids", discs(position_um[rows], 0.7 * diameter_um)
 
 
-def _judge(stated: Score | None, others: Sequence[tuple[Placement, Score]], shapes: str, n_cells: int) -> Finding:
+def _judge(
+    stated: PlacementScore | None, others: Sequence[tuple[Placement, PlacementScore]], shapes: str, n_cells: int
+) -> Finding:
     what = f"image alignment: {shapes}, against the same shapes moved elsewhere"
     expected = f"z >= {LIMITS.z:g}, AUC >= {LIMITS.auc:g}, best within {LIMITS.shift_um:g} µm"
     cause = _cause(stated, others)
@@ -171,12 +173,12 @@ def _judge(stated: Score | None, others: Sequence[tuple[Placement, Score]], shap
     return Finding("image-alignment", "ok", what, found, expected)
 
 
-def _shifted(stated: Score) -> bool:
+def _shifted(stated: PlacementScore) -> bool:
     far = stated.distance_um > LIMITS.shift_refused_um
     return far and stated.shift_z >= max(LIMITS.other_z, LIMITS.other_gain * stated.z)
 
 
-def _cause(stated: Score | None, others: Sequence[tuple[Placement, Score]]) -> str | None:
+def _cause(stated: PlacementScore | None, others: Sequence[tuple[Placement, PlacementScore]]) -> str | None:
     """Return what fits clearly better than the stated placement, as a sentence with its score; None if nothing does."""
     if stated is not None and _shifted(stated):
         dx, dy = stated.shift_um

@@ -13,7 +13,7 @@ VIEWS: Final[tuple[tuple[str, ...], ...]] = (("image", "genes"), ("image",), ("g
 RIDGE: Final = 0.05  # of the mean variance, added to every direction: few cells do not span all of them
 
 
-class Reference(nn.Module):
+class TrainingReference(nn.Module):
     """Mean and spread of the training cells' embeddings, for each of `VIEWS`.
 
     The score of a cell is its Mahalanobis distance from the mean, relative to the distance that 99 % of the training cells

@@ -19,7 +19,7 @@ from spatia.models.heads import ContrastHead, GeneHead, ImageHead, MorphologyHea
 from spatia.models.image_encoder import ImageEncoder, ImageTokens
 from spatia.models.inputs import GeneInput, ImageInput
 from spatia.models.niche import NicheEncoding, NicheInput, NicheTransformer
-from spatia.models.reference import Reference
+from spatia.models.reference import TrainingReference
 from spatia.models.statistics import Statistics
 from spatia.models.tissue import TissueEncoding, TissueInput, TissueTransformer
 from spatia.nn.patches import unpatchify
@@ -113,7 +113,7 @@ class Spatia(nn.Module):
         self.image_head = ImageHead(config, n_channels)
         self.morphology_head = MorphologyHead(config, n_features)
         self.contrast_head = ContrastHead(config)
-        self.reference = Reference(config.cell_width)
+        self.reference = TrainingReference(config.cell_width)
 
     @property
     def device(self) -> torch.device:

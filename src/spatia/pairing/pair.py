@@ -28,7 +28,7 @@ from spatia.pairing.pairs import (
     read_pairs,
     write_pairs,
 )
-from spatia.pairing.plans import Convergence, Plan, Problem, Rows, empty_rows, put_rows
+from spatia.pairing.plans import Convergence, Problem, Rows, TransportPlan, empty_rows, put_rows
 from spatia.pairing.settings import PairSettings, Scope
 from spatia.pairing.signatures import pair_weights, signature
 from spatia.pairing.solvers import solve
@@ -290,7 +290,7 @@ def _groups(cells: Cells, rows: NDArray[np.int64], scope: Scope) -> NDArray[np.o
     return np.array([f"{one} {at:07d}" for one, at in zip(sample, number, strict=True)], object)
 
 
-def _problem_facts(number: int, group: str, n: int, m: int, plan: Plan) -> dict[str, Any]:
+def _problem_facts(number: int, group: str, n: int, m: int, plan: TransportPlan) -> dict[str, Any]:
     convergence: Convergence = plan.convergence
     return {"problem": number, "where": group, "n_sources": n, "n_targets": m, **asdict(convergence)}
 

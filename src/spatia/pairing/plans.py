@@ -81,7 +81,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TransportPlan:
     """Rows of a plan, and how exact it is."""
 
     rows: Rows

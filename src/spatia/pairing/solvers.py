@@ -23,7 +23,7 @@ import ot
 from numpy.typing import NDArray
 
 from spatia.errors import PairingError
-from spatia.pairing.plans import Convergence, Floats, Plan, Problem, Rows, costs, empty_rows, put_rows, rows_of
+from spatia.pairing.plans import Convergence, Floats, Problem, Rows, TransportPlan, costs, empty_rows, put_rows, rows_of
 from spatia.pairing.settings import SolverSettings
 
 _SCALING = 4.0  # ε falls by this factor from stage to stage
@@ -34,7 +34,7 @@ _EXACT_ITERATIONS = 10_000_000
 _REMEDY = "Raise solver.max_iterations, solver.tolerance or solver.epsilon."
 
 
-def solve(problem: Problem, settings: SolverSettings, top_k: int) -> Plan:
+def solve(problem: Problem, settings: SolverSettings, top_k: int) -> TransportPlan:
     """Solve a problem as the settings say.
 
     Raises
@@ -48,7 +48,7 @@ def solve(problem: Problem, settings: SolverSettings, top_k: int) -> Plan:
     return _LARGE[settings.large](problem, settings, top_k)
 
 
-def _whole(problem: Problem, settings: SolverSettings, top_k: int) -> Plan:
+def _whole(problem: Problem, settings: SolverSettings, top_k: int) -> TransportPlan:
     C = costs(problem.source, problem.target)
     P, iterations, errors = _DENSE[_dense_name(settings)](C, settings)
     convergence = _judged(
@@ -63,7 +63,7 @@ def _whole(problem: Problem, settings: SolverSettings, top_k: int) -> Plan:
         settings,
     )
     P *= len(P)
-    return Plan(rows_of(P, C, top_k), convergence)
+    return TransportPlan(rows_of(P, C, top_k), convergence)
 
 
 def _dense_name(settings: SolverSettings) -> str:
@@ -241,7 +241,7 @@ def _halves(problem: Problem, block: Block) -> list[Block]:
     return [Block(*pair) for pair in zip(*sides, strict=True)]
 
 
-def _minibatch(problem: Problem, settings: SolverSettings, top_k: int) -> Plan:
+def _minibatch(problem: Problem, settings: SolverSettings, top_k: int) -> TransportPlan:
     n, m = len(problem.source), len(problem.target)
     arrays = empty_rows(n, top_k)
     into = np.zeros(m)
@@ -268,10 +268,10 @@ def _minibatch(problem: Problem, settings: SolverSettings, top_k: int) -> Plan:
         cost=sum(part.cost for part in parts),
         parts=len(blocks),
     )
-    return Plan(Rows(**arrays), _judged(convergence, settings, more=cuts))
+    return TransportPlan(Rows(**arrays), _judged(convergence, settings, more=cuts))
 
 
-def _low_rank(problem: Problem, settings: SolverSettings, top_k: int) -> Plan:
+def _low_rank(problem: Problem, settings: SolverSettings, top_k: int) -> TransportPlan:
     n, m = len(problem.source), len(problem.target)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -302,7 +302,10 @@ def _low_rank(problem: Problem, settings: SolverSettings, top_k: int) -> Plan:
         total += float((P * C).sum()) / n
         put_rows(arrays, rows, rows_of(P, C, top_k), np.arange(m))
     found = Convergence("low rank", _LOW_RANK_STEPS, *errors, float(inner.sum()), total)
-    return Plan(Rows(**arrays), _judged(found, settings))
+    return TransportPlan(Rows(**arrays), _judged(found, settings))
 
 
-_LARGE: dict[str, Callable[[Problem, SolverSettings, int], Plan]] = {"minibatch": _minibatch, "low_rank": _low_rank}
+_LARGE: dict[str, Callable[[Problem, SolverSettings, int], TransportPlan]] = {
+    "minibatch": _minibatch,
+    "low_rank": _low_rank,
+}

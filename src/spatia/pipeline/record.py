@@ -11,7 +11,7 @@ from typing import Any
 
 from spatia.io.memory import peak_memory_bytes
 from spatia.report.contents import RUN_FILE, read_result, write_result
-from spatia.report.schema import RunFacts, Step
+from spatia.report.schema import RunFacts, StepRecord
 from spatia.version import __version__
 
 LIBRARIES = ("anndata", "numpy", "pandas", "scanpy", "scikit-learn", "scipy", "torch", "zarr")
@@ -43,11 +43,11 @@ class RunRecord:
             peak_memory_bytes=peak,
         )
 
-    def step(self, name: str) -> Step | None:
+    def step(self, name: str) -> StepRecord | None:
         """Return what is recorded of a step."""
         return self.facts.step(name)
 
-    def put(self, step: Step, order: list[str]) -> None:
+    def put(self, step: StepRecord, order: list[str]) -> None:
         """Record a step in place of what stood for it, and write the file; steps that no longer exist are dropped."""
         steps = {one.name: one for one in self.facts.steps if one.name in order} | {step.name: step}
         ordered = tuple(steps[name] for name in order if name in steps)

@@ -27,7 +27,7 @@ from spatia.pipeline.settings import RunSettings
 from spatia.pipeline.steps import Job, Step, Tell, carry_out
 from spatia.report.contents import CELLS_FILE, CHECK_FILE, RUN_FILE
 from spatia.report.render import write_report
-from spatia.report.schema import Step as StepRecord
+from spatia.report.schema import StepRecord
 
 RESULTS = "results"
 TRAINING = ("preset", "train", "model", "seed")

@@ -14,8 +14,7 @@ from spatia.io.source import Source
 from spatia.log import logger
 from spatia.pipeline.record import RunRecord
 from spatia.pipeline.settings import RunSettings
-from spatia.report.schema import LeftOut, StepStatus
-from spatia.report.schema import Step as StepRecord
+from spatia.report.schema import LeftOut, StepRecord, StepStatus
 from spatia.version import __version__
 
 Tell = Callable[[StepRecord, bool], None]

@@ -60,7 +60,7 @@ class Shift:
 
 
 @dataclass(frozen=True)
-class Reference:
+class SectionReference:
     """What is kept of a section to align others to.
 
     Attributes
@@ -85,7 +85,7 @@ class Reference:
     sd: dict[str, NDArray[np.float64]]
 
     @classmethod
-    def of(cls, sample: str, cells_sha256: str, values: Values, by: str) -> "Reference":
+    def of(cls, sample: str, cells_sha256: str, values: Values, by: str) -> "SectionReference":
         """Group the cells of a section.
 
         Parameters
@@ -145,7 +145,7 @@ class Reference:
         }
 
     @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> "Reference":
+    def from_json(cls, stored: Mapping[str, Any]) -> "SectionReference":
         """Read what `to_json` gave.
 
         Raises
@@ -182,7 +182,9 @@ def looked_at(n_cells: int) -> NDArray[np.int64]:
     return np.concatenate([np.arange(start, start + CELLS_A_PLACE) for start in starts])
 
 
-def alignment(sample: str, values: Values, references: Sequence[Reference], *, quiet: bool = False) -> Shift | None:
+def alignment(
+    sample: str, values: Values, references: Sequence[SectionReference], *, quiet: bool = False
+) -> Shift | None:
     """Return what moves a section to the nearest of some others, and say so; None, with a warning, where none is like it.
 
     Parameters
@@ -299,7 +301,7 @@ def align_to_one_another(
     names = np.asarray(sections).astype(str)
     by_name, n_cells = np.unique(names, return_counts=True)
     order = by_name[np.argsort(-n_cells, kind="stable")].tolist()
-    placed, shifts, alone = list[Reference](), dict[str, Shift](), list[str]()
+    placed, shifts, alone = list[SectionReference](), dict[str, Shift](), list[str]()
     for name in order if len(order) > 1 else ():
         values = embedding[_looked_at(embedding, names == name)]
         shift = alignment(name, {_WHOLE: values}, placed, quiet=True) if placed else None
@@ -330,8 +332,8 @@ def _looked_at(embedding: NDArray[np.floating], mask: NDArray[np.bool_]) -> NDAr
     return rows[_evenly(len(rows))]
 
 
-def _reference(name: str, values: NDArray[np.floating]) -> Reference:
-    return Reference.of(name, name, {_WHOLE: values}, _WHOLE)
+def _reference(name: str, values: NDArray[np.floating]) -> SectionReference:
+    return SectionReference.of(name, name, {_WHOLE: values}, _WHOLE)
 
 
 def _moved(

@@ -16,7 +16,7 @@ LeftOut = Literal["refused", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True, config=_CONFIG)
-class Step:
+class StepRecord:
     """One step of a run.
 
     Attributes
@@ -56,10 +56,10 @@ class RunFacts:
     versions: dict[str, str]
     machine: dict[str, str]
     settings: dict[str, str | int | float | bool | None]
-    steps: tuple[Step, ...] = ()
+    steps: tuple[StepRecord, ...] = ()
     peak_memory_bytes: int | None = None
 
-    def step(self, name: str) -> Step | None:
+    def step(self, name: str) -> StepRecord | None:
         """Return the step of this name, None where the run never came to it."""
         return next((step for step in self.steps if step.name == name), None)
 

@@ -15,7 +15,7 @@ MARKERS_SHOWN = 8
 
 
 @dataclass(frozen=True)
-class Score:
+class TaskScore:
     """One method on one task.
 
     Attributes
@@ -47,10 +47,10 @@ class BenchmarkTable:
 
     tasks: tuple[TaskColumn, ...]
     methods: tuple[str, ...]
-    scores: dict[tuple[str, str], Score]  # (method, task key)
+    scores: dict[tuple[str, str], TaskScore]  # (method, task key)
     left_out: dict[str, str]
 
-    def score(self, method: str, task: str) -> Score | None:
+    def score(self, method: str, task: str) -> TaskScore | None:
         """Return a method's score, None where it has none."""
         return self.scores.get((method, task))
 
@@ -102,7 +102,7 @@ def benchmark_table(rows: pd.DataFrame, facts: BenchmarkResult) -> BenchmarkTabl
         for method, (mean, spread, count) in zip(found.index, found.itertuples(index=False), strict=True):
             near = np.nanmax([spread, found.loc[best, "std"], 0.0])
             place = "best" if method == best else "tied" if found.loc[best, "mean"] - mean <= near else ""
-            scores[str(method), key] = Score(float(mean), float(spread), int(count), place)
+            scores[str(method), key] = TaskScore(float(mean), float(spread), int(count), place)
     methods = sorted({name for name, _ in scores}, key=lambda name: (not is_ours(name), name))
     left_out = dict(facts.left_out)
     for row in rows[rows["status"] != "ok"].itertuples():

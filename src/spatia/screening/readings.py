@@ -25,7 +25,7 @@ _QUANTILES: Final = tuple(f"_q{round(100 * q):02d}" for q in QUANTILES)
 _PENALTIES: Final = (1e-3, 1e-2, 1e-1, 1.0)
 
 
-class Score(Protocol):
+class StateScore(Protocol):
     """A number that is read from measured features; learned from real cells."""
 
     @property
@@ -82,7 +82,7 @@ class Readings:
     """
 
     space: Space
-    score: Score | None
+    score: StateScore | None
     real: Floats
 
     @property
@@ -135,7 +135,7 @@ def make_readings(chosen: ChosenCells, channels: tuple[str, ...], um_per_px: flo
     return Readings(space, learned, np.concatenate([real, learned.read(real)[:, None]], axis=1))
 
 
-def _make_score(chosen: ChosenCells, features: Floats, wanted: str) -> Score:
+def _make_score(chosen: ChosenCells, features: Floats, wanted: str) -> StateScore:
     name, sign, label = (part.strip() for part in wanted.partition("="))
     if name not in chosen.obs:
         there = ", ".join(map(str, chosen.obs.columns[:30]))

@@ -17,7 +17,7 @@ from spatia.io.memory import peak_memory_bytes
 
 
 @dataclass(frozen=True)
-class Step:
+class LoggedStep:
     """One step of training, over all ranks.
 
     Attributes
@@ -94,7 +94,7 @@ class Journal:
         if self._board is not None:
             self._board.close()
 
-    def add(self, step: Step) -> None:
+    def add(self, step: LoggedStep) -> None:
         """Count a step in."""
         if not self._steps:
             self._totals, self._counts = [0.0] * len(step.totals), [0.0] * len(step.counts)

@@ -14,7 +14,7 @@ from spatia.log import duration, logger, progress
 from spatia.training.checkpoint import Checkpoint, read_checkpoint, seed_generators, write_checkpoint
 from spatia.training.evaluation import Validation
 from spatia.training.interruption import StopRequest
-from spatia.training.journal import Journal, Step
+from spatia.training.journal import Journal, LoggedStep
 from spatia.training.parallel import sum_over_ranks
 from spatia.training.run_folder import RunFolder
 from spatia.training.settings import LoopSettings
@@ -167,7 +167,7 @@ class _Run:
             f"{training.stage.epochs:,}", f"{len(training.loader):,}",
         )  # fmt: skip
 
-    def count(self, step: Step) -> str:
+    def count(self, step: LoggedStep) -> str:
         """Count a step; returns what to show beside the bar."""
         self.step += 1
         self.journal.add(step)

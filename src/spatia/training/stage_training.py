@@ -14,7 +14,7 @@ from spatia.errors import TrainingError
 from spatia.metrics.collapse import Spread, measure_spread
 from spatia.training.checkpoint import generator_states, set_generator_states
 from spatia.training.evaluation import Best, Validation
-from spatia.training.journal import Step, mean_terms, weighted
+from spatia.training.journal import LoggedStep, mean_terms, weighted
 from spatia.training.optimiser import AveragedWeights, learning_rate, make_optimiser
 from spatia.training.parallel import (
     Held,
@@ -81,7 +81,7 @@ class StageTraining:
         for batch in self.loader:
             yield self._moved(batch)
 
-    def step(self, batch: Any, number: int, wishes: Sequence[bool]) -> tuple[Step, list[bool]]:
+    def step(self, batch: Any, number: int, wishes: Sequence[bool]) -> tuple[LoggedStep, list[bool]]:
         r"""Compute the loss, its gradient, and change the weights.
 
         .. math:: L = \sum_k w_k \frac{\mathrm{total}_k}{\sum_\mathrm{ranks} \mathrm{count}_k} \cdot \mathrm{ranks}
@@ -122,7 +122,7 @@ class StageTraining:
         self._optimiser.step()
         self._average.update()
         self.batch += 1
-        return Step(totals, counts, int(all_rows), rate, norm), [want > 0 for want in wanted]
+        return LoggedStep(totals, counts, int(all_rows), rate, norm), [want > 0 for want in wanted]
 
     def finish_epoch(self, number: int) -> Validation:
         """Validate the averaged weights, and keep them if they are the best so far."""

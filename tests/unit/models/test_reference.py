@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from spatia.models.reference import Reference, _mean_and_precision
+from spatia.models.reference import TrainingReference, _mean_and_precision
 
 VIEW = ("image", "genes")
 
 
 def test_ninety_nine_cells_of_a_hundred_stay_below_one() -> None:
     cells = torch.randn(1000, 4, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 5.0, 0.2, 1.0]) + 3
-    reference = Reference(4)
+    reference = TrainingReference(4)
     reference.fit(VIEW, cells)
     scores = reference.score(VIEW, cells)
     assert (scores <= 1).float().mean() == pytest.approx(0.99, abs=0.002)
@@ -33,7 +33,7 @@ def test_sixty_four_bits_are_the_processors(device: str) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_it_is_fitted_to_cells_on_a_gpu() -> None:
     cells = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
-    here, there = Reference(6), Reference(6).to("cuda")
+    here, there = TrainingReference(6), TrainingReference(6).to("cuda")
     here.fit(VIEW, cells)
     there.fit(VIEW, cells.to("cuda"))
     for name, value in here.state_dict().items():

@@ -8,7 +8,7 @@ import pytest
 
 from spatia.errors import PairingError
 from spatia.pairing import solvers
-from spatia.pairing.plans import Plan, Problem, costs, rows_of
+from spatia.pairing.plans import Problem, TransportPlan, costs, rows_of
 from spatia.pairing.settings import SolverSettings
 from spatia.pairing.solvers import Block, blocks_of, marginal_errors, solve
 
@@ -35,7 +35,7 @@ def problem(n: int = 96, m: int = 64, seed: int = 0, d: int = 4) -> Problem:
     return Problem(x / unit, y / unit)
 
 
-def dense(plan: Plan, m: int) -> np.ndarray:
+def dense(plan: TransportPlan, m: int) -> np.ndarray:
     """The whole plan, of a solve that kept all partners."""
     P = np.zeros((len(plan.rows.partner), m))
     at, rank = np.nonzero(plan.rows.partner >= 0)

@@ -11,8 +11,7 @@ from spatia.pipeline.record import RunRecord
 from spatia.pipeline.run import STEPS, RunResult
 from spatia.pipeline.settings import RunSettings
 from spatia.pipeline.steps import Job, Skipped, Step, carry_out
-from spatia.report.schema import LeftOut
-from spatia.report.schema import Step as StepRecord
+from spatia.report.schema import LeftOut, StepRecord
 
 
 class Workshop:

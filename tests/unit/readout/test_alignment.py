@@ -10,7 +10,7 @@ from spatia.errors import ModelError
 from spatia.readout.alignment import (
     LEAST_CELLS,
     LEAST_LEARNT,
-    Reference,
+    SectionReference,
     align_sections,
     align_to_one_another,
     alignment,
@@ -34,8 +34,8 @@ def moved(values: dict[str, np.ndarray], times: float = 1.0) -> dict[str, np.nda
     return {name: (one + times * MOVED[name]).astype(np.float32) for name, one in values.items()}
 
 
-def reference(values: dict[str, np.ndarray], name: str = "first") -> Reference:
-    return Reference.of(name, name * 8, values, "genes")
+def reference(values: dict[str, np.ndarray], name: str = "first") -> SectionReference:
+    return SectionReference.of(name, name * 8, values, "genes")
 
 
 @pytest.mark.parametrize("shares", [[0.25, 0.25, 0.25, 0.25], [0.5, 0.3, 0.1, 0.1]])
@@ -96,12 +96,12 @@ def test_it_is_kept_as_plain_values() -> None:
     one = reference(section([0.25] * 4, 0))
     stored = json.loads(json.dumps(one.to_json()))
     other = moved(section([0.4, 0.2, 0.2, 0.2], 1))
-    again = Reference.from_json(stored).shift_of(other)
+    again = SectionReference.from_json(stored).shift_of(other)
     for name, value in one.shift_of(other).of.items():
         np.testing.assert_allclose(again.of[name], value, atol=1e-4)
     del stored["mean"]
     with pytest.raises(ModelError, match="not described as expected"):
-        Reference.from_json(stored)
+        SectionReference.from_json(stored)
 
 
 def test_rows_that_are_looked_at_lie_in_the_section_and_are_few() -> None:

@@ -30,7 +30,7 @@ from spatia.report.schema import (
     SectionFacts,
     SlideResult,
     SplitFacts,
-    Step,
+    StepRecord,
     TrainingResult,
 )
 
@@ -118,7 +118,7 @@ def _write_run_file(out: Path) -> None:
         command="spatia run outs -o OUT", started="2025-03-01T09:00:00+00:00", seed=0,
         versions={"spatia": "0.1.0", "torch": "2.13.0"}, machine={"processor": "x86_64", "cores": "2"},
         settings={"preset": "tiny", "labels_key": None}, peak_memory_bytes=2_400_000_000,
-        steps=tuple(Step(name=name, status="done", seconds=s, warnings=warnings.get(name, ())) for name, s in STEPS.items()),
+        steps=tuple(StepRecord(name=name, status="done", seconds=s, warnings=warnings.get(name, ())) for name, s in STEPS.items()),
     )  # fmt: skip
     write_result(out / "run.json", run)
 

@@ -15,7 +15,7 @@ from spatia.report import words
 from spatia.report.contents import ReportError, RunFolder, read_result, write_result
 from spatia.report.page import make_page
 from spatia.report.render import write_report
-from spatia.report.schema import ExpressionTask, RunFacts, Step
+from spatia.report.schema import ExpressionTask, RunFacts, StepRecord
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -120,9 +120,9 @@ def test_the_curve_of_resolutions_says_what_it_is_and_what_chose(html: str) -> N
 def test_an_unfinished_run_says_what_is_absent_and_why(finished: Path, tmp_path: Path) -> None:
     run = read_result(finished / "run.json", RunFacts)
     steps = (
-        Step(name="check", status="done"),
-        Step(name="reconstruct", status="skipped", message="The slide has no image: nothing to reconstruct."),
-        Step(name="train", status="failed", message="out of memory"),
+        StepRecord(name="check", status="done"),
+        StepRecord(name="reconstruct", status="skipped", message="The slide has no image: nothing to reconstruct."),
+        StepRecord(name="train", status="failed", message="out of memory"),
     )
     write_result(tmp_path / "run.json", RunFacts(**{**run.__dict__, "steps": steps}))
     page = make_page(RunFolder(tmp_path))
