@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tests.unit.bench.toy_rows import row
 
 from spatia.bench.methods import vit, vit_mae
 from spatia.bench.methods.method import Method, Problem
@@ -18,15 +19,11 @@ from spatia.bench.protocols.trial import Trial
 from spatia.bench.public import registry
 from spatia.bench.public.protocol import PublicOptions, PublicProtocol
 from spatia.bench.published.files import digest_of
-from spatia.bench.rows import Row, RowStore
+from spatia.bench.rows import RowStore
 from spatia.bench.run import UNITS
 from spatia.cli.bench_parts import keep_what_rivals_are, methods_of_others, our_methods, public_data
 from spatia.cli.bench_tables import GivenTable, keep_what_tables_are
 from spatia.errors import ModelError, SettingsError
-
-
-def row(method: str, data: str = "slide", status: str = "ok", task: str = "annotation") -> Row:
-    return Row(task, data, method, "macro-F1", 0.5, 0, 9, 9, 0.0, 0.0, status, "", "", "{}", "c")  # type: ignore[arg-type]
 
 
 def table(path: Path, number: int) -> Path:
@@ -178,7 +175,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def run(folder: Path, out: Path, options: PublicOptions) -> Any:
         asked.append((folder / "patches").read_text())
         names = ["pixels"] if options.vit_folder is None else ["pixels", f"vit {options.vit_folder.name}"]
-        RowStore(out).add([row(f"{name}, ridge", "MADE-UP A", task="patches") for name in names])
+        RowStore(out).add([row(f"{name}, ridge", data="MADE-UP A", task="patches") for name in names])
 
     monkeypatch.setitem(registry.PUBLIC, "made-up", PublicProtocol("made-up", "", "", "", "", run=run))
     monkeypatch.delenv("SPATIA_VIT", raising=False)

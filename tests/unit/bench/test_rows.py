@@ -6,17 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from tests.unit.bench.toy_rows import row
 
-from spatia.bench.rows import Row, RowStore, read_rows
+from spatia.bench.rows import RowStore, read_rows
 from spatia.errors import SpatiaError
-
-
-def row(**changes) -> Row:
-    values = {
-        "task": "annotation", "data": "d", "method": "pca", "metric": "macro-F1", "value": 0.5, "seed": 0, "n": 10,
-        "n_train": 20, "seconds": 1.0, "peak_memory_mb": 100.0, "status": "ok", "message": "", "command": "c", "versions": "{}",
-    }  # fmt: skip
-    return Row(**{**values, **changes})
 
 
 def test_rows_come_back_from_disk(tmp_path: Path) -> None:

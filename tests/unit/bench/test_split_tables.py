@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.unit.bench.test_method_files import row
+from tests.unit.bench.toy_rows import row
 from tests.unit.conftest import TinySection, write_corpus
 
 from spatia.bench.cells import load_cells

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import pandas as pd
 import pytest
-from tests.unit.bench.test_rows import row
+from tests.unit.bench.toy_rows import row
 
 from spatia.bench.tables import costs, markdown, summary
 
