@@ -4,7 +4,7 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from spatia.corpus.files import sha256
 from spatia.errors import TrainingError
 
 FORMAT: Final = "spatia-checkpoint"
@@ -63,7 +64,8 @@ def write_checkpoint(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], 
     for group, values in tensors.items():
         on_host = {name: value.detach().cpu().contiguous().clone() for name, value in values.items()}
         save_file(on_host, aside / f"{group}.safetensors")
-    content = {"format": FORMAT, "format_version": FORMAT_VERSION, "groups": sorted(tensors), **state}
+    groups = {group: sha256(aside / f"{group}.safetensors") for group in sorted(tensors)}
+    content = {"format": FORMAT, "format_version": FORMAT_VERSION, "groups": groups, **state}
     (aside / STATE_FILE).write_text(json.dumps(content, indent=1), encoding="utf-8")
     for path in [*aside.iterdir(), aside]:
         _flush_to_disk(path)
@@ -96,11 +98,19 @@ def read_checkpoint(folder: Path) -> Checkpoint | None:
                 "Resume with the version of spatia that wrote it, or train anew."
             )
         tensors = {group: load_file(path / f"{group}.safetensors") for group in state["groups"]}
+        _check_digests(path, state["groups"])
     except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
         raise TrainingError(
             f"{path}: the checkpoint cannot be read ({error}). Delete {path.parent.parent} and train anew, or choose another folder with -o."
         ) from error
     return Checkpoint(path, tensors, state)
+
+
+def _check_digests(path: Path, groups: Mapping[str, str] | Sequence[str]) -> None:
+    """Refuse tensors that are not those that were written: a flipped bit is a number like any other."""
+    for group, digest in groups.items() if isinstance(groups, Mapping) else ():  # without digests before 2026-11-28
+        if sha256(path / f"{group}.safetensors") != digest:
+            raise ValueError(f"{group}.safetensors is not as it was written")
 
 
 def generator_states(device: torch.device) -> dict[str, Tensor]:

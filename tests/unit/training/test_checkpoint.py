@@ -86,6 +86,21 @@ def test_damage_is_named(name: str, content: str, said: str, tmp_path: Path) -> 
         read_checkpoint(tmp_path / "c")
 
 
+def test_a_flipped_bit_is_noticed_where_digests_were_written(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "c", tensors(), {})
+    weights, state = path / "weights.safetensors", path / "state.json"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(
+        TrainingError, match=r"cannot be read \(weights\.safetensors is not as it was written\)\. Delete"
+    ):
+        read_checkpoint(tmp_path / "c")
+    facts = json.loads(state.read_text())
+    state.write_text(json.dumps(facts | {"groups": sorted(facts["groups"])}))  # as it was written before 2026-11-28
+    assert read_checkpoint(tmp_path / "c") is not None
+
+
 @pytest.mark.parametrize("spare_gauss", [False, True])
 def test_generators_go_on_where_they_were(spare_gauss: bool, tmp_path: Path) -> None:
     seed_generators(3, 1)
