@@ -6,7 +6,7 @@
     python benchmarks/model.py ablation   --work WORK      {image, genes, both} × {cell, + niche, + tissue} × contrastive
     python benchmarks/model.py summary    --work WORK      what stands there, tasks down, as in docs/benchmarks.md
     python benchmarks/model.py ranks      --work WORK      mean ranks over all of that; --figure PNG, --also OTHER_WORK
-    python benchmarks/model.py growth     --work WORK      embedding of genes at 20,000, 200,000 and 1,000,000 cells
+    python benchmarks/model.py growth     --work WORK      building and embedding of 10,000, 100,000 and 1,000,000 simulated cells
     python benchmarks/model.py speed      --work WORK      beside a ViT-B/16; memory at 20,000 and 500,000 cells
 
 Corpora and results stay in WORK and are not made again. Rows: WORK/results/<subcommand>/rows.parquet.
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--label", default="", help="name of this try of our model")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="training setting")
     parser.add_argument("--many", type=int, default=500_000, help="speed: cells of the larger corpus")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[20_000, 200_000, 1_000_000], help="growth: cells")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000], help="growth: cells")
     parser.add_argument("--also", type=Path, action="append", default=[], help="ranks: another WORK")
     parser.add_argument("--figure", type=Path, help="ranks: PNG to draw")
     arguments = parser.parse_args()

@@ -23,10 +23,15 @@ from loader import write_noise_corpus
 from spatia.bench.cells import load_cells
 from spatia.bench.dataset import DataSet
 from spatia.bench.methods.vit import encode, make_vit
+from spatia.corpus.build import build
 from spatia.corpus.corpus import Corpus
 from spatia.inference.embed import embed
 from spatia.io.memory import peak_memory_bytes
+from spatia.io.source import Source
 from spatia.models.checkpoint import load_model
+from spatia.models.shipped import model_folder
+from spatia.simulate.settings import SimulationSettings
+from spatia.simulate.slide import simulate
 from spatia.training.settings import read_settings
 from spatia.training.train import train
 
@@ -65,20 +70,27 @@ def measure(work: Path, model: Path | None, breast: Path, many: int) -> str:
 
 
 def grow(work: Path, sizes: Sequence[int]) -> str:
-    """Return seconds of processor and memory of embedding genes as cells grow, and the slope of their logarithms."""
-    model = _trained(work, _noise(work, BRIEF_CELLS))
+    """Return seconds of processor and memory of building and of embedding genes as cells grow, and the slopes of their logarithms."""
+    model = model_folder("tiny")  # speed does not depend on what it learnt
     lines = [
-        "| cells | seconds of processor | cells a second of processor | peak MB |",
-        "| ---: | ---: | ---: | ---: |",
+        "| cells | build: seconds of processor | cells a second | peak MB | embed: seconds of processor | cells a second | peak MB |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    seconds = []
+    seconds: dict[str, list[float]] = {"build": [], "embed": []}
     for n in sizes:
-        found = _apart("embed-genes", _noise(work, n), model)
-        seconds.append(n / found["cpu_rate"])
-        lines.append(f"| {n:,} | {seconds[-1]:,.0f} | {found['cpu_rate']:,.0f} | {found['peak_mb']:,.0f} |")
+        slide, corpus = work / f"growth_{n}_slide", work / f"growth_{n}"
+        _apart("simulate", slide, Path(str(n)))
+        shutil.rmtree(corpus, ignore_errors=True)
+        found = {"build": _apart("build", slide, corpus), "embed": _apart("embed-genes", corpus, model)}
+        cells = []
+        for what, one in found.items():
+            seconds[what].append(one["cells"] / one["cpu_rate"])
+            cells += [f"{seconds[what][-1]:,.0f}", f"{one['cpu_rate']:,.0f}", f"{one['peak_mb']:,.0f}"]
+        lines.append(f"| {n:,} | " + " | ".join(cells) + " |")
         print(lines[-1], file=sys.stderr, flush=True)
-    slope = np.polyfit(np.log(sizes), np.log(seconds), 1)[0]
-    return "\n".join([*lines, "", f"Slope of the logarithm of seconds over that of cells: {slope:.2f}."])
+    slopes = {what: np.polyfit(np.log(sizes), np.log(values), 1)[0] for what, values in seconds.items()}
+    said = ", ".join(f"{what} {slope:.2f}" for what, slope in slopes.items())
+    return "\n".join([*lines, "", f"Slope of the logarithm of seconds over that of cells: {said}."])
 
 
 def _row(name: str, found: dict[str, float]) -> str:
@@ -164,9 +176,25 @@ def _embed_to_disk(path: Path, folder: Path) -> dict[str, float]:
     return _timed(corpus.n_cells, lambda: embed(corpus, load_model(folder), out))
 
 
+def _simulate(path: Path, cells: Path) -> dict[str, float]:
+    n = int(cells.name)
+    if (path / "experiment.xenium").is_file():
+        return {"cells": n}
+    return _timed(n, lambda: simulate(path, SimulationSettings(n_cells=n, um_per_px=0.425, transcripts=False)))
+
+
+def _build(path: Path, out: Path) -> dict[str, float]:
+    started = time.process_time()
+    result = build([Source("growth", path)], out)
+    assert result.exit_code == 0, result
+    n = Corpus.open(out).n_cells
+    return {"cells": n, "cpu_rate": n / (time.process_time() - started), "peak_mb": peak_memory_bytes() / 1e6}
+
+
 def _embed_genes(path: Path, folder: Path) -> dict[str, float]:
     corpus = Corpus.open(path)
-    out = folder.parent / f"{path.name}_genes.zarr"
+    out = path.parent / f"{path.name}_genes.zarr"
+    shutil.rmtree(out, ignore_errors=True)
     return _timed(corpus.n_cells, lambda: embed(corpus, load_model(folder), out, use=("genes",)))
 
 
@@ -176,6 +204,8 @@ WHAT = {
     "embed": _embed,
     "embed-to-disk": _embed_to_disk,
     "embed-genes": _embed_genes,
+    "simulate": _simulate,
+    "build": _build,
 }
 
 if __name__ == "__main__":
