@@ -17,6 +17,7 @@ from sklearn.metrics import adjusted_rand_score, mutual_info_score
 
 from spatia import keys
 from spatia.bench.dataset import DataSet
+from spatia.errors import SettingsError
 from spatia.inference.embed import embed
 from spatia.log import configure
 from spatia.tasks.domains import domains
@@ -38,8 +39,8 @@ def main() -> None:
 def compare(data: Path, model: Path) -> None:
     """Embed a data set and seek its domains in every way."""
     dataset = DataSet.read(data)
-    assert dataset.labels is not None, f"{data} names no labels"
-    assert dataset.domain is not None, f"{data} names no regions"
+    if dataset.labels is None or dataset.domain is None:
+        raise SettingsError(f"{data}: names no table of labels, or no column of regions (`domain`).")
     cells = embed(dataset.corpus, model)
     assert isinstance(cells, ad.AnnData)
     region = known_regions(cells, dataset.labels, dataset.domain)

@@ -99,7 +99,7 @@ class DataSet(BaseModel):
         joined = given.join(obs.index, obs[keys.SAMPLE], self.corpus)
         if note := given.unknown_note(joined, self.corpus):
             logger.warning("%s", note)
-        return given.rows_of(joined)
+        return given.rows_of(joined).assign(**{keys.SAMPLE: obs[keys.SAMPLE].to_numpy()})
 
     @property
     def holds_out_sections(self) -> bool:

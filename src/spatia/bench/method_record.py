@@ -69,8 +69,19 @@ def of_files(name: str, path: Path | None, out: Path, rows: pd.DataFrame, remedy
         The data set and seed that the files are for, where others have files of their own.
     """
     files = RANDOM if path is None else digest_of(path, without=out)
-    bound = any(method == name or method.startswith(f"{name}, ") for method in rows["method"].unique())
+    bound = any(is_made_of(method, name) for method in rows["method"].unique())
     return Named(f"{name} ({of})" if of else name, {"files": files}, "" if path is None else str(path), remedy, bound)
+
+
+def is_made_of(method: str, name: str) -> bool:
+    """Say whether a method of the rows is made of what has this name.
+
+    Examples
+    --------
+    >>> is_made_of("uni, ridge", "uni"), is_made_of("m:image + m:genes", "m:genes"), is_made_of("unimodal", "uni")
+    (True, True, False)
+    """
+    return name in method.split(" + ") or method.startswith(f"{name}, ")
 
 
 def standing_values(out: Path) -> pd.DataFrame:

@@ -106,7 +106,7 @@ def run(plan: Plan, out: Path) -> pd.DataFrame:
     return store.frame()
 
 
-def of_different_splits(units: Sequence[tuple[DataSet, int]]) -> list[tuple[DataSet, int]]:
+def of_different_splits(units: Sequence[tuple[DataSet, int]], *, say: bool = True) -> list[tuple[DataSet, int]]:
     """Leave out seeds whose test cells are those of an earlier one: two donors give two splits, and not three."""
     seen: dict[tuple[str, bytes], int] = {}
     kept = []
@@ -115,7 +115,8 @@ def of_different_splits(units: Sequence[tuple[DataSet, int]]) -> list[tuple[Data
             rows = part_rows(Corpus.open(data.corpus), data.split_name(seed), "test")
             first = seen.setdefault((data.name, rows.tobytes()), seed)
             if first != seed:
-                logger.warning(
+                logger.log(
+                    logging.WARNING if say else logging.DEBUG,
                     "%s: seed %d is left out: its test cells are those of seed %d, as there are no more %ss",
                     data.name,
                     seed,
@@ -152,12 +153,14 @@ def _say_what_is_idle(cells: BenchCells, seed: int, plan: Plan) -> None:
         return
     asked = [task for task in plan.tasks if not _not_asked(task, cells, plan.methods)]
     for method in plan.methods:
-        if method.finished and not any(task.takes(method, cells) for task in asked):
+        takes_part = [one for one in plan.methods if method.embed in (one.embed, one.image_side, one.genes_side)]
+        if method.finished and not any(task.takes(one, cells) for task in asked for one in takes_part):
             logger.warning(
-                "%s: %s takes part in none of the tasks that can be asked of these cells; it reads %s",
+                "%s: %s takes part in none of the tasks that can be asked of these cells; it reads %s%s",
                 cells.data.name,
                 method.name,
                 " and ".join(sorted(method.reads)),
+                "" if method.zero_shot else ", and is not said to be zero-shot",
             )
 
 

@@ -153,22 +153,23 @@ def bench(
             f"--methods {methods}: there is nothing to compare. Name methods, or give --spatia, --grid, --model, --embeddings or --published."
         )
     with only_writer_of(out, "benchmark"):
-        keep_what_rivals_are(out, chosen, published or ())
+        if not splits:
+            keep_what_rivals_are(out, chosen, published or ())
         given = {"cell_type": cell_type, "domain": domain, "outcome": outcome, "labels": labels, "split": split}
         data = [read_data(path, given) for path in corpora or ()]
         own_data = not (data or public)
         if own_data:
             data = simulated_data(out, suite, seeds)
-        chosen += our_methods(out, model, spatia, start_from, label, set_ or (), suite if own_data else None, factors)
-        data += public_data(public or (), out, names, model, label, seeds, methods_of_others((), published or ()))
-        data += [one for what in controls for one in shuffled_data(data, what, out)]
         if splits:
             written = write_splits(of_different_splits(Plan(data, (), (), seeds or 3).units), out)
             typer.echo("\n".join(map(str, written)))
             return
+        chosen += our_methods(out, model, spatia, start_from, label, set_ or (), suite if own_data else None, factors)
+        data += public_data(public or (), out, names, model, label, seeds, methods_of_others((), published or ()))
+        data += [one for what in controls for one in shuffled_data(data, what, out)]
         plan = Plan(data, asked, chosen, seeds or 3, workers=workers or (2 if own_data else 1), named=tasks != "all")
         if own_tables:
-            keep_what_tables_are(out, own_tables, of_different_splits(plan.units))
+            keep_what_tables_are(out, own_tables, of_different_splits(plan.units, say=False))
         rows = run(plan, out)
         if draw:  # of our own slides those that name transitions: the others hold the same cells
             rows = draw_cells([one for one in data if one.transitions or not own_data], seeds or 3, draw, out)

@@ -44,7 +44,10 @@ LEFT_OUT_OF_GRID = (", niche", ", tissue", " smoothed", ", expected counts")
 def read_data(path: Path, given: Mapping[str, object]) -> DataSet:
     """Return a data set of the user; options of the command line count for corpora given as folders."""
     one = DataSet.read(path)
-    return make_settings(DataSet, {**one.model_dump(), **given}, where="spatia bench") if path.is_dir() else one
+    if not path.is_dir():
+        return one
+    asked = {name: value for name, value in given.items() if value is not None}
+    return make_settings(DataSet, {**one.model_dump(exclude_unset=True), **asked}, where="spatia bench")
 
 
 def simulated_data(out: Path, suite: Suite, seeds: int | None) -> list[DataSet]:

@@ -9,7 +9,7 @@ from typing import Final
 import pandas as pd
 
 from spatia.bench.dataset import DataSet
-from spatia.bench.method_record import Named, keep_what_names_are, of_files, standing_values
+from spatia.bench.method_record import Named, is_made_of, keep_what_names_are, of_files, standing_values
 from spatia.bench.methods.method import BOTH, GENES, IMAGE, Method, Modality
 from spatia.bench.permute import control_of
 from spatia.bench.published.embeddings_file import embeddings_method, require_table
@@ -57,9 +57,12 @@ class GivenTable:
         name, _, path = text.partition("=")
         if not (name and path):
             raise SettingsError(f"{OPTION} {text!r}: expected NAME=PATH.")
-        about, *words = name.split(":")
+        about, words = name, list[str]()
+        while about.rpartition(":")[0] and about.rpartition(":")[2] in (*_VIEWS, ZERO_SHOT):
+            about, _, word = about.rpartition(":")
+            words.append(word)
         views = [word for word in words if word in _VIEWS]
-        if len(views) > 1 or any(word not in (*_VIEWS, ZERO_SHOT) for word in words):
+        if len(views) > 1 or (":" in about and not words):
             raise SettingsError(
                 f"{OPTION} {text!r}: after the colon stands what it was computed from, image or genes (both: neither), and zero-shot where "
                 "nothing of it was fitted on these slides."
@@ -81,7 +84,8 @@ class GivenTable:
         remedy = "Give the table another name"
         if not of_each_split(self.path):
             return [of_files(self.name, self.path, out, rows, remedy)]
-        found = []
+        bound = any(is_made_of(method, self.name) for method in rows["method"].unique())
+        found = [Named(self.name, {"files": "one for each split"}, str(self.path), remedy, bound)]
         for data, seed in units:
             if control_of(data.name) is None:
                 table = table_of(self.path, data.name, seed)

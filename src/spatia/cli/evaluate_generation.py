@@ -31,7 +31,7 @@ def evaluate_generation(
     states: Annotated[
         str | None,
         typer.Option(
-            help="Type or state of each cell: an obs column of the corpus, or a .csv / .parquet with cell_id."
+            help="Type or state of each cell: an obs column of the corpus, or a .csv, .tsv or .parquet with cell_id."
         ),
     ] = None,
     state_column: Annotated[str, typer.Option(help="Column of that table.")] = "label",
@@ -122,7 +122,7 @@ def _named(given: list[str] | None, option: str, form: str) -> dict[str, str]:
 def _read_labels(states: str, column: str) -> "str | pd.DataFrame":
     """Return the name of an obs column, or the table of labels in a file."""
     from spatia.cli.label_table import read_label_table
-    from spatia.corpus.given_cells import SUFFIXES
+    from spatia.corpus.given_cells import is_cell_table
 
     path = Path(states)
-    return read_label_table(path, "--states", column) if path.suffix in SUFFIXES else states
+    return read_label_table(path, "--states", column) if is_cell_table(path) else states

@@ -34,7 +34,7 @@ def generate(
         list[str] | None, typer.Option(help="Condition to withhold, e.g. niche; may be given again.")
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="Of a generator told labels: .csv or .parquet with cell_id and label.")
+        Path | None, typer.Option(help="Of a generator told labels: .csv, .tsv or .parquet with cell_id and label.")
     ] = None,
     shuffle: Annotated[
         bool, typer.Option("--shuffle", help="Tell each cell what is known of another: how much does it matter?")

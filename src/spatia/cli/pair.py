@@ -17,7 +17,7 @@ def pair(
     cells: Annotated[
         Path | None,
         typer.Option(
-            help="More columns for the cells: .h5ad or .zarr of `spatia embed`; .parquet or .csv with cell_id."
+            help="More columns for the cells: .h5ad or .zarr of `spatia embed`; .parquet, .csv or .tsv with cell_id."
         ),
     ] = None,
     split: Annotated[

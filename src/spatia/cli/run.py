@@ -57,7 +57,7 @@ def run(
     ] = None,
     annotations: Annotated[
         Path | None,
-        typer.Option(help="CSV or parquet with cell_id and label, for some cells.", rich_help_panel=RESULTS),
+        typer.Option(help="CSV, TSV or parquet with cell_id and label, for some cells.", rich_help_panel=RESULTS),
     ] = None,
     no_benchmark: Annotated[
         bool, typer.Option("--no-benchmark", help="Do not compare with simple methods.", rich_help_panel=RESULTS)

@@ -26,7 +26,8 @@ def screen(
     part: Annotated[str, typer.Option(help="Part of the split whose cells are changed.")] = "test",
     where: Annotated[str | None, typer.Option(help="Change only these cells: an expression over obs.")] = None,
     cells: Annotated[
-        Path | None, typer.Option(help="More columns for the cells: .h5ad, .zarr of `spatia embed`; .parquet, .csv.")
+        Path | None,
+        typer.Option(help="More columns for the cells: .h5ad, .zarr of `spatia embed`; .parquet, .csv, .tsv."),
     ] = None,
     limit: Annotated[int, typer.Option(help="At most so many cells, spread evenly.")] = 48,
     read: Annotated[

@@ -17,7 +17,7 @@ def train_generator(
         Path | None, typer.Option(help="Pairs, as `spatia pair` writes them: learn transitions of state.")
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help=".csv or .parquet with cell_id and label, for --set conditions=\\[label].")
+        Path | None, typer.Option(help=".csv, .tsv or .parquet with cell_id and label, for --set conditions=\\[label].")
     ] = None,
     start_from: Annotated[
         Path | None,

@@ -8,12 +8,18 @@ from typing import Final, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from pandas.api.types import is_float_dtype, is_string_dtype
+from pandas.api.types import is_string_dtype
 
 from spatia import keys
 from spatia.errors import SettingsError
 
 SUFFIXES: Final = (".parquet", ".csv", ".tsv")
+_NAMES: Final = (keys.SAMPLE, keys.CELL_ID)
+
+
+def is_cell_table(path: Path) -> bool:
+    """Say whether a path ends as a table of cells does that can be read."""
+    return path.name.lower().removesuffix(".gz").endswith(SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -61,18 +67,18 @@ class GivenCells:
         SettingsError
             If it names no cells.
         """
-        named = [name for name in table.index.names if name in (keys.CELL_ID, keys.SAMPLE) and name not in table]
-        if keys.CELL_ID not in table and (keys.CELL_ID in named or is_string_dtype(table.index)):
-            table = table.reset_index(level=[name for name in named if name != keys.CELL_ID])
-            table = table.assign(**{keys.CELL_ID: table.index})
-        elif named:
+        if len(twice := table.columns[table.columns.duplicated()]):
+            raise SettingsError(f"{where}: two columns are called {twice[0]!r}. Leave one of them.")
+        if named := [name for name in table.index.names if name in _NAMES and name not in table]:
             table = table.reset_index(level=named)
+        elif keys.CELL_ID not in table and table.index.name is None and is_string_dtype(table.index):
+            table = table.assign(**{keys.CELL_ID: table.index})  # as obs of AnnData
         if keys.CELL_ID not in table:
             raise SettingsError(
                 f"{where}: no column {keys.CELL_ID!r}, by which rows are joined to cells. There are: "
                 f"{', '.join(map(str, table.columns)) or 'none'}."
             )
-        ids = {name: table[name].astype(str) for name in (keys.CELL_ID, keys.SAMPLE) if name in table}
+        ids = {name: _text(table[name]).astype(str) for name in _NAMES if name in table}
         return cls(table.assign(**ids).reset_index(drop=True), where)
 
     @classmethod
@@ -90,19 +96,19 @@ class GivenCells:
             If it is missing, damaged, of another kind, or names no cells.
         """
         where = where or str(path)
-        if path.suffix not in SUFFIXES:
-            raise SettingsError(f"{where}: expected a table of cells, one of {', '.join(SUFFIXES)}.")
-        if not path.is_file():
+        if not path.exists():
             raise SettingsError(f"{where}: no such file. Expected a table of cells with a column {keys.CELL_ID}.")
+        if not is_cell_table(path):
+            raise SettingsError(f"{where}: expected a table of cells, one of {', '.join(SUFFIXES)} (text also .gz).")
         try:
-            if path.suffix == ".parquet":
+            if path.suffix.lower() == ".parquet":
                 table = pd.read_parquet(path)
-                if text == "all":  # parquet keeps whole numbers with a gap as 1.0
-                    table = table.apply(lambda one: one.convert_dtypes() if is_float_dtype(one) else one)
+                of_text = [name for name in table if text == "all" or name in text]
+                table = table.assign(**{str(name): _text(table[name]) for name in of_text})
             else:
-                named: dict[Hashable, type[str]] = dict.fromkeys((keys.CELL_ID, keys.SAMPLE, *text), str)
-                kinds = str if text == "all" else named
-                table = pd.read_csv(path, dtype=kinds, sep="\t" if path.suffix == ".tsv" else ",")
+                named: dict[Hashable, type[str]] = dict.fromkeys((*_NAMES, *text), str)
+                separator = "\t" if ".tsv" in path.name.lower() else ","
+                table = pd.read_csv(path, dtype=str if text == "all" else named, sep=separator, index_col=False)
         except (OSError, ValueError) as error:  # what pyarrow and the parser of pandas raise are kinds of these
             raise SettingsError(f"{where}: cannot be read ({error}).") from error
         return cls.of(table, where)
@@ -178,8 +184,9 @@ class GivenCells:
         at = rows.get_indexer(wanted).astype(np.int64)
         if not (at >= 0).any():
             first = self.name(0) if len(self.table) else "none"
+            section = f" of section {np.asarray(samples)[0]!s:.60}" if keys.SAMPLE in self.table else ""
             raise SettingsError(
-                f"{self.where}: none of its cells (first: {first}) is a cell of {corpus} (first: {own[0]!r})."
+                f"{self.where}: none of its cells (first: {first}) is a cell of {corpus} (first: {own[0]!r}{section})."
             )
         return Joined(at, np.setdiff1d(np.arange(len(rows)), at))
 
@@ -195,3 +202,9 @@ class GivenCells:
             f"{self.where}: {len(joined.unknown):,} of its {len(self.table):,} rows (first: {self.name(int(joined.unknown[0]))}) are "
             f"no cell of {corpus}; {int((~joined.has).sum()):,} of {len(joined.at):,} cells have no row"
         )
+
+
+def _text(column: pd.Series) -> pd.Series:
+    """Return values as they read, missing ones missing: parquet keeps whole numbers beside a missing value as 1.0."""
+    text = column.convert_dtypes().astype("string")
+    return text.astype(object).where(text.notna(), np.nan)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from spatia import keys
 from spatia.corpus.corpus import Corpus, Section, Split
 from spatia.corpus.expression import normalised
-from spatia.corpus.given_cells import GivenCells
+from spatia.corpus.given_cells import SUFFIXES, GivenCells, is_cell_table
 from spatia.corpus.splits import MARGIN, PARTS
 from spatia.errors import PairingError, SettingsError
 from spatia.log import logger
@@ -173,16 +173,20 @@ def _vectors(opened: ad.AnnData | None, embedding: str, at: NDArray[np.int64], w
 def _opened(table: ad.AnnData | pd.DataFrame | str | Path) -> tuple[GivenCells, ad.AnnData | None]:
     """Return the table, and what else is known of its cells where it is of `spatia embed`."""
     where = str(table) if isinstance(table, str | Path) else "the table of cells"
-    if isinstance(table, str | Path) and (path := Path(table)).suffix in _EMBEDDED:
+    if isinstance(table, str | Path) and (path := Path(table)).suffix not in _EMBEDDED:
+        if path.exists() and not is_cell_table(path):
+            raise SettingsError(f"{path}: expected a table of cells, one of {', '.join((*_EMBEDDED, *SUFFIXES))}.")
+        return GivenCells.read(path), None
+    if isinstance(table, str | Path):
         if not path.exists():
             raise SettingsError(f"{path}: no such file. Expected a table of cells of `spatia embed`.")
         try:
             table = _EMBEDDED[path.suffix](path)
         except Exception as error:  # readers raise anything from OSError to KeyError for a damaged file
             raise SettingsError(f"{path}: cannot be read ({error}).") from error
-    if isinstance(table, ad.AnnData):
-        return GivenCells.of(table.obs, where), table
-    return GivenCells.of(table, where) if isinstance(table, pd.DataFrame) else GivenCells.read(Path(table)), None
+    if isinstance(table, pd.DataFrame):
+        return GivenCells.of(table, where), None
+    return GivenCells.of(table.obs, where), table
 
 
 def measure(cells: Cells, rows: NDArray[np.int64]) -> Measured:

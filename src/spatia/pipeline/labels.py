@@ -22,7 +22,7 @@ from spatia.tasks.annotate import UNCERTAIN, UNLIKE, AnnotateSettings, Annotatio
 
 BINS = 10
 SLIDE = "the slide"
-NOT_GIVEN = "No labels were given; `--labels-key COLUMN` or `--annotations CSV` (cell_id, label) would give some."
+NOT_GIVEN = "No labels were given; `--labels-key COLUMN` or `--annotations TABLE` (cell_id, label) would give some."
 
 
 def annotation_inputs(job: Job) -> Any:

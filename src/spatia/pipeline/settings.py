@@ -23,7 +23,7 @@ class RunSettings(BaseModel):
     build: BuildSettings = Field(default_factory=lambda: BuildSettings(niches=NicheSettings(definition="knn")))
     labels_key: str | None = Field(None, description="column of the slide's own table that holds labels of some cells")
     annotations: Path | None = Field(
-        None, description="CSV or parquet with cell_id and label, and sample where ids repeat"
+        None, description="CSV, TSV or parquet with cell_id and label, and sample where ids repeat"
     )
     variable_genes: int = Field(50, ge=1, description="genes predicted from the image: those that vary most")
     hidden_share: float = Field(0.2, gt=0, lt=1, description="share of the genes that is hidden and predicted")

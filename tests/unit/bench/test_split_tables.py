@@ -17,6 +17,7 @@ from spatia.bench.published.embeddings_file import embeddings_method
 from spatia.bench.rows import RowStore
 from spatia.bench.run import Plan, run
 from spatia.bench.split_tables import table_of, write_splits
+from spatia.cli.bench_parts import read_data
 from spatia.cli.bench_tables import GivenTable, keep_what_tables_are, methods_of_tables
 from spatia.corpus.corpus import Corpus
 from spatia.errors import ModelError, NotApplicableError, SettingsError
@@ -136,3 +137,48 @@ def test_a_table_that_names_no_modality_is_of_genes_where_there_are_no_images(
     with caplog.at_level("WARNING", "spatia"):
         run(unlabelled, tmp_path / "out")
     assert "tiny, two: m takes part in none of the tasks" in caplog.text
+
+
+def test_one_table_does_not_take_the_place_of_one_for_each_split(data: DataSet, tmp_path: Path) -> None:
+    pattern, out = tables_of(data, tmp_path, 1), tmp_path / "out"
+    each, one = (GivenTable.parse(f"m={path}") for path in (pattern, table_of(pattern, data.name, 0)))
+    for first, second in ((each, one), (one, each)):
+        keep_what_tables_are(out / first.path.stem, [first], [(data, 0)])
+        RowStore(out / first.path.stem).add([row("m", data=data.name)])
+        with pytest.raises(SettingsError, match="'m' stands there with files"):
+            keep_what_tables_are(out / first.path.stem, [second], [(data, 0)])
+
+
+def test_rows_of_a_pair_bind_both_tables(data: DataSet, tmp_path: Path) -> None:
+    image, genes = tmp_path / "image.parquet", tmp_path / "genes.parquet"
+    for number, path in enumerate((image, genes)):
+        pd.DataFrame({"cell_id": ["a"], "e": [float(number)]}).to_parquet(path)
+    tables = [GivenTable.parse(f"m:image={image}"), GivenTable.parse(f"m:genes={genes}")]
+    keep_what_tables_are(tmp_path / "out", tables, [])
+    RowStore(tmp_path / "out").add([row("m:image + m:genes", task="retrieval")])
+    pd.DataFrame({"cell_id": ["a"], "e": [2.0]}).to_parquet(genes)
+    with pytest.raises(SettingsError, match="'m:genes' stands there with files"):
+        keep_what_tables_are(tmp_path / "out", tables, [])
+
+
+def test_tables_of_a_pair_are_not_idle_where_the_pair_is_asked(
+    data: DataSet, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, data = tables_of(data, tmp_path, 1), data.model_copy(update={"least_counts": 0})
+    tables = methods_of_tables([GivenTable.parse(f"{text}={path}") for text in ("m:image", "m:genes")])
+    with caplog.at_level("WARNING", "spatia"):
+        run(Plan([data], [TASKS["retrieval"]], tables, seeds=1), tmp_path / "out")
+    assert "takes part in none" not in caplog.text
+    assert set(RowStore(tmp_path / "out").frame()["method"]) == {"m:image + m:genes"}
+
+
+def test_names_may_have_colons_before_what_is_said() -> None:
+    one = GivenTable.parse("scvi:30:genes:zero-shot=t.parquet")
+    assert (one.name, one.about, one.reads, one.zero_shot) == ("scvi:30:genes:zero-shot", "scvi:30", GENES, True)
+
+
+def test_a_folder_of_two_sections_can_be_split_by_section(tmp_path: Path) -> None:
+    sections = tuple(TinySection(name, seed, ("A", "B"), n_windows=24) for seed, name in enumerate(("left", "right")))
+    corpus = write_corpus(tmp_path / "corpus", sections)
+    given = {"cell_type": None, "domain": None, "outcome": None, "labels": None, "split": "section"}
+    assert Corpus.open(corpus).split(read_data(corpus, given).split_name(0)).settings["validation"] == 0

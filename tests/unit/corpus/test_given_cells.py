@@ -46,6 +46,10 @@ def test_every_row_a_cell_says_nothing() -> None:
             r"cell_id '2' of section 'a' stands twice\. Give each cell one",
         ),
         ({"cell_id": ["7"]}, r"none of its cells \(first: '7'\) is a cell of C \(first: '0001'\)"),
+        (
+            {"cell_id": ["2"], "sample": ["donor 3"]},
+            r"first: '2' of section 'donor 3'\) is a cell of C \(first: '0001' of section a\)",
+        ),
         ({"cell_id": []}, r"none of its cells \(first: none\)"),
     ],
 )
@@ -64,6 +68,10 @@ def test_ids_may_stand_in_the_index() -> None:
     assert GivenCells.of(unnamed, "t").table["cell_id"].tolist() == ["x", "y"]
     with pytest.raises(SettingsError, match=r"t: no column 'cell_id', by which .* There are: v\."):
         GivenCells.of(frame[["v"]], "t")
+    with pytest.raises(SettingsError, match="no column 'cell_id'"):  # rows are numbered, and numbers are no ids
+        GivenCells.of(frame.set_index("sample")[["v"]], "t")
+    with pytest.raises(SettingsError, match="t: two columns are called 'v'"):
+        GivenCells.of(pd.concat([frame, frame[["v"]]], axis=1), "t")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
@@ -80,6 +88,7 @@ def test_ids_and_named_columns_of_text_files_are_no_numbers(suffix: str, tmp_pat
 
 
 def test_a_file_that_is_no_table_of_cells_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.npy").write_bytes(b"")
     with pytest.raises(SettingsError, match=r"t\.npy: expected a table of cells, one of \.parquet, \.csv, \.tsv"):
         GivenCells.read(tmp_path / "t.npy")
     with pytest.raises(SettingsError, match=r"--labels x: no such file\. Expected a table of cells"):
@@ -99,3 +108,31 @@ def test_some_rows_are_numbered_anew() -> None:
     table = given(cell_id=["2", "2", "3"], label=["x", None, "y"])
     kept = table.only(table.table["label"].notna())
     np.testing.assert_array_equal(kept.join(IDS, SAMPLES, "C").at, [-1, 0, -1, 1])
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [([3, 12, 7], ["3", "12"]), ([3.0, None, 12.0], ["3"]), (pd.array([3, None, 12], "Int64"), ["3"])],
+)
+def test_numbered_labels_of_parquet_are_text_where_they_are_labels(
+    values: list, found: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"cell_id": [2.0, 3.0, 9.0], "label": values, "value": [0.5, 1.0, 2.0]}).to_parquet(path)
+    for text in (("label",), "all"):
+        table = GivenCells.read(path, text=text)
+        assert table.table["cell_id"].tolist() == ["2", "3", "9"]
+        rows = table.rows_of(table.join(IDS, SAMPLES, "C"))
+        assert rows["label"].dropna().tolist() == found
+    assert GivenCells.read(path, text=["label"]).table["value"].tolist() == [0.5, 1.0, 2.0]
+    assert GivenCells.read(path, text="all").table["value"].tolist() == ["0.5", "1.0", "2.0"]
+
+
+def test_compressed_text_capital_endings_and_commas_at_the_end(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"cell_id": ["2", "3"], "label": ["x", "y"]})
+    frame.to_csv(tmp_path / "t.csv.gz", index=False)
+    frame.to_csv(tmp_path / "T.CSV", index=False)
+    frame.to_csv(tmp_path / "t.TSV.gz", index=False, sep="\t")
+    (tmp_path / "commas.csv").write_text("cell_id,label\n2,x,\n3,y,\n")
+    for name in ("t.csv.gz", "T.CSV", "t.TSV.gz", "commas.csv"):
+        pd.testing.assert_frame_equal(GivenCells.read(tmp_path / name).table, frame, check_dtype=False)

@@ -13,7 +13,7 @@ from spatia.bench.methods.method import BOTH, Method, Modality, Problem
 from spatia.bench.permute import control_of
 from spatia.bench.split_tables import of_each_split, table_of
 from spatia.bench.tables import is_ours
-from spatia.corpus.given_cells import SUFFIXES, GivenCells
+from spatia.corpus.given_cells import SUFFIXES, GivenCells, is_cell_table
 from spatia.errors import ModelError, NotApplicableError, SettingsError
 from spatia.log import logger
 
@@ -72,8 +72,8 @@ def require_table(path: Path) -> None:
     ModelError
         If there is no such file, or it is neither parquet nor text.
     """
-    if not path.is_file() or path.suffix not in SUFFIXES:
-        what = f"expected one of {', '.join(SUFFIXES)}" if path.is_file() else "no such file"
+    if not path.exists() or not is_cell_table(path):
+        what = f"expected one of {', '.join(SUFFIXES)}" if path.exists() else "no such file"
         raise ModelError(f"{path}: {what}. Expected a table with {keys.CELL_ID} and columns of numbers.")
 
 
