@@ -109,9 +109,27 @@ def models_of(methods: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(_VIEW.sub("", name) for name in methods if is_ours(name)))
 
 
+def fixed_view(task: str, *, images: bool) -> str:
+    """Return the view that stands for our model in a task; where there are no images that of its genes takes the place of the fused one.
+
+    Examples
+    --------
+    >>> fixed_view("annotation", images=True), fixed_view("domains", images=True), fixed_view("domains", images=False)
+    ('', ', niche smoothed', ' genes, niche smoothed')
+    """
+    view = FIXED.get(task, "")
+    return view if images or view.startswith(" ") else f" genes{view}"
+
+
 def as_fixed(rows: pd.DataFrame, model: str) -> pd.DataFrame:
     """Return the rows of a model of ours of the embedding that is fixed in advance for each task (`FIXED`), as one method called ``model``."""
-    return rows[rows["method"] == rows["task"].map(FIXED).fillna("").radd(model)].assign(method=model)
+    return rows[_is_fixed(rows, model)].assign(method=model)
+
+
+def _is_fixed(rows: pd.DataFrame, model: str) -> list[bool]:
+    with_images = set(rows.loc[rows["method"] == model, "data"])
+    names = rows[["task", "data", "method"]].itertuples(index=False)
+    return [method == model + fixed_view(task, images=data in with_images) for task, data, method in names]
 
 
 def of_one_method_each(rows: pd.DataFrame) -> pd.DataFrame:
@@ -139,7 +157,7 @@ def chosen_on_training(rows: pd.DataFrame, model: str) -> pd.DataFrame:
         return judged
     question = ["task", "data", "metric", "seed"]
     best = judged.loc[judged.groupby(question)["held_out"].idxmax()]
-    fixed = own[own["method"] == own["task"].map(FIXED).fillna("").radd(model)]
+    fixed = own[_is_fixed(own, model)]
     found = pd.concat([best, fixed]).drop_duplicates(question)
     return found.assign(message=found["method"], method=model + ON_TRAINING)
 
@@ -171,12 +189,13 @@ def wins(rows: pd.DataFrame, *, fixed: str | None = None, of: str | None = None)
         A method in the place of ours: it is compared with all others, ours among them.
     """
     good, found = _questions(rows), []
+    with_images = set(rows.loc[rows["method"] == fixed, "data"])
     asked: dict[Any, int] = rows.groupby(["task", "data"])["seed"].nunique().to_dict()
     for (task, data, metric), group in good.groupby(["task", "data", "metric"], sort=False):
         table = group.pivot_table(index="seed", columns="method", values="value", sort=False)
         names = pd.unique(group["method"]).tolist()
         others = [name for name in names if (name != of if of is not None else not is_ours(name))]
-        wanted = of if of is not None else _of_task(fixed, str(task))
+        wanted = of if of is not None else _of_task(fixed, str(task), images=data in with_images)
         mine = (
             [name for name in names if name not in others]
             if wanted is None
@@ -187,8 +206,8 @@ def wins(rows: pd.DataFrame, *, fixed: str | None = None, of: str | None = None)
     return pd.DataFrame(found, columns=["task", "data", "metric", *COMPARED])
 
 
-def _of_task(fixed: str | None, task: str) -> str | None:
-    return fixed if fixed is None or fixed.endswith(ON_TRAINING) else fixed + FIXED.get(task, "")
+def _of_task(fixed: str | None, task: str, *, images: bool) -> str | None:
+    return fixed if fixed is None or fixed.endswith(ON_TRAINING) else fixed + fixed_view(task, images=images)
 
 
 def chance_of_a_lead(n_seeds: int) -> float:

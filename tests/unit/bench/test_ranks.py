@@ -207,6 +207,20 @@ def test_the_embedding_fixed_in_advance_is_not_the_best_of_many() -> None:
     assert wins(of_genes, fixed="spatia")["our_method"].tolist() == ["spatia genes"]
 
 
+def test_without_images_the_view_of_the_genes_is_fixed_in_advance() -> None:
+    with_images = _rows({"spatia": [0.6], "spatia genes": [0.9], "pca": [0.7]})
+    without = _rows({"spatia genes": [0.5], "spatia genes, niche smoothed": [0.8], "pca": [0.7]}).assign(data="tables")
+    rows = pd.concat([with_images, without], ignore_index=True).assign(held_out=np.nan)
+    assert as_fixed(rows, "spatia")["value"].tolist() == [0.6, 0.5]
+    assert wins(rows, fixed="spatia")["outcome"].tolist() == ["behind", "behind"]
+    domains = rows.assign(task="domains", metric="ARI")
+    assert as_fixed(domains, "spatia")["value"].tolist() == [0.8]
+    assert wins(domains, fixed="spatia")["our_method"].tolist() == ["spatia genes, niche smoothed"]
+    chosen = chosen_on_training(pd.concat([rows.assign(held_out=0.1), domains], ignore_index=True), "spatia")
+    of_domains = chosen[chosen["task"] == "domains"]  # nothing to choose by
+    assert of_domains["message"].tolist() == ["spatia genes, niche smoothed"]
+
+
 def test_the_view_is_chosen_without_a_look_at_test_cells() -> None:
     rows = _rows(
         {"spatia": [0.5, 0.4], "spatia genes": [0.6, 0.7], "spatia image, cell": [0.9, 0.1], "pca": [0.65, 0.65]}

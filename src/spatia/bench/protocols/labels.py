@@ -21,6 +21,7 @@ from spatia.metrics.clustering import (
 from spatia.tasks.cluster import LEAST_DIFFERENT, ClusterSettings
 from spatia.tasks.cluster import cluster as by_stability
 from spatia.tasks.leiden import leiden, neighbour_graph
+from spatia.tasks.recurrence import Tiles
 
 RESOLUTION = 1.0  # Leiden's for types; fixed in advance, for every method and all data
 DOMAIN_RESOLUTION = 0.3  # regions are fewer than types
@@ -87,6 +88,13 @@ def _groups(z: NDArray[np.floating], resolution: float, seed: int) -> NDArray[np
     return leiden(neighbour_graph(z, seed=seed), [resolution], seed=seed)[0]
 
 
+def _own_groups(z: NDArray[np.floating], seed: int, tiles: Tiles | None = None) -> NDArray[np.int64]:
+    """Return groups at the resolution that the cells themselves choose: by halves of them, or by tiles of the tissue."""
+    if len(np.unique(z, axis=0)) < LEAST_DIFFERENT:  # of a few windows, say: there is nothing to choose from
+        return np.zeros(len(z), np.int64)
+    return by_stability(z, tiles=tiles, settings=ClusterSettings(seed=seed)).group
+
+
 def cluster(trial: Trial, method: Method) -> list[Score]:
     """Cluster test cells without labels, and compare with their types: at one resolution for all, and at each method's own.
 
@@ -95,10 +103,7 @@ def cluster(trial: Trial, method: Method) -> list[Score]:
     """
     _, test, labels = _labelled(trial, str(trial.cells.data.cell_type))
     z, types = trial.embedding(method.embed)[test], labels[test]
-    if len(np.unique(z, axis=0)) < LEAST_DIFFERENT:  # of a few windows, say: there is nothing to choose from
-        own = np.zeros(len(z), np.int64)
-    else:
-        own = by_stability(z, settings=ClusterSettings(seed=trial.seed)).group
+    own = _own_groups(z, trial.seed)
     expression = trial.cells.expression(trial.cells.shared_genes)[test]
     return [
         score
@@ -124,14 +129,16 @@ def _agreement(types: NDArray[np.str_], found: NDArray[np.int64], name: str, tol
 def find_domains(trial: Trial, method: Method) -> list[Score]:
     """Group test cells without labels, and compare with their regions, within each section.
 
-    Twice, as neither way is neutral: Leiden falls apart into niches where the cells of one share nearly one embedding (then all 15
-    neighbours of a cell lie in its niche), and k-means takes groups to be round.
+    Three times, as no way is neutral: at one resolution Leiden falls apart into niches where the cells of one share nearly one embedding
+    (then all 15 neighbours of a cell lie in its niche), k-means takes groups to be round, and the resolution at which each method's
+    groups tell most of other places (``recurring``), as `spatia domains` chooses it, is coarse where cells are few.
     """
     _, test, labels = _labelled(trial, str(trial.cells.data.domain))
     z, sample = trial.embedding(method.embed)[test], trial.cells.sample[test]
     groups = {
         "ARI": _groups(z, DOMAIN_RESOLUTION, trial.seed),
         "k-means-ARI": KMeans(DOMAINS_SOUGHT, n_init=5, random_state=trial.seed).fit_predict(z),
+        "recurring-ARI": _own_groups(z, trial.seed, Tiles.cut(trial.cells.position_um[test], sample)),
     }
     return [
         Score(name, domain_adjusted_rand(labels[test], found, sample), len(test), 0) for name, found in groups.items()
