@@ -228,7 +228,7 @@ def test_a_hostile_gene_name_is_shown_and_not_run(without_image: Path) -> None:
     [
         (("--set", "learning_rat=1"), "unknown setting 'learning_rat'"),
         (("--labels-key", "a", "--annotations", "b.csv"), "not both"),
-        (("--annotations", "nowhere.csv"), "nowhere.csv: cannot be read as CSV"),
+        (("--annotations", "nowhere.csv"), "nowhere.csv: no such file"),
     ],
 )
 def test_wrong_use_is_said_at_once(
