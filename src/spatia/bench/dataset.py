@@ -191,9 +191,20 @@ def part_rows(corpus: Corpus, split: str, part: str) -> NDArray[np.int64]:
     return np.concatenate(rows)
 
 
+def readable(name: str) -> str:
+    """Return a name as file names have it.
+
+    Examples
+    --------
+    >>> readable("xenium breast, nuclei")
+    'xenium_breast_nuclei'
+    """
+    return re.sub(r"[^\w.-]+", "_", name)
+
+
 def place_name(corpus: Corpus, split: str, seed: int) -> str:
     """Return a name for files of one corpus, split and seed; several corpora may have one name (that of `spatia run` is ``corpus``)."""
-    return re.sub(r"[^\w.-]+", "_", f"{corpus.path.name}-{corpus.corpus_id[:8]}-{split}-{seed}")
+    return readable(f"{corpus.path.name}-{corpus.corpus_id[:8]}-{split}-{seed}")
 
 
 def write_dataset(data: DataSet, path: Path) -> Path:

@@ -126,8 +126,13 @@ def as_fixed(rows: pd.DataFrame, model: str) -> pd.DataFrame:
     return rows[_is_fixed(rows, model)].assign(method=model)
 
 
+def _data_with_images(rows: pd.DataFrame, model: str | None) -> set[str]:
+    """Return the data sets of which the model fused image and genes; of the others there is but the view of the genes."""
+    return set(rows.loc[rows["method"] == model, "data"])
+
+
 def _is_fixed(rows: pd.DataFrame, model: str) -> list[bool]:
-    with_images = set(rows.loc[rows["method"] == model, "data"])
+    with_images = _data_with_images(rows, model)
     names = rows[["task", "data", "method"]].itertuples(index=False)
     return [method == model + fixed_view(task, images=data in with_images) for task, data, method in names]
 
@@ -164,7 +169,7 @@ def chosen_on_training(rows: pd.DataFrame, model: str) -> pd.DataFrame:
 
 def _may_be_chosen(rows: pd.DataFrame, model: str) -> list[bool]:
     """Say of each row of a model whether its view is among those that may be chosen."""
-    with_images = set(rows.loc[rows["method"] == model, "data"])
+    with_images = _data_with_images(rows, model)
     allowed = []
     for task, data, method in rows[["task", "data", "method"]].astype(str).itertuples(index=False):
         views = CHOSEN_FROM.get(task)
@@ -189,7 +194,7 @@ def wins(rows: pd.DataFrame, *, fixed: str | None = None, of: str | None = None)
         A method in the place of ours: it is compared with all others, ours among them.
     """
     good, found = _questions(rows), []
-    with_images = set(rows.loc[rows["method"] == fixed, "data"])
+    with_images = _data_with_images(rows, fixed)
     asked: dict[Any, int] = rows.groupby(["task", "data"])["seed"].nunique().to_dict()
     for (task, data, metric), group in good.groupby(["task", "data", "metric"], sort=False):
         table = group.pivot_table(index="seed", columns="method", values="value", sort=False)

@@ -16,12 +16,11 @@ import pandas as pd
 from spatia.bench.attempt import JOURNAL, MOST_DEATHS, Question, attempt_unless_fatal
 from spatia.bench.cells import BenchCells, load_cells
 from spatia.bench.data_record import keep_what_data_are
-from spatia.bench.dataset import DataSet, part_rows
+from spatia.bench.dataset import DataSet, part_rows, readable
 from spatia.bench.methods.method import Method
 from spatia.bench.permute import UNTOUCHED, control_of
 from spatia.bench.protocols.trial import Task, Trial
 from spatia.bench.rows import ROWS_FILE, RowStore
-from spatia.bench.split_tables import readable
 from spatia.corpus.corpus import Corpus
 from spatia.errors import SettingsError
 from spatia.io.memory import reuse_large_blocks

@@ -1,6 +1,5 @@
 """Which cells each split trains and tests on, as tables: for embeddings that are fitted elsewhere, on training cells alone."""
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -9,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from spatia import keys
-from spatia.bench.dataset import DataSet
+from spatia.bench.dataset import DataSet, readable
 from spatia.corpus.corpus import Corpus
 from spatia.corpus.files import whole_file
 from spatia.corpus.splits import PARTS
@@ -17,17 +16,6 @@ from spatia.errors import SettingsError
 
 SPLITS: Final = "splits"  # below the results folder
 DATA, SEED = "{data}", "{seed}"  # stand in the path of a table for one data set and one seed
-
-
-def readable(name: str) -> str:
-    """Return the name of a data set as file names have it.
-
-    Examples
-    --------
-    >>> readable("xenium breast, nuclei")
-    'xenium_breast_nuclei'
-    """
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name)
 
 
 def of_each_split(path: Path) -> bool:

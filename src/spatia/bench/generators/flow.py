@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spatia import keys
-from spatia.bench.dataset import place_name
+from spatia.bench.dataset import place_name, readable
 from spatia.bench.generators.generator import TRANSITION, GenerationProblem, Images, Training
 from spatia.bench.generators.wrong_pairs import with_wrong_partners
 from spatia.config import read_settings_of
@@ -126,7 +125,7 @@ def train_once(
         *([] if start_from is None else [sha256(start_from / GENERATOR_FILE)]),
     ]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-    out = work / "generators" / _slug(f"{corpus.path.name}-{training.split}-{settings.seed}") / digest[:16]
+    out = work / "generators" / readable(f"{corpus.path.name}-{training.split}-{settings.seed}") / digest[:16]
     if not (out / GENERATOR_FILE).is_file():
         train_generator(corpus, out, training.model, settings, True, pairs=pairs, labels=labels, start_from=start_from)
     return out
@@ -212,7 +211,7 @@ def pairs_of(problem: GenerationProblem) -> Path:
     assert problem.transition is not None
     training, work = asked_of(problem)
     transition = problem.transition
-    out = work / "pairs" / f"{place_of(problem)}-{_slug(transition.name)}"
+    out = work / "pairs" / f"{place_of(problem)}-{readable(transition.name)}"
     if (out / FACTS_FILE).is_file():
         return out
     ends = [
@@ -236,7 +235,3 @@ def place_of(problem: GenerationProblem) -> str:
 
 def _named(problem: GenerationProblem, rows: NDArray[np.int64]) -> pd.DataFrame:
     return pd.DataFrame({"cell_id": problem.cells.cell_ids[rows], keys.SAMPLE: problem.cells.sample[rows]})
-
-
-def _slug(text: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", text)
